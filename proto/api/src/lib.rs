@@ -1,1 +1,17 @@
-//! (being written)
+//! The `quantumnet.v1` API as generated from `proto/`, and its descriptor set.
+//!
+//! # Contract
+//! - The `.proto` files are the documentation; nothing here is written by hand but this page.
+//! - Knows no server and no client: only messages and the service seams that tonic generates.
+
+/// Package `quantumnet.v1`.
+#[allow(missing_docs, unused_qualifications, unreachable_pub, clippy::all, clippy::or_fun_call, clippy::use_self)] // generated
+pub mod v1 {
+    tonic::include_proto!("quantumnet.v1");
+}
+
+/// All files of the API with their imports, for reflection and for JSON transcoding.
+pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+
+/// Version of the agent stream and of the row encoding in it.
+pub const AGENT_FORMAT: u32 = 1;

@@ -1,0 +1,15 @@
+//! Compiles the .proto files with protox, so that no protoc is needed.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let files = ["project", "virtual_network", "port", "cluster", "agent"]
+        .map(|name| format!("quantumnet/v1/{name}.proto"));
+    println!("cargo:rerun-if-changed=proto");
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_source_info(true).include_imports(true).open_files(files)?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;
+    tonic_prost_build::configure().bytes(".quantumnet.v1.RowChanges").compile_fds(compiler.file_descriptor_set())?;
+    Ok(())
+}
