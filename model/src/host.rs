@@ -1,0 +1,43 @@
+//! `Host`: facts about one hypervisor, as rows beside the replicated ones, so that the compiler reads
+//! both in one way. They live in the agent only: nothing here is sent or stored.
+
+use uuid::Uuid;
+
+use crate::{column::Text, table};
+
+table! {
+    /// Who this hypervisor is. One row.
+    pub struct HostSelf = Host "Host_Self" [root max 1] {
+        /// external_ids:system-id, the chassis' name.
+        chassis: Text,
+        /// The slot of Geneve option class 0x0102 type 0x80 in the switch's TLV table: `tun_metadataN`.
+        tunnel_option: i64,
+    }
+    indexes [["chassis"]]
+}
+
+table! {
+    /// An interface of the integration bridge that carries an iface-id.
+    pub struct HostInterface = Host "Host_Interface" [root] {
+        /// Name of the device.
+        name: Text,
+        /// external_ids:iface-id.
+        iface_id: Text,
+        /// OpenFlow port number.
+        ofport: i64,
+    }
+    indexes [["iface_id"], ["name"]]
+}
+
+table! {
+    /// A tunnel port to an endpoint of another chassis.
+    pub struct HostTunnel = Host "Host_Tunnel" [root] {
+        /// The southbound `Chassis`.
+        chassis: Uuid,
+        /// The southbound `Encap`.
+        encap: Uuid,
+        /// OpenFlow port number.
+        ofport: i64,
+    }
+    indexes [["encap"], ["ofport"]]
+}

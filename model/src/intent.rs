@@ -1,0 +1,189 @@
+//! `QuantumNet`: what users asked for, and what the store keeps about itself.
+//!
+//! # Invariants
+//! - An object's northbound row has the object's uuid: `VirtualNetwork` is a `Logical_Switch`, `Port` a
+//!   `Logical_Switch_Port`, `Subnet` a `DHCP_Options`. A northbound row is owned by intent exactly when
+//!   such a row exists.
+
+use imbl::{OrdMap, OrdSet};
+use uuid::Uuid;
+
+use crate::{
+    column::{Strong, Text},
+    table,
+};
+
+table! {
+    /// Identity of the store. One row.
+    pub struct Cluster = QuantumNet "Cluster" [root max 1] {
+        /// Fixed for ever.
+        cluster_id: Uuid,
+        /// A restore from backup begins a new one.
+        history_id: Uuid,
+        /// Last claim given to a `Chassis_Interface`.
+        last_claim: i64,
+    }
+}
+
+table! {
+    /// A tenant.
+    pub struct Project = QuantumNet "Project" [root] {
+        /// Unique.
+        name: Text,
+        /// Free text.
+        description: Text,
+        /// Free pairs.
+        labels: OrdMap<Text, Text>,
+        /// Milliseconds since the epoch.
+        created_at: i64,
+        /// Milliseconds since the epoch.
+        updated_at: i64,
+        /// Revision of the last change.
+        revision: i64,
+    }
+    indexes [["name"]]
+}
+
+table! {
+    /// A layer-2 network.
+    pub struct VirtualNetwork = QuantumNet "Virtual_Network" [root] {
+        /// Whose it is.
+        project: Strong<Project>,
+        /// Unique in its project.
+        name: Text,
+        /// Free text.
+        description: Text,
+        /// Free pairs.
+        labels: OrdMap<Text, Text>,
+        /// Milliseconds since the epoch.
+        created_at: i64,
+        /// Milliseconds since the epoch.
+        updated_at: i64,
+        /// Revision of the last change.
+        revision: i64,
+        /// `overlay`.
+        r#type: Text => |c| c.with(|t| t.one_of(&["overlay"])),
+        /// MTU for guests; 0 derives it from the underlay.
+        mtu: i64 => |c| c.with(|t| t.range(0, 65_535)),
+        /// Address ranges.
+        subnets: OrdSet<Strong<Subnet>>,
+    }
+    indexes [["project", "name"]]
+}
+
+table! {
+    /// A range of addresses of a network.
+    pub struct Subnet = QuantumNet "Subnet" {
+        /// As `10.0.1.0/24`.
+        cidr: Text,
+        /// Place in the network's list of subnets.
+        position: i64,
+        /// The router's address, or none.
+        gateway: Option<Text>,
+        /// Ranges to allocate from, as `10.0.1.10-10.0.1.99`; none means all.
+        pools: OrdSet<Text>,
+        /// Ranges never allocated.
+        reserved: OrdSet<Text>,
+        /// DHCP is answered.
+        dhcp: bool,
+        /// Seconds.
+        lease_time: i64,
+        /// In the order to be given.
+        dns_servers: OrdSet<Text>,
+        /// Empty for none.
+        domain_name: Text,
+        /// Addresses.
+        ntp_servers: OrdSet<Text>,
+        /// Further DHCP options in OVN's names and syntax.
+        dhcp_options: OrdMap<Text, Text>,
+    }
+}
+
+table! {
+    /// Where a VM meets a network.
+    pub struct Port = QuantumNet "Port" [root] {
+        /// Whose it is.
+        project: Strong<Project>,
+        /// Unique in its project.
+        name: Text,
+        /// Free text.
+        description: Text,
+        /// Free pairs.
+        labels: OrdMap<Text, Text>,
+        /// Milliseconds since the epoch.
+        created_at: i64,
+        /// Milliseconds since the epoch.
+        updated_at: i64,
+        /// Revision of the last change.
+        revision: i64,
+        /// Its network.
+        network: Strong<VirtualNetwork> => |c| c.immutable(),
+        /// As `0a:00:00:00:00:01`.
+        mac: Text,
+        /// Addresses, chosen or allocated.
+        addresses: OrdSet<Text>,
+        /// Neither sends nor receives.
+        disabled: bool,
+        /// Lets foreign addresses pass.
+        port_security_disabled: bool,
+        /// `MAC IP…` entries beyond the port's own.
+        allowed_address_pairs: OrdSet<Text>,
+        /// Receives what nobody in the network owns.
+        receive_unknown: bool,
+        /// For DHCP; empty means the name.
+        hostname: Text,
+        /// The only chassis that may hold it; empty for any.
+        host: Text,
+    }
+    indexes [["project", "name"]]
+}
+
+table! {
+    /// A key or address that was given back and rests before it is given again.
+    pub struct RestingKey = QuantumNet "Resting_Key" [root] {
+        /// What it is a key of: `datapath`, `port <datapath uuid>`, `address <network uuid>`.
+        pool: Text,
+        /// The number or address as text.
+        key: Text,
+        /// Milliseconds since the epoch.
+        released_at: i64,
+    }
+    indexes [["pool", "key"]]
+}
+
+table! {
+    /// A request that was answered, remembered so that a repetition makes nothing twice.
+    pub struct Request = QuantumNet "Request" [root] {
+        /// Who asked.
+        principal: Text,
+        /// The client's id for the request.
+        request_id: Text,
+        /// Method and digest of the body: the same id with another body is refused.
+        fingerprint: Text,
+        /// The object that was made or changed, if any is left.
+        object: Option<Uuid>,
+        /// Revision of the answer.
+        revision: i64,
+        /// Milliseconds since the epoch.
+        answered_at: i64,
+    }
+    indexes [["principal", "request_id"]]
+}
+
+table! {
+    /// A row that is kept but has no effect, or only part of it, and why.
+    pub struct Problem = QuantumNet "Problem" [root] {
+        /// Database of the row.
+        database: Text,
+        /// Its table.
+        table: Text,
+        /// Its uuid.
+        row: Uuid,
+        /// The column at fault.
+        column: Text,
+        /// For people.
+        message: Text,
+    }
+    indexes [["row", "column"]]
+}
+
