@@ -10,11 +10,23 @@
 
 pub mod diff;
 pub mod json;
+pub mod jsonrpc;
+mod members;
+pub mod method;
+pub mod monitor;
+pub mod operation;
+pub mod result;
 pub mod schema;
 pub mod schema_json;
 pub mod value;
 
 pub use crate::json::{DecodeError, NoSymbols, Symbols};
+pub use crate::jsonrpc::{FrameError, FrameLimits, Framer, Message, MessageError};
+pub use crate::members::RequestError;
+pub use crate::method::{Notification, Request, SinceReply};
+pub use crate::monitor::{MonitorRequest, MonitorRequests, RowUpdate, RowUpdate2, Select, TableUpdates};
+pub use crate::operation::{Condition, Function, JsonRow, Mutation, Mutator, Operation, Until};
+pub use crate::result::{ErrorKind, OpError, OpResult, TransactError};
 pub use crate::schema::{
     BaseType, ColumnSchema, ColumnType, ConstraintError, DatabaseSchema, Max, RefType, TableSchema,
 };
