@@ -1,0 +1,205 @@
+//! Calls to a controller as JSON over HTTP: the same methods as gRPC, one POST each.
+//!
+//! # Contract
+//! - Knows addresses, HTTP and the error form of the API; knows no kind of object.
+//! - A call that could not be sent names the address and what to try; a call that was refused carries
+//!   the controller's own words.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::Value;
+use thiserror::Error;
+use tokio::net::{TcpStream, UnixStream};
+
+/// Where a controller listens.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Address {
+    /// `http://HOST:PORT` or `HOST:PORT`.
+    Tcp(String),
+    /// `unix:PATH`.
+    Unix(PathBuf),
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Unix(path.into()));
+        }
+        let host = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        match host.rsplit_once(':') {
+            Some((name, port)) if !name.is_empty() && port.parse::<u16>().is_ok() => {
+                Ok(Self::Tcp(host.to_owned()))
+            }
+            _ => Err(format!("{text:?} is no controller address: give http://HOST:PORT or unix:PATH")),
+        }
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(host) => write!(f, "http://{host}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Why a call failed.
+#[derive(Debug, Error)]
+pub(crate) enum CallError {
+    /// No controller answered.
+    #[error("no controller at {address}: {cause}; is it running, and is --controller right?")]
+    Unreachable {
+        /// Where it was sought.
+        address: Address,
+        /// What the system says.
+        cause: String,
+    },
+    /// The controller refused the call.
+    #[error("{}", .0.describe())]
+    Refused(Refusal),
+    /// The answer was not that of a controller.
+    #[error("{address} answered {status} with something that is not a controller's answer: {body}")]
+    Strange {
+        /// Who answered.
+        address: Address,
+        /// HTTP status.
+        status: StatusCode,
+        /// Beginning of the body.
+        body: String,
+    },
+}
+
+/// The controller's refusal as it came.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Refusal {
+    /// gRPC status name or number.
+    pub(crate) code: Value,
+    /// For people.
+    pub(crate) message: String,
+    /// Detail, when there is one.
+    pub(crate) error: Detail,
+}
+
+/// `ErrorDetail` of the API.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Detail {
+    /// Stable name.
+    pub(crate) reason: String,
+    /// Field at fault.
+    pub(crate) field: String,
+    /// What stands in the way.
+    pub(crate) blocking: Vec<String>,
+}
+
+impl Refusal {
+    /// gRPC's NOT_FOUND, however it is written.
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.code == 5 || self.code == "NOT_FOUND" || self.code == "NotFound" || self.code == "not_found"
+    }
+
+    fn describe(&self) -> String {
+        let mut text = self.message.clone();
+        // The message usually names the field and the obstacles; what it leaves out is added.
+        if !self.error.field.is_empty() && !text.contains(&self.error.field) {
+            text = format!("{}: {text}", self.error.field);
+        }
+        for obstacle in self.error.blocking.iter().filter(|obstacle| !self.message.contains(obstacle.as_str())) {
+            text.push_str("\n  in the way: ");
+            text.push_str(obstacle);
+        }
+        text
+    }
+}
+
+/// A controller.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    address: Address,
+    principal: Option<String>,
+}
+
+impl Client {
+    /// Calls go to `address`, on behalf of `principal`.
+    pub(crate) fn new(address: Address, principal: Option<String>) -> Self {
+        Self { address, principal }
+    }
+
+    /// One unary call.
+    pub(crate) async fn call(&self, service: &str, method: &str, body: &Value) -> Result<Value, CallError> {
+        let call = self.send(service, method, body);
+        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.unreachable(format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
+        }
+    }
+
+    async fn send(&self, service: &str, method: &str, body: &Value) -> Result<Value, CallError> {
+        let mut request = Request::post(format!("/quantumnet.v1.{service}/{method}"))
+            .header(header::HOST, "quantumnet")
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(principal) = &self.principal {
+            request = request.header("x-quantumnet-principal", principal);
+        }
+        let request = request
+            .body(Full::new(Bytes::from(body.to_string())))
+            .map_err(|error| self.unreachable(error.to_string()))?;
+        let response = match &self.address {
+            Address::Tcp(host) => {
+                let stream = TcpStream::connect(host).await.map_err(|error| self.unreachable(error.to_string()))?;
+                exchange(stream, request).await
+            }
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|error| self.unreachable(error.to_string()))?;
+                exchange(stream, request).await
+            }
+        };
+        let (status, bytes) = response.map_err(|cause| self.unreachable(cause))?;
+        let strange = || CallError::Strange {
+            address: self.address.clone(),
+            status,
+            body: String::from_utf8_lossy(&bytes).chars().take(200).collect(),
+        };
+        if status == StatusCode::OK {
+            return serde_json::from_slice(&bytes).map_err(|_| strange());
+        }
+        match serde_json::from_slice::<Refusal>(&bytes) {
+            Ok(refusal) if !refusal.message.is_empty() => Err(CallError::Refused(refusal)),
+            _ => Err(strange()),
+        }
+    }
+
+    fn unreachable(&self, cause: String) -> CallError {
+        CallError::Unreachable { address: self.address.clone(), cause }
+    }
+}
+
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), String>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    // The connection's own error also fails the request, which is where it is reported.
+    let driver = tokio::spawn(connection);
+    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_OCTETS_MAX).collect().await;
+    driver.abort();
+    Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
+}
+
+/// Long enough for a call that waits for every hypervisor.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// More than the largest page of the largest objects.
+const ANSWER_OCTETS_MAX: usize = 256 << 20;

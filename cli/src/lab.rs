@@ -1,0 +1,281 @@
+//! `qnctl lab`: a whole cluster in network namespaces of this machine. Thin over the testbed crate.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use quantumnet_testbed::{Lab, LabSpec, Programs, Progress, Underlay};
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Address, Client},
+    kind::Kind,
+    show::table,
+};
+
+/// `qnctl lab …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabCommand {
+    /// Build a lab: controllers, and hypervisors with an Open vSwitch each. Needs root.
+    Up(Up),
+    /// What the lab is made of and what of it runs.
+    Status {
+        /// Name of the lab.
+        #[arg(long, default_value = "default")]
+        name: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a command in a node (controller1, hv1 …) or a VM of the lab.
+    Exec {
+        /// Name of the lab.
+        #[arg(long, default_value = "default")]
+        name: String,
+        /// Node or VM.
+        place: String,
+        /// The command with its arguments.
+        #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Make a VM (a namespace with one interface) and plug it into a port.
+    AddVm {
+        /// Name of the lab.
+        #[arg(long, default_value = "default")]
+        name: String,
+        /// Number of the hypervisor, from 1.
+        #[arg(long)]
+        hypervisor: u16,
+        /// Name or id of the port.
+        #[arg(long)]
+        port: String,
+        /// Project of the port.
+        #[arg(long, default_value = "default")]
+        project: String,
+        /// Do not ask for an address by DHCP.
+        #[arg(long)]
+        no_dhcp: bool,
+        /// Name of the VM.
+        vm: String,
+    },
+    /// Remove a VM.
+    RemoveVm {
+        /// Name of the lab.
+        #[arg(long, default_value = "default")]
+        name: String,
+        /// Name of the VM.
+        vm: String,
+    },
+    /// Move a VM to another hypervisor.
+    MoveVm {
+        /// Name of the lab.
+        #[arg(long, default_value = "default")]
+        name: String,
+        /// Number of the hypervisor, from 1.
+        #[arg(long)]
+        hypervisor: u16,
+        /// Name of the VM.
+        vm: String,
+    },
+    /// Remove a lab and everything in it. Fine to repeat.
+    Down {
+        /// Name of the lab.
+        #[arg(long, default_value = "default")]
+        name: String,
+    },
+    /// Names of the labs on this machine.
+    List,
+}
+
+/// What `qnctl lab up` takes.
+#[derive(Args, Debug)]
+pub(crate) struct Up {
+    /// Name of the lab; several may exist side by side.
+    #[arg(long, default_value = "default")]
+    name: String,
+    /// Controllers. More than one comes with the clustered release.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1))]
+    controllers: u16,
+    /// Hypervisors.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=200))]
+    hypervisors: u16,
+    /// IP version of the network that carries the tunnels: ipv4, ipv6 or dual.
+    #[arg(long, default_value = "ipv4", value_parser = underlay)]
+    underlay: Underlay,
+    /// MTU of that network.
+    #[arg(long, default_value_t = LabSpec::default().mtu)]
+    mtu: u32,
+    /// Folder of quantumnet-controller and quantumnet-agent; that of qnctl when not given.
+    #[arg(long)]
+    programs: Option<PathBuf>,
+}
+
+/// Runs a lab command.
+pub(crate) async fn run(command: LabCommand) -> Result<()> {
+    match command {
+        LabCommand::Up(up) => build(&up),
+        LabCommand::Status { name, json } => status(&name, json),
+        LabCommand::Exec { name, place, command } => {
+            let code = exec(&name, &place, &command)?;
+            // The command's own status is the answer; nothing is left to clean up here.
+            std::process::exit(code)
+        }
+        LabCommand::AddVm { name, hypervisor, port, project, no_dhcp, vm } => {
+            add_vm(&name, hypervisor, &port, &project, !no_dhcp, &vm).await
+        }
+        LabCommand::RemoveVm { name, vm } => Ok(Lab::open(&name)?.remove_vm(&vm)?),
+        LabCommand::MoveVm { name, hypervisor, vm } => Ok(Lab::open(&name)?.move_vm(&vm, hypervisor)?),
+        LabCommand::Down { name } => match Lab::open(&name) {
+            Ok(lab) => Ok(lab.down()?),
+            // Gone is what was asked for.
+            Err(_) if !Lab::list()?.contains(&name) => {
+                println!("there is no lab {name}");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        },
+        LabCommand::List => {
+            for name in Lab::list()? {
+                println!("{name}");
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The API of a lab's first controller.
+pub(crate) fn address(name: &str) -> Result<Address> {
+    Ok(Address::Unix(Lab::open(name)?.api_socket(1)))
+}
+
+fn build(up: &Up) -> Result<()> {
+    let programs = match &up.programs {
+        Some(folder) => folder.clone(),
+        None => {
+            let own = std::env::current_exe().context("finding the folder of qnctl")?;
+            own.parent().context("qnctl is in no folder")?.to_owned()
+        }
+    };
+    let spec = LabSpec {
+        name: up.name.clone(),
+        controllers: up.controllers,
+        hypervisors: up.hypervisors,
+        underlay: up.underlay,
+        mtu: up.mtu,
+        programs: Some(Programs::in_folder(programs)),
+        ..LabSpec::default()
+    };
+    let mut bar = Bar(ProgressBar::hidden());
+    let lab = Lab::up(&spec, &mut bar)?;
+    bar.0.finish_and_clear();
+    println!("lab {} is up: {} controller, {} hypervisors", up.name, up.controllers, up.hypervisors);
+    println!("  qnctl --lab {} status", up.name);
+    println!("  files and logs in {}", lab.folder().display());
+    Ok(())
+}
+
+struct Bar(ProgressBar);
+
+impl Progress for Bar {
+    fn begin(&mut self, steps: usize) {
+        self.0 = ProgressBar::new(steps as u64);
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}");
+        self.0.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    }
+
+    fn step(&mut self, what: &str) {
+        self.0.set_message(what.to_owned());
+        self.0.inc(1);
+    }
+}
+
+fn status(name: &str, as_json: bool) -> Result<()> {
+    let status = Lab::open(name)?.status()?;
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        println!("lab {} is {:?}, in {}", status.name, status.phase, status.folder);
+        let mut rows = Vec::new();
+        for node in &status.nodes {
+            let state = if node.exists { "up" } else { "missing" };
+            rows.push(vec![node.name.clone(), state.to_owned(), node.address.clone(), node.tunnel_addresses.join(",")]);
+        }
+        for daemon in &status.daemons {
+            let state = if daemon.alive { "up" } else { "down" };
+            let pid = daemon.pid.map_or_else(|| "-".to_owned(), |pid| format!("pid {pid}"));
+            rows.push(vec![daemon.name.clone(), state.to_owned(), pid, daemon.log.clone()]);
+        }
+        for vm in &status.vms {
+            rows.push(vec![format!("VM {}", vm.name), format!("{:?}", vm.place), vm.mac.clone(), vm.iface_id.clone()]);
+        }
+        let header = ["WHAT", "STATE", "WHERE", "MORE"].map(str::to_owned).to_vec();
+        print!("{}", table(header, rows));
+    }
+    if !status.healthy() {
+        bail!("something of lab {name} is missing or does not run");
+    }
+    Ok(())
+}
+
+fn exec(name: &str, place: &str, command: &[String]) -> Result<i32> {
+    let lab = Lab::open(name)?;
+    let netns = match place.parse() {
+        Ok(node) => lab.netns(node),
+        Err(_) => lab.vm(place).with_context(|| format!("{place} is neither node nor VM of lab {name}"))?.netns(),
+    };
+    // Terminal and signals are the command's own, so this does not go through the testbed's capture.
+    let status = std::process::Command::new("ip")
+        .args(["netns", "exec", netns.name()])
+        .args(command)
+        .status()
+        .context("running ip netns exec")?;
+    Ok(status.code().unwrap_or(SIGNALLED))
+}
+
+async fn add_vm(name: &str, hypervisor: u16, port: &str, project: &str, dhcp: bool, vm: &str) -> Result<()> {
+    let client = Client::new(address(name)?, None);
+    let kind = Kind::find("port").map_err(anyhow::Error::msg)?;
+    let object = client.call(kind.service, "GetPort", &json!({ "port": kind.reference(port, project) })).await?;
+    let text = |place: &str| object.pointer(place).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (id, mac) = (text("/meta/id"), text("/status/mac"));
+    let lab = Lab::open(name)?;
+    let made = lab.add_vm(hypervisor, vm, &id, &mac)?;
+    println!("VM {vm} is plugged into hv{hypervisor} as port {port} ({mac})");
+    if dhcp {
+        wait_until_up(&client, &id).await?;
+        let lease = made.dhcp(&Default::default())?;
+        let mtu = lease.mtu.map_or_else(|| "default".to_owned(), |mtu| mtu.to_string());
+        println!("VM {vm} has the lease {}/{}, MTU {mtu}", lease.ip, lease.prefix);
+    }
+    Ok(())
+}
+
+/// Asks until the port's flows are in the switch.
+async fn wait_until_up(client: &Client, id: &str) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + UP_WITHIN;
+    loop {
+        let port = client.call("PortService", "GetPort", &json!({ "port": { "id": id } })).await?;
+        if port.pointer("/status/up") == Some(&Value::Bool(true)) {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() > deadline {
+            bail!("port {id} is not up after {} s; see `qnctl describe port {id}` and `qnctl problems`", UP_WITHIN.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn underlay(word: &str) -> Result<Underlay, String> {
+    match word {
+        "ipv4" => Ok(Underlay::Ipv4),
+        "ipv6" => Ok(Underlay::Ipv6),
+        "dual" => Ok(Underlay::Dual),
+        _ => Err("ipv4, ipv6 or dual".to_owned()),
+    }
+}
+
+const UP_WITHIN: Duration = Duration::from_secs(15);
+
+/// Exit status for a command that a signal ended.
+const SIGNALLED: i32 = 128;
