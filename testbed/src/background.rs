@@ -29,7 +29,10 @@ pub(crate) struct Background {
 impl Background {
     /// Starts a program; its output goes to new files in `folder`.
     pub(crate) fn start<S: AsRef<std::ffi::OsStr>>(
-        netns: &Netns, folder: &Path, what: &str, argv: impl IntoIterator<Item = S>,
+        netns: &Netns,
+        folder: &Path,
+        what: &str,
+        argv: impl IntoIterator<Item = S>,
     ) -> Result<Self> {
         let stem = unique_file(folder, what);
         let (stdout, stderr) = (stem.with_extension("out"), stem.with_extension("err"));

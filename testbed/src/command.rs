@@ -183,7 +183,10 @@ mod tests {
     #[test]
     fn carries_output_and_status() {
         let output = Cmd::new(["sh", "-c", "cat; echo complaint >&2; exit 3"]).stdin("hello").run().unwrap();
-        assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (3, "hello", "complaint\n"));
+        assert_eq!(
+            (output.code, output.stdout.as_str(), output.stderr.as_str()),
+            (3, "hello", "complaint\n")
+        );
     }
 
     #[test]

@@ -109,7 +109,9 @@ impl Vm {
         let script = self.script("udhcpc.sh", include_str!("assets/udhcpc.sh"))?;
         let tries = tries(options).to_string();
         let mut argv: Vec<String> = clean_environment(events);
-        argv.extend(["busybox", "udhcpc", "-f", "-i", "eth0", "-T", "1", "-t", &tries, "-s"].map(String::from));
+        argv.extend(
+            ["busybox", "udhcpc", "-f", "-i", "eth0", "-T", "1", "-t", &tries, "-s"].map(String::from),
+        );
         argv.push(script);
         argv.extend(mode.iter().map(|option| String::from(*option)));
         let usual = ["subnet", "router", "dns", "domain", "mtu", "staticroutes", "serverid", "lease"];
@@ -130,8 +132,21 @@ impl Vm {
         let leases = events.with_extension("leases").display().to_string();
         let mut argv = clean_environment(&events);
         argv.extend(
-            ["dhclient", family, "-d", "-1", "-cf", "/dev/null", "-pf", "/dev/null", "-lf", &leases, "-sf", &script]
-                .map(String::from),
+            [
+                "dhclient",
+                family,
+                "-d",
+                "-1",
+                "-cf",
+                "/dev/null",
+                "-pf",
+                "/dev/null",
+                "-lf",
+                &leases,
+                "-sf",
+                &script,
+            ]
+            .map(String::from),
         );
         // The client's configuration is empty, so everything the script must see goes through its environment.
         argv.extend(["-e".to_owned(), format!("LEASE_FILE={}", events.display())]);
@@ -153,7 +168,8 @@ impl Vm {
             let aside = unique_file(&self.folder(), name);
             fs::write(&aside, text).doing(|| format!("write {}", aside.display()))?;
             let executable = fs::Permissions::from_mode(0o755);
-            fs::set_permissions(&aside, executable).doing(|| format!("make {} executable", aside.display()))?;
+            fs::set_permissions(&aside, executable)
+                .doing(|| format!("make {} executable", aside.display()))?;
             fs::rename(&aside, &path).doing(|| format!("write {}", path.display()))?;
         }
         Ok(path.display().to_string())
@@ -167,7 +183,11 @@ impl DhcpClient {
         let seen = self.seen;
         let (count, event) = wait_ok(within, "udhcpc to get a lease", || {
             let events = read_events(&events).map_err(|error| error.to_string())?;
-            let next = events.iter().enumerate().skip(seen).find(|(_, event)| event.is("bound") || event.is("renew"));
+            let next = events
+                .iter()
+                .enumerate()
+                .skip(seen)
+                .find(|(_, event)| event.is("bound") || event.is("renew"));
             let found = next.map(|(index, event)| (index + 1, event.clone()));
             found.ok_or_else(|| self.process.errors().unwrap_or_default())
         })?;
@@ -250,7 +270,8 @@ fn parse_events(text: &str) -> Vec<Event> {
         let Some(name) = first.strip_prefix("event=") else { continue };
         let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "end-of-event").collect();
         let pairs = block.iter().filter_map(|line| line.split_once('='));
-        let values = pairs.filter(|(key, _)| !OURS.contains(key)).map(|(key, value)| (key.into(), value.into()));
+        let values =
+            pairs.filter(|(key, _)| !OURS.contains(key)).map(|(key, value)| (key.into(), value.into()));
         events.push(Event { name: name.to_owned(), values: values.collect() });
     }
     if !text.ends_with("end-of-event\n") {

@@ -173,13 +173,11 @@ impl DhcpReply {
 }
 
 impl Vm {
-    /// Sends a hand-made message and returns the answers to its transaction that come within `listen`.
-    ///
-    /// Returns at the first answer; for messages that must not be answered the whole time passes.
-    pub fn dhcp_raw(&self, request: &DhcpRequest, listen: Duration) -> Result<Vec<DhcpReply>> {
-        let frames = self.exchange_udp(&[request.frame(self.mac_bytes()?)], listen, 1, Some(CLIENT_PORT))?;
-        let replies = frames.iter().filter_map(|frame| DhcpReply::from_frame(frame));
-        Ok(replies.filter(|reply| reply.xid == request.xid).collect())
+    /// Sends a hand-made message and returns at the first answer to its transaction, or empty after `listen`.
+    pub fn dhcp_raw(&self, request: &DhcpRequest, listen: Duration) -> Result<Option<DhcpReply>> {
+        let frame = request.frame(self.mac_bytes()?);
+        let answers = self.exchange_dhcp(&[frame], listen, 1, Some(request.xid))?;
+        Ok(answers.first().and_then(|frame| DhcpReply::from_frame(frame)))
     }
 }
 

@@ -65,7 +65,9 @@ fn serve(listener: &TcpListener, netns: &Netns, to: SocketAddr, stop: &AtomicBoo
             Ok(Err(error)) => tracing::debug!(%to, %error, "nobody answers inside the lab"),
             Err(error) => tracing::warn!(%to, %error, "the namespace cannot be entered"),
             Ok(Ok(inside)) => {
-                let (Ok(outside_too), Ok(inside_too)) = (outside.try_clone(), inside.try_clone()) else { continue };
+                let (Ok(outside_too), Ok(inside_too)) = (outside.try_clone(), inside.try_clone()) else {
+                    continue;
+                };
                 std::thread::spawn(move || copy(outside, inside));
                 std::thread::spawn(move || copy(inside_too, outside_too));
             }

@@ -38,7 +38,7 @@ struct Order<'a> {
     mac: &'a str,
     collect_ms: u64,
     most: usize,
-    udp_port: Option<u16>,
+    xid: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -50,7 +50,8 @@ struct Done {
 impl Vm {
     /// Sends frames as they are.
     pub fn send_frames(&self, frames: &[Vec<u8>]) -> Result<()> {
-        self.order(Order { send: frames.iter().map(|frame| hex(frame)).collect(), ..self.nothing() }).map(drop)
+        self.order(Order { send: frames.iter().map(|frame| hex(frame)).collect(), ..self.nothing() })
+            .map(drop)
     }
 
     /// Sends one frame given in hex (blanks and colons are passed over).
@@ -65,22 +66,36 @@ impl Vm {
 
     /// Sends frames and returns what arrives within `listen`, at most `most` frames (then it returns at once).
     pub fn exchange(&self, frames: &[Vec<u8>], listen: Duration, most: usize) -> Result<Vec<Vec<u8>>> {
-        self.exchange_udp(frames, listen, most, None)
+        self.exchange_dhcp(frames, listen, most, None)
     }
 
-    /// Like [`Vm::exchange`], for UDP over IPv4 to one port only.
-    pub(crate) fn exchange_udp(
-        &self, frames: &[Vec<u8>], listen: Duration, most: usize, udp_port: Option<u16>,
+    /// Like [`Vm::exchange`], for the answers to one DHCP transaction only.
+    pub(crate) fn exchange_dhcp(
+        &self,
+        frames: &[Vec<u8>],
+        listen: Duration,
+        most: usize,
+        xid: Option<u32>,
     ) -> Result<Vec<Vec<u8>>> {
         let send = frames.iter().map(|frame| hex(frame)).collect();
         let collect_ms = u64::try_from(listen.as_millis()).unwrap_or(u64::MAX);
-        let done = self.order(Order { send, collect_ms, most, udp_port, ..self.nothing() })?;
+        let done = self.order(Order { send, collect_ms, most, xid, ..self.nothing() })?;
         done.frames.iter().map(|frame| unhex(frame)).collect()
     }
 
     fn nothing(&self) -> Order<'_> {
         let (send, mac) = (Vec::new(), self.mac());
-        Order { interface: "eth0", send, repeat: 1, flood: None, count: 0, mac, collect_ms: 0, most: 0, udp_port: None }
+        Order {
+            interface: "eth0",
+            send,
+            repeat: 1,
+            flood: None,
+            count: 0,
+            mac,
+            collect_ms: 0,
+            most: 0,
+            xid: None,
+        }
     }
 
     fn order(&self, order: Order<'_>) -> Result<Done> {

@@ -18,8 +18,8 @@ use std::time::Duration;
 use crate::{
     LabSpec, Netns, Result,
     command::{Cmd, Output},
-    launch::{Folders, controller_remotes, switch_environment},
     lab::Lab,
+    launch::{Folders, controller_remotes, switch_environment},
     spec::{Datapath, Link, Node, PHYSICAL_NETWORK},
     wait::wait_until,
 };
@@ -89,8 +89,12 @@ impl Hypervisor {
     /// Flows of a bridge in the text form of `ovs-ofctl`, without counters, sorted: for comparing tables.
     pub fn flows(&self, bridge: &str) -> Result<Vec<String>> {
         let text = self.ovs_ofctl(["--no-stats", "--no-names", "dump-flows", bridge])?;
-        let mut flows: Vec<String> =
-            text.lines().map(str::trim).filter(|line| !line.starts_with("OFPST")).map(str::to_owned).collect();
+        let mut flows: Vec<String> = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.starts_with("OFPST"))
+            .map(str::to_owned)
+            .collect();
         flows.sort();
         Ok(flows)
     }
@@ -118,7 +122,14 @@ impl Hypervisor {
     pub fn add_bridge(&self, bridge: &str) -> Result<()> {
         let datapath = format!("datapath_type={}", self.lab.spec()?.datapath.name());
         self.ovs_vsctl([
-            "add-br", bridge, "--", "set", "Bridge", bridge, &datapath, "fail_mode=secure",
+            "add-br",
+            bridge,
+            "--",
+            "set",
+            "Bridge",
+            bridge,
+            &datapath,
+            "fail_mode=secure",
             "other_config:disable-in-band=true",
         ])
         .map(drop)
@@ -130,7 +141,14 @@ impl Hypervisor {
         let (here, there) = (spec.tunnel_addresses(self.number), spec.tunnel_addresses(peer));
         let (Some(here), Some(there)) = (here.first(), there.first()) else { return Ok(()) };
         self.ovs_vsctl([
-            "add-port", "br-int", port, "--", "set", "Interface", port, "type=geneve",
+            "add-port",
+            "br-int",
+            port,
+            "--",
+            "set",
+            "Interface",
+            port,
+            "type=geneve",
             &format!("options:local_ip=\"{here}\""),
             &format!("options:remote_ip=\"{there}\""),
             "options:key=flow",
@@ -146,7 +164,10 @@ impl Hypervisor {
             if !args.is_empty() {
                 args.push("--".into());
             }
-            args.extend(["add-port", "br-int", &port, "--", "set", "Interface", &port, "type=dummy"].map(String::from));
+            args.extend(
+                ["add-port", "br-int", &port, "--", "set", "Interface", &port, "type=dummy"]
+                    .map(String::from),
+            );
             args.push(format!("external_ids:iface-id={id}"));
         }
         if args.is_empty() { Ok(()) } else { self.ovs_vsctl(args).map(drop) }
@@ -167,7 +188,8 @@ impl Hypervisor {
     /// After ovsdb-server runs and before ovs-vswitchd does: the facts an agent finds on a prepared host.
     pub(crate) fn write_host_facts(&self, spec: &LabSpec) -> Result<()> {
         self.ovs_vsctl(["--no-wait", "init"])?;
-        let addresses: Vec<String> = spec.tunnel_addresses(self.number).iter().map(ToString::to_string).collect();
+        let addresses: Vec<String> =
+            spec.tunnel_addresses(self.number).iter().map(ToString::to_string).collect();
         let mut facts = vec![
             ("system-id", self.name()),
             ("hostname", self.name()),
@@ -193,7 +215,16 @@ impl Hypervisor {
         let datapath = format!("datapath_type={}", spec.datapath.name());
         for (bridge, link) in bridges {
             self.ovs_vsctl([
-                "add-br", bridge, "--", "set", "Bridge", bridge, &datapath, "--", "add-port", bridge,
+                "add-br",
+                bridge,
+                "--",
+                "set",
+                "Bridge",
+                bridge,
+                &datapath,
+                "--",
+                "add-port",
+                bridge,
                 link.interface(),
             ])?;
         }
@@ -213,7 +244,8 @@ impl Hypervisor {
                 netns.command(["ip", "link", "show", "dev", bridge]).run().is_ok_and(|output| output.ok())
             })?;
         }
-        let mut commands = vec![format!("link set {device} mtu {} up", spec.mtu), "link set br-ex up".to_owned()];
+        let mut commands =
+            vec![format!("link set {device} mtu {} up", spec.mtu), "link set br-ex up".to_owned()];
         for address in spec.tunnel_addresses(self.number) {
             let (length, option) = if address.is_ipv4() { (24, "") } else { (64, " nodad") };
             commands.push(format!("addr replace {address}/{length} dev {device}{option}"));

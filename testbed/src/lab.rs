@@ -179,14 +179,18 @@ impl Lab {
 
     /// Runs a command in the namespace of a node or of a VM (`hv1`, `controller1`, `net`, or the VM's name).
     pub fn exec<S: AsRef<std::ffi::OsStr>>(
-        &self, place: &str, argv: impl IntoIterator<Item = S>,
+        &self,
+        place: &str,
+        argv: impl IntoIterator<Item = S>,
     ) -> Result<Output> {
         self.command(place, argv)?.run()
     }
 
     /// Like [`Lab::exec`], as a command still to be completed (stdin, environment, deadline).
     pub fn command<S: AsRef<std::ffi::OsStr>>(
-        &self, place: &str, argv: impl IntoIterator<Item = S>,
+        &self,
+        place: &str,
+        argv: impl IntoIterator<Item = S>,
     ) -> Result<Cmd> {
         let state = self.state()?;
         if state.vms.contains_key(place) {
@@ -408,10 +412,20 @@ impl Lab {
         netns.ip(&[&format!("link set {far} up")])
     }
 
-    pub(crate) fn cable_to(&self, spec: &LabSpec, near: &str, netns: &Netns, far: &str, link: Link) -> Result<()> {
+    pub(crate) fn cable_to(
+        &self,
+        spec: &LabSpec,
+        near: &str,
+        netns: &Netns,
+        far: &str,
+        link: Link,
+    ) -> Result<()> {
         let (net, mtu) = (self.netns(Node::Net), spec.mtu);
         net.ip(&[
-            &format!("link add name {near} mtu {mtu} type veth peer name {far} mtu {mtu} netns {}", netns.name()),
+            &format!(
+                "link add name {near} mtu {mtu} type veth peer name {far} mtu {mtu} netns {}",
+                netns.name()
+            ),
             &format!("link set {near} master {} up", link.bridge()),
         ])?;
         if link != Link::Management {
@@ -481,7 +495,11 @@ impl Lab {
                 launch::metrics_address(daemon).map_or(Ok(()), connects)?;
                 let hypervisor = Hypervisor::new(self.clone(), n);
                 let bridges = hypervisor.ovs_vsctl(["list-br"]).map_err(|error| error.to_string())?;
-                bridges.lines().any(|line| line == "br-int").then_some(()).ok_or_else(|| "no br-int yet".into())
+                bridges
+                    .lines()
+                    .any(|line| line == "br-int")
+                    .then_some(())
+                    .ok_or_else(|| "no br-int yet".into())
             }
         }
     }

@@ -111,7 +111,12 @@ pub(crate) fn controller_remotes(spec: &LabSpec) -> String {
 }
 
 /// The record of a daemon that has not been started.
-pub(crate) fn record(spec: &LabSpec, tools: &Tools, folders: Folders<'_>, daemon: Daemon) -> Result<ProcessRecord> {
+pub(crate) fn record(
+    spec: &LabSpec,
+    tools: &Tools,
+    folders: Folders<'_>,
+    daemon: Daemon,
+) -> Result<ProcessRecord> {
     let node = daemon.node();
     let folder = folders.node(node);
     let (argv, env) = match daemon {
@@ -203,12 +208,10 @@ mod tests {
     use crate::Programs;
 
     fn lines(daemon: Daemon) -> String {
-        let spec = LabSpec {
-            controllers: 2,
-            programs: Some(Programs::in_folder("/opt/qn")),
-            ..LabSpec::default()
-        };
-        let tools = Tools { ovsdb_server: "ovsdb-server".into(), vswitchd: "vswitchd".into(), schema: "".into() };
+        let spec =
+            LabSpec { controllers: 2, programs: Some(Programs::in_folder("/opt/qn")), ..LabSpec::default() };
+        let tools =
+            Tools { ovsdb_server: "ovsdb-server".into(), vswitchd: "vswitchd".into(), schema: "".into() };
         record(&spec, &tools, Folders(Path::new("/lab")), daemon).unwrap().argv.join(" ")
     }
 

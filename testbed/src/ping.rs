@@ -88,7 +88,8 @@ impl Vm {
             option("-I", source.to_string());
         }
         argv.push(destination.to_string());
-        let time = u64::from(options.count) * u64::from(options.interval_ms) / 1000 + u64::from(options.wait_s);
+        let time =
+            u64::from(options.count) * u64::from(options.interval_ms) / 1000 + u64::from(options.wait_s);
         let output = self.command(argv).within(Duration::from_secs(time + 30)).run()?;
         // 0: answered, 1: not (all) answered; 2 is a refusal by the local stack, such as "Network is unreachable".
         parse(&output.stdout, &output.stderr)

@@ -229,7 +229,13 @@ fn send(socket: &UdpSocket, to: SocketAddr, shared: &Shared) {
     receive_until(socket, Instant::now() + SETTLE, start, shared, all_answered);
 }
 
-fn receive_until(socket: &UdpSocket, until: Instant, start: Instant, shared: &Shared, done: impl Fn() -> bool) {
+fn receive_until(
+    socket: &UdpSocket,
+    until: Instant,
+    start: Instant,
+    shared: &Shared,
+    done: impl Fn() -> bool,
+) {
     let mut packet = [0; 64];
     while !done() {
         let left = until.saturating_duration_since(Instant::now());
@@ -314,7 +320,8 @@ mod tests {
 
     #[test]
     fn icmp_sequence_numbers_wrap() {
-        let answer = |seq: u64, at: u64| format!("[{}.000000] 64 bytes from ::1: icmp_seq={seq} ttl=64\n", at);
+        let answer =
+            |seq: u64, at: u64| format!("[{}.000000] 64 bytes from ::1: icmp_seq={seq} ttl=64\n", at);
         let text = [answer(65_535, 1), answer(0, 2), answer(1, 3)].concat();
         assert_eq!(icmp_report(&text).unwrap().sent, 65_537);
     }

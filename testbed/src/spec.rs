@@ -68,7 +68,8 @@ impl LabSpec {
 
     /// Refuses what cannot be built, with the rule that was broken.
     pub fn validate(&self) -> Result<()> {
-        let invalid = |what, value: String, rule: &str| Err(Error::Invalid { what, value, rule: rule.into() });
+        let invalid =
+            |what, value: String, rule: &str| Err(Error::Invalid { what, value, rule: rule.into() });
         valid_name("lab name", &self.name)?;
         if self.controllers > CONTROLLERS_MAX {
             return invalid("controllers", self.controllers.to_string(), "at most 9");
@@ -228,7 +229,11 @@ impl FromStr for Node {
             ("net", _, _) => Ok(Self::Net),
             (_, Some(n), _) => Ok(Self::Controller(n)),
             (_, _, Some(n)) => Ok(Self::Hypervisor(n)),
-            _ => Err(Error::Invalid { what: "node", value: text.into(), rule: "net, controllerN or hvN".into() }),
+            _ => Err(Error::Invalid {
+                what: "node",
+                value: text.into(),
+                rule: "net, controllerN or hvN".into(),
+            }),
         }
     }
 }
@@ -367,7 +372,8 @@ mod tests {
         for node in [Node::Net, Node::Controller(3), Node::Hypervisor(12)] {
             assert_eq!(node.to_string().parse::<Node>().unwrap(), node);
         }
-        for daemon in [Daemon::Controller(1), Daemon::Agent(2), Daemon::Vswitchd(30), Daemon::OvsdbServer(4)] {
+        for daemon in [Daemon::Controller(1), Daemon::Agent(2), Daemon::Vswitchd(30), Daemon::OvsdbServer(4)]
+        {
             assert_eq!(daemon.to_string().parse::<Daemon>().unwrap(), daemon);
         }
         assert!("hvx".parse::<Node>().is_err());

@@ -90,7 +90,9 @@ impl Lab {
         let nodes = state.spec.nodes().map(|node| {
             let namespace = state.spec.netns(node);
             let tunnel_addresses = match node {
-                Node::Hypervisor(n) => state.spec.tunnel_addresses(n).iter().map(ToString::to_string).collect(),
+                Node::Hypervisor(n) => {
+                    state.spec.tunnel_addresses(n).iter().map(ToString::to_string).collect()
+                }
                 Node::Net | Node::Controller(_) => Vec::new(),
             };
             NodeStatus {

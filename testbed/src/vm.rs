@@ -71,7 +71,8 @@ pub struct Vm {
 impl Lab {
     /// Makes a VM and plugs it into br-int of a hypervisor.
     pub fn add_vm(&self, hypervisor: u16, name: &str, iface_id: &str, mac: &str) -> Result<Vm> {
-        let spec = VmSpec { name: name.into(), iface_id: iface_id.into(), mac: mac.into(), ..VmSpec::default() };
+        let spec =
+            VmSpec { name: name.into(), iface_id: iface_id.into(), mac: mac.into(), ..VmSpec::default() };
         self.add_vm_with(hypervisor, &spec)
     }
 
@@ -89,7 +90,11 @@ impl Lab {
         let vm = self.record_vm(&spec.name, &record)?;
         let built = (|| {
             host.netns().ip(&[
-                &format!("link add name {} type veth peer name eth0 netns {}", record.interface, vm.netns().name()),
+                &format!(
+                    "link add name {} type veth peer name eth0 netns {}",
+                    record.interface,
+                    vm.netns().name()
+                ),
                 &format!("link set {} up", record.interface),
             ])?;
             host.netns().offload_off(&record.interface)?;
@@ -243,7 +248,8 @@ impl Vm {
     }
 
     pub(crate) fn mac_bytes(&self) -> Result<[u8; 6]> {
-        let bytes: Vec<u8> = self.mac.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+        let bytes: Vec<u8> =
+            self.mac.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
         let rule = || "six bytes in hex with colons".into();
         bytes.try_into().map_err(|_| Error::Invalid { what: "MAC", value: self.mac.clone(), rule: rule() })
     }
@@ -287,13 +293,19 @@ impl Vm {
     /// Sends everything without a better route to `gateway`.
     pub fn set_default_route(&self, gateway: IpAddr) -> Result<()> {
         let family = if gateway.is_ipv4() { "-4" } else { "-6" };
-        let command = ["ip", family, "route", "replace", "default", "via", &gateway.to_string(), "dev", "eth0"];
+        let command =
+            ["ip", family, "route", "replace", "default", "via", &gateway.to_string(), "dev", "eth0"];
         self.netns().command(command).check().map(drop)
     }
 
     /// Forgets every address and neighbour of eth0, as a guest that boots anew.
     pub fn forget_addresses(&self) -> Result<()> {
-        self.netns().ip(&["addr flush dev eth0", "neigh flush dev eth0", "link set eth0 down", "link set eth0 up"])
+        self.netns().ip(&[
+            "addr flush dev eth0",
+            "neigh flush dev eth0",
+            "link set eth0 down",
+            "link set eth0 up",
+        ])
     }
 
     fn bring_up(&self, mac: &str) -> Result<()> {
@@ -309,7 +321,8 @@ pub(crate) fn interface_name(prefix: &str, name: &str) -> String {
         return format!("{prefix}{name}");
     }
     // FNV-1a: the same name gives the same interface in every process.
-    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash =
+        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let head: String = name.chars().filter(char::is_ascii_alphanumeric).take(5).collect();
     format!("{prefix}{head}{hash:08x}")
 }
@@ -327,7 +340,8 @@ fn plug(host: &Hypervisor, record: &VmRecord) -> Result<()> {
 
 fn is_mac(text: &str) -> bool {
     let bytes: Vec<&str> = text.split(':').collect();
-    bytes.len() == 6 && bytes.iter().all(|byte| byte.len() == 2 && byte.chars().all(|c| c.is_ascii_hexdigit()))
+    bytes.len() == 6
+        && bytes.iter().all(|byte| byte.len() == 2 && byte.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
 fn not_on_a_hypervisor<T>(name: &str) -> Result<T> {

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn names_what_was_waited_for() {
-        let error = wait_ok::<()>(Duration::from_millis(3), "a miracle", || Err("none seen".into())).unwrap_err();
+        let error =
+            wait_ok::<()>(Duration::from_millis(3), "a miracle", || Err("none seen".into())).unwrap_err();
         assert_eq!(error.to_string(), "waited 3ms in vain for a miracle: none seen");
     }
 }

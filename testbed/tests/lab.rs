@@ -7,8 +7,8 @@
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use quantumnet_testbed::{
-    Daemon, Error, Lab, LabGuard, LabSpec, Node, Phase, Programs, Progress, Quiet, Registry, Signal, UpOptions,
-    wait_until,
+    Daemon, Error, Lab, LabGuard, LabSpec, Node, Phase, Programs, Progress, Quiet, Registry, Signal,
+    UpOptions, wait_until,
 };
 
 fn registry() -> (tempfile::TempDir, UpOptions) {
@@ -21,7 +21,10 @@ fn registry() -> (tempfile::TempDir, UpOptions) {
 fn namespaces(lab: &str) -> BTreeSet<String> {
     let prefix = format!("qn-{lab}.");
     let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.starts_with(&prefix)).collect()
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with(&prefix))
+        .collect()
 }
 
 fn root_links() -> BTreeSet<String> {
@@ -69,7 +72,14 @@ fn another_handle_sees_and_removes_the_lab() {
     let lab = LabGuard::up_with(&spec, &options).unwrap();
     let other = Lab::open_in(&options.registry, &spec.name).unwrap();
     assert_eq!(other.spec().unwrap(), spec);
-    assert_eq!(other.exec("hv1", ["ovs-vsctl", "get", "Open_vSwitch", ".", "external_ids:system-id"]).unwrap().stdout.trim(), "hv1");
+    assert_eq!(
+        other
+            .exec("hv1", ["ovs-vsctl", "get", "Open_vSwitch", ".", "external_ids:system-id"])
+            .unwrap()
+            .stdout
+            .trim(),
+        "hv1"
+    );
     assert!(matches!(other.exec("hv2", ["true"]), Err(Error::Unknown { .. })));
     other.down().unwrap();
     assert!(lab.status().is_err());
@@ -123,7 +133,10 @@ fn a_program_that_dies_at_once_is_named_with_its_log() {
     let programs = Programs { controller: broken.clone(), agent: broken, ..Programs::default() };
     let spec = LabSpec::with_programs("broken", 1, 1, programs);
     let error = Lab::up_with(&spec, &options, &mut Quiet).unwrap_err().to_string();
-    assert!(error.contains("controller1 ended unasked") && error.contains("cannot read the stars"), "{error}");
+    assert!(
+        error.contains("controller1 ended unasked") && error.contains("cannot read the stars"),
+        "{error}"
+    );
     assert_eq!(namespaces(&spec.name), BTreeSet::new());
 }
 
@@ -217,7 +230,8 @@ fn missing_programs_are_named() {
     assert_eq!(error, "quantumnet-controller not found: /nonexistent/quantumnet-controller");
     let long = Registry::at(Path::new("/tmp").join("x".repeat(100)));
     let options = UpOptions { registry: long, ..UpOptions::default() };
-    let error = Lab::up_with(&LabSpec::switches_only("long", 1), &options, &mut Quiet).unwrap_err().to_string();
+    let error =
+        Lab::up_with(&LabSpec::switches_only("long", 1), &options, &mut Quiet).unwrap_err().to_string();
     assert!(error.contains("because sockets lie in it"), "{error}");
 }
 

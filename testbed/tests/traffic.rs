@@ -38,7 +38,8 @@ fn two_hosts(underlay: Underlay) -> (tempfile::TempDir, LabGuard, Vm, Vm) {
 
 /// Everything from the VM goes into the tunnel with key 7, and back.
 fn wire(hypervisor: &Hypervisor, vm: &Vm) {
-    let (port, tunnel) = (hypervisor.ofport(vm.switch_interface()).unwrap(), hypervisor.ofport("tun").unwrap());
+    let (port, tunnel) =
+        (hypervisor.ofport(vm.switch_interface()).unwrap(), hypervisor.ofport("tun").unwrap());
     hypervisor
         .replace_flows(
             "br-int",
@@ -93,7 +94,9 @@ fn tcp_passes_between_hosts() {
     let (_folder, _lab, a, b) = two_hosts(Underlay::Ipv4);
     a.wait_reachable(ip("192.168.7.11"), Duration::from_secs(10)).unwrap();
     let server = b.netns().within(|| std::net::TcpListener::bind("0.0.0.0:80")).unwrap().unwrap();
-    let sink = std::thread::spawn(move || std::io::copy(&mut server.accept().unwrap().0, &mut std::io::sink()).unwrap());
+    let sink = std::thread::spawn(move || {
+        std::io::copy(&mut server.accept().unwrap().0, &mut std::io::sink()).unwrap()
+    });
     let mut stream = a.netns().within(|| std::net::TcpStream::connect("192.168.7.11:80")).unwrap().unwrap();
     std::io::Write::write_all(&mut stream, &vec![7; 1_000_000]).unwrap();
     drop(stream);
@@ -105,7 +108,8 @@ fn tcp_passes_between_hosts() {
 fn probes_count_an_outage() {
     let (_folder, lab, a, b) = two_hosts(Underlay::Ipv4);
     a.wait_reachable(ip("192.168.7.11"), Duration::from_secs(10)).unwrap();
-    let probes = [a.probe_ping(ip("192.168.7.11")).unwrap(), a.probe_udp(&b, ip("192.168.7.11"), 5000).unwrap()];
+    let probes =
+        [a.probe_ping(ip("192.168.7.11")).unwrap(), a.probe_udp(&b, ip("192.168.7.11"), 5000).unwrap()];
     for probe in &probes {
         probe.wait_received(50, Duration::from_secs(10)).unwrap();
     }
@@ -130,7 +134,9 @@ fn probes_count_an_outage() {
 fn a_quiet_probe_loses_nothing() {
     let (_folder, _lab, a, b) = two_hosts(Underlay::Ipv4);
     a.wait_reachable(ip("192.168.7.11"), Duration::from_secs(10)).unwrap();
-    for probe in [a.probe_ping(ip("192.168.7.11")).unwrap(), a.probe_udp(&b, ip("192.168.7.11"), 5000).unwrap()] {
+    for probe in
+        [a.probe_ping(ip("192.168.7.11")).unwrap(), a.probe_udp(&b, ip("192.168.7.11"), 5000).unwrap()]
+    {
         probe.wait_received(100, Duration::from_secs(10)).unwrap();
         let report = probe.stop().unwrap();
         assert_eq!(report.lost(), 0, "{report:?}");
@@ -143,13 +149,18 @@ fn a_vm_moves_and_keeps_its_addresses() {
     a.wait_reachable(ip("192.168.7.11"), Duration::from_secs(10)).unwrap();
     lab.move_vm("b", 1).unwrap();
     let host = lab.hypervisor(1).unwrap();
-    let (one, two) =
-        (host.ofport(a.switch_interface()).unwrap(), host.ofport(b.switch_interface()).unwrap());
-    host.replace_flows("br-int", &[&format!("in_port={one} actions=output:{two}"), &format!("in_port={two} actions=output:{one}")])
-        .unwrap();
+    let (one, two) = (host.ofport(a.switch_interface()).unwrap(), host.ofport(b.switch_interface()).unwrap());
+    host.replace_flows(
+        "br-int",
+        &[&format!("in_port={one} actions=output:{two}"), &format!("in_port={two} actions=output:{one}")],
+    )
+    .unwrap();
     a.wait_reachable(ip("192.168.7.11"), Duration::from_secs(10)).unwrap();
     let facts = host.ovs_vsctl(["get", "Interface", b.switch_interface(), "external_ids"]).unwrap();
-    assert!(facts.contains("iface-id=port-b") && facts.contains("attached-mac=\"02:00:00:00:00:0b\""), "{facts}");
+    assert!(
+        facts.contains("iface-id=port-b") && facts.contains("attached-mac=\"02:00:00:00:00:0b\""),
+        "{facts}"
+    );
     lab.remove_vm("b").unwrap();
     lab.remove_vm("b").unwrap();
     lab.add_vm(2, "b", "port-b", "02:00:00:00:00:0b").unwrap();

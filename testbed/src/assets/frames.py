@@ -63,22 +63,23 @@ def send(sock, frame):
             select.select([], [sock], [], 0.01)
 
 
-def is_udp_to(frame, port):
-    """IPv4 without VLAN tag only: what a DHCP server answers a guest."""
+def is_answer(frame, xid):
+    """A DHCP server's answer to this transaction, in IPv4 without VLAN tag."""
     if len(frame) < 42 or frame[12:14] != b"\x08\x00" or frame[23] != 17:
         return False
     header = 14 + (frame[14] & 15) * 4
-    return frame[header + 2:header + 4] == struct.pack("!H", port)
+    return (frame[header + 2:header + 4] == struct.pack("!H", 68)
+            and frame[header + 12:header + 16] == struct.pack("!I", xid))
 
 
-def collect(sock, milliseconds, most, udp_port):
+def collect(sock, milliseconds, most, xid):
     frames, deadline = [], time.monotonic() + milliseconds / 1000
     while len(frames) < most:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([sock], [], [], left)[0]:
             break
         frame, address = sock.recvfrom(65536)
-        if address[2] != PACKET_OUTGOING and (not udp_port or is_udp_to(frame, udp_port)):
+        if address[2] != PACKET_OUTGOING and (xid is None or is_answer(frame, xid)):
             frames.append(frame.hex())
     return frames
 
@@ -98,7 +99,7 @@ def main():
         for frame in flood_frames(order):
             send(sock, frame)
             sent += 1
-    frames = collect(sock, order["collect_ms"], order["most"], order["udp_port"])
+    frames = collect(sock, order["collect_ms"], order["most"], order["xid"])
     json.dump({"sent": sent, "frames": frames}, sys.stdout)
 
 
