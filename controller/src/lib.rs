@@ -1,1 +1,3 @@
-//! (being written)
+//! The replicated store and everything northbound of the agents.
+
+pub mod store;
