@@ -101,6 +101,8 @@ pub enum ReplicaEvent {
     Synced {
         /// The whole of it.
         replica: Arc<Replica>,
+        /// Whether the server sent only what came after the last transaction seen.
+        resumed: bool,
         /// What changed since the last event.
         changes: Vec<RowChange>,
     },
@@ -339,10 +341,10 @@ impl Task {
         for output in self.session.handle(Instant::now().into_std(), input) {
             match output {
                 Output::Send(bytes) => outcome.bytes.extend(bytes),
-                Output::Synced { changes, .. } => {
+                Output::Synced { resumed, changes } => {
                     self.backoff = self.options.backoff_min;
                     let replica = self.publish();
-                    self.queue.push(ReplicaEvent::Synced { replica, changes });
+                    self.queue.push(ReplicaEvent::Synced { replica, resumed, changes });
                 }
                 Output::Changed(changes) => {
                     self.publish();
@@ -410,8 +412,10 @@ impl EventQueue {
         let (mut changes, mut synced, mut why) = (Vec::new(), None, None);
         for event in self.events.drain(..) {
             let later = match event {
-                ReplicaEvent::Synced { replica, changes } => {
-                    (synced, why) = (Some(replica), None);
+                ReplicaEvent::Synced { replica, resumed, changes } => {
+                    // The event stands for all: resumed only if no full copy was among them.
+                    let all_resumed = synced.as_ref().is_none_or(|(_, all): &(_, bool)| *all) && resumed;
+                    (synced, why) = (Some((replica, all_resumed)), None);
                     changes
                 }
                 ReplicaEvent::Changed(changes) => changes,
@@ -423,7 +427,9 @@ impl EventQueue {
             changes = RowChange::merge(changes, later);
         }
         match synced {
-            Some(replica) => self.events.push_back(ReplicaEvent::Synced { replica, changes }),
+            Some((replica, resumed)) => {
+                self.events.push_back(ReplicaEvent::Synced { replica, resumed, changes });
+            }
             None if changes.is_empty() => {}
             None => self.events.push_back(ReplicaEvent::Changed(changes)),
         }
@@ -472,7 +478,8 @@ mod tests {
         let mut queue = EventQueue::default();
         let why = || ReplicaEvent::Disconnected { why: Disconnect::Closed };
         for _ in 0..1_000 {
-            let synced = ReplicaEvent::Synced { replica: Arc::default(), changes: Vec::new() };
+            let synced =
+                ReplicaEvent::Synced { replica: Arc::default(), resumed: false, changes: Vec::new() };
             queue.push(synced);
             queue.push(why());
         }

@@ -166,7 +166,7 @@ fn frames(bytes: &[u8], chunks: &[usize]) -> Vec<Option<Value>> {
     let mut rest = bytes;
     let mut chunks = chunks.iter().cycle();
     while !rest.is_empty() {
-        let (chunk, after) = rest.split_at((*chunks.next().unwrap()).min(rest.len()));
+        let (chunk, after) = rest.split_at((*chunks.next().expect("it goes round")).min(rest.len()));
         rest = after;
         framer.push(chunk);
         loop {

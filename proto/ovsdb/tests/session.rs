@@ -37,7 +37,11 @@ impl Peer {
 
     /// The next message the session sent, if it is this method; its id and parameters.
     fn expect(&mut self, method: &str) -> (Value, Value) {
-        let message = self.framer.next_value().unwrap().expect("the session asked for something");
+        let message = self
+            .framer
+            .next_value()
+            .expect("the session sends JSON")
+            .expect("the session asked for something");
         assert_eq!(message["method"], method, "{message}");
         (message["id"].clone(), message["params"].clone())
     }
