@@ -1,0 +1,11 @@
+//! Scenarios: a whole lab with real Open vSwitch, driven through qnctl as a person would, looked at
+//! through packets.
+//!
+//! Need root, and the programs built beside qnctl (`cargo build --workspace`); they fail without, and never skip.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+mod hostile;
+mod l2;
+mod restarts;
+mod support;
