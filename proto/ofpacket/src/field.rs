@@ -300,9 +300,7 @@ impl Field {
     }
 
     /// Reads an entry: field, value and mask.
-    pub(crate) fn take_entry<'a>(
-        r: &mut Reader<'a>,
-    ) -> Result<(Self, &'a [u8], Option<&'a [u8]>), DecodeError> {
+    pub(crate) fn take_entry<'a>(r: &mut Reader<'a>) -> Result<RawEntry<'a>, DecodeError> {
         let (field, masked) = Self::take_header(r)?;
         let value = r.bytes(usize::from(field.width))?;
         let mask = if masked { Some(r.bytes(usize::from(field.width))?) } else { None };
@@ -360,6 +358,9 @@ impl Wire for Field {
         Ok(field)
     }
 }
+
+/// Field, value and mask as they stand on the wire.
+pub(crate) type RawEntry<'a> = (Field, &'a [u8], Option<&'a [u8]>);
 
 /// Which of its numbers a field shows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -18,6 +18,7 @@ mod monitor;
 mod multipart;
 mod packet;
 mod port;
+mod print;
 mod property;
 mod switch;
 mod tunnel;

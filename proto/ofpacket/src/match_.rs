@@ -236,7 +236,7 @@ impl Match {
     /// Value and mask of a field of at most 16 bytes. Without a mask the mask has all its bits.
     pub fn get(&self, field: Field) -> Option<(u128, u128)> {
         let entry = self.iter().find(|entry| entry.field == field)?;
-        Some((to_u128(entry.value)?, entry.mask.map_or(Some(field.significant()), to_u128)?))
+        Some((to_u128(entry.value)?, entry.mask.map_or_else(|| Some(field.significant()), to_u128)?))
     }
 
     /// The entries in order.

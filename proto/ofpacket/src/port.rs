@@ -4,7 +4,7 @@
 //! number, and the reserved range moves when it is narrowed.
 
 use crate::error::{DecodeError, EncodeError};
-use crate::wire::{Reader, Wire, Writer, wire_enum};
+use crate::wire::{Reader, Writer, wire_enum};
 
 wire_enum! {
     /// Port number (`enum ofp_port_no`).
@@ -100,19 +100,6 @@ impl TableId {
     /// The next table, unless this is the last.
     pub fn next(self) -> Option<Self> {
         self.0.checked_add(1).map(Self).filter(|table| *table != Self::ALL)
-    }
-}
-
-/// A port that the wire carries in 16 bits.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(crate) struct Port16(pub(crate) Port);
-
-impl Wire for Port16 {
-    fn put(&self, w: &mut Writer) {
-        self.0.put_u16(w);
-    }
-    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Port::take_u16(r).map(Self)
     }
 }
 
