@@ -15,7 +15,8 @@ fn main() -> anyhow::Result<()> {
         Some("netdev") => Datapath::Netdev,
         Some(other) => anyhow::bail!("datapath {other:?}: system or netdev"),
     };
-    let checks: [(&str, Underlay); 2] = [("geneve-over-ipv4", Underlay::Ipv4), ("geneve-over-ipv6", Underlay::Ipv6)];
+    let checks: [(&str, Underlay); 2] =
+        [("geneve-over-ipv4", Underlay::Ipv4), ("geneve-over-ipv6", Underlay::Ipv6)];
     let (mut passed, mut failed) = (0, 0);
     for (name, underlay) in checks {
         let started = Instant::now();

@@ -86,13 +86,9 @@ impl Cmd {
     /// Runs it; an error only when it could not be started or did not end in time.
     pub fn run(&self) -> Result<Output> {
         let line = self.line();
-        let Some((program, args)) = self.argv.split_first() else {
-            return Err(Error::Invalid { what: "command", value: line, rule: "must not be empty".into() });
-        };
         let deadline = Instant::now() + self.within;
-        let mut child = Command::new(program)
-            .args(args)
-            .envs(self.env.iter().map(|(key, value)| (key, value)))
+        let mut child = self
+            .to_std()?
             .stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -115,6 +111,20 @@ impl Cmd {
         };
         let code = exit_code(status.doing(|| format!("wait for {line}"))?);
         Ok(Output { code, stdout: lossy(stdout), stderr: lossy(stderr) })
+    }
+
+    /// The same command for running it otherwise, such as with the terminal of the person who asked for it.
+    pub fn to_std(&self) -> Result<Command> {
+        let Some((program, args)) = self.argv.split_first() else {
+            return Err(Error::Invalid {
+                what: "command",
+                value: self.line(),
+                rule: "must not be empty".into(),
+            });
+        };
+        let mut command = Command::new(program);
+        command.args(args).envs(self.env.iter().map(|(key, value)| (key, value)));
+        Ok(command)
     }
 
     /// Runs it and returns stdout; a non-zero exit status is an error.
