@@ -1,3 +1,7 @@
 //! The replicated store and everything northbound of the agents.
 
+pub mod ipam;
+pub mod lower;
+pub mod metrics;
+pub mod replica;
 pub mod store;

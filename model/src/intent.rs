@@ -88,12 +88,12 @@ table! {
         dhcp: bool,
         /// Seconds.
         lease_time: i64,
-        /// In the order to be given.
-        dns_servers: OrdSet<Text>,
+        /// Addresses in the order to be given, with commas between them; a set would lose the order.
+        dns_servers: Text,
         /// Empty for none.
         domain_name: Text,
-        /// Addresses.
-        ntp_servers: OrdSet<Text>,
+        /// Addresses in the order to be given, with commas between them.
+        ntp_servers: Text,
         /// Further DHCP options in OVN's names and syntax.
         dhcp_options: OrdMap<Text, Text>,
     }
@@ -139,16 +139,58 @@ table! {
 }
 
 table! {
-    /// A key or address that was given back and rests before it is given again.
-    pub struct RestingKey = QuantumNet "Resting_Key" [root] {
-        /// What it is a key of: `datapath`, `port <datapath uuid>`, `address <network uuid>`.
-        pool: Text,
-        /// The number or address as text.
-        key: Text,
-        /// Milliseconds since the epoch.
-        released_at: i64,
+    /// A pool that keys or addresses are taken from, kept as runs: what is in none of the columns is taken.
+    pub struct Pool = QuantumNet "Pool" [root] {
+        /// What it is a pool of: `datapath`, `port <datapath uuid>`, `address <subnet uuid>`.
+        name: Text,
+        /// Runs of free keys, from first to last, as 32 hexadecimal digits.
+        free: OrdMap<Text, Text>,
+        /// Keys that were given back and rest, with the time of their release in milliseconds since the epoch.
+        resting: OrdMap<Text, i64>,
+        /// The resting keys by the time of their release: `<time> <key>`, in hexadecimal.
+        queue: OrdSet<Text>,
     }
-    indexes [["pool", "key"]]
+    indexes [["name"]]
+}
+
+table! {
+    /// A MAC or IP address in use in a network, so that no two ports have it.
+    pub struct Address = QuantumNet "Address" [root] {
+        /// The `Virtual_Network`.
+        network: Uuid,
+        /// In its normal form.
+        address: Text,
+        /// The `Port` that has it.
+        port: Uuid,
+    }
+    indexes [["network", "address"]]
+}
+
+table! {
+    /// An index that is not unique, as rows: lowering looks rows up by what OVN's tables have no index for.
+    pub struct Lookup = QuantumNet "Lookup" [root] {
+        /// `hostname`, `requested-chassis`, `parent`, `guest-mtu`, `nb-cfg`.
+        kind: Text,
+        /// What is looked for; numbers have a fixed width.
+        key: Text,
+        /// The row found.
+        row: Uuid,
+    }
+    indexes [["kind", "key", "row"]]
+}
+
+table! {
+    /// A chassis took a port from another that still claims it. The uuid is that of the `Port_Binding`.
+    pub struct Takeover = QuantumNet "Takeover" [root] {
+        /// The uuid again, for the index.
+        port: Uuid,
+        /// Milliseconds since the epoch.
+        taken_at: i64,
+        /// When claims that wait are looked at again, in milliseconds since the epoch; the highest
+        /// number when none waits.
+        due: i64,
+    }
+    indexes [["due", "port"]]
 }
 
 table! {

@@ -1,0 +1,237 @@
+//! Which chassis holds a port: derived from the interfaces that agents report, never claimed.
+//!
+//! # Contract
+//! - Reads `Port_Binding`, `Chassis_Interface`; writes `Port_Binding.chassis`, `additional_chassis`, `up`, and
+//!   `Takeover`.
+//! - The leader's tick asks [`due`], and when that time has come runs a transaction with [`relower_damped`].
+//!
+//! # Invariants
+//! - Among the eligible interfaces the highest claim holds the port; but whoever took it from another that still
+//!   claims it holds it for at least [`HOLD_MS`], so that two hypervisors with one iface-id do not tear at it.
+//! - `up` is true only while the chassis that acknowledged the flows still holds the port.
+
+use quantumnet_model::{
+    Uuid, Weak,
+    column::Text,
+    intent::Takeover,
+    sb::{Chassis, ChassisInterface, PortBinding},
+};
+
+use crate::{
+    lower::{Dirty, lookup, problem},
+    store::{Refusal, State, Txn},
+};
+
+/// How long a chassis holds a port that it took from another which still claims it.
+pub const HOLD_MS: i64 = 2_000;
+
+const NEVER: i64 = i64::MAX;
+
+/// An interface that may hold a port.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Claim {
+    /// Where it is.
+    pub chassis: Uuid,
+    /// The higher is the later.
+    pub claim: i64,
+}
+
+/// What [`winner`] decides.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Decision {
+    /// Who holds the port.
+    pub holder: Option<Uuid>,
+    /// It took the port from another that still claims it.
+    pub taken_over: bool,
+    /// A later claim waits until then.
+    pub waits_until: Option<i64>,
+}
+
+/// Who holds a port that these claim. `taken_at` is when the present holder took it from another.
+pub fn winner(claims: &[Claim], holder: Option<Uuid>, taken_at: Option<i64>, now_ms: i64) -> Decision {
+    let Some(latest) = claims.iter().max_by_key(|claim| (claim.claim, claim.chassis)) else {
+        return Decision::default();
+    };
+    let holder = holder.filter(|holder| claims.iter().any(|claim| claim.chassis == *holder));
+    match holder {
+        Some(holder) if holder != latest.chassis => {
+            let until = taken_at.map(|at| at.saturating_add(HOLD_MS)).filter(|until| now_ms < *until);
+            match until {
+                Some(until) => Decision { holder: Some(holder), taken_over: false, waits_until: Some(until) },
+                None => Decision { holder: Some(latest.chassis), taken_over: true, waits_until: None },
+            }
+        }
+        _ => Decision { holder: Some(latest.chassis), taken_over: false, waits_until: None },
+    }
+}
+
+/// When the next waiting claim is to be looked at: at that time, in milliseconds since the epoch, the leader runs a
+/// transaction with [`relower_damped`]. `None` while nothing waits.
+pub fn due(state: &State) -> Option<i64> {
+    let first = state.find::<Takeover>(&[])?;
+    state.get::<Takeover>(first).map(|takeover| takeover.due).filter(|due| *due != NEVER)
+}
+
+/// A request that gives ports to the claims whose wait is over. Lowering does the rest.
+pub fn relower_damped(txn: &mut Txn<'_>) -> Result<(), Refusal> {
+    let mut dirty = Dirty::default();
+    loop {
+        let first = txn.find::<Takeover>(&[]);
+        let Some(port) =
+            first.filter(|uuid| txn.get::<Takeover>(*uuid).is_some_and(|row| row.due <= txn.now_ms()))
+        else {
+            return Ok(());
+        };
+        // Decides anew, which moves `due` on or deletes the row.
+        bind(txn, port, &mut dirty);
+        if txn.get::<Takeover>(port).is_some_and(|row| row.due <= txn.now_ms()) {
+            txn.update::<Takeover>(port, |row| row.due = NEVER);
+        }
+    }
+}
+
+/// Chassis with an interface that may hold the port, the latest claim first.
+pub fn contenders(state: &State, port: &PortBinding) -> Vec<Uuid> {
+    let mut claims = main_claims(state, port);
+    claims.sort_by_key(|claim| std::cmp::Reverse(claim.claim));
+    claims.into_iter().map(|claim| claim.chassis).collect()
+}
+
+pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
+    for touched in txn.touched_in::<ChassisInterface>() {
+        for row in [touched.before::<ChassisInterface>(), touched.after()].into_iter().flatten() {
+            dirty.interfaces.insert(row.iface_id.clone());
+        }
+    }
+    for interface in std::mem::take(&mut dirty.interfaces) {
+        dirty.bindings.extend(txn.find::<PortBinding>(&[("logical_port", (&*interface).into())]));
+        dirty.bindings.extend(lookup::rows(txn.state(), lookup::PARENT, &interface));
+    }
+    dirty.bindings.extend(txn.touched_in::<PortBinding>().iter().map(|touched| touched.uuid));
+    for uuid in std::mem::take(&mut dirty.bindings) {
+        dirty.work.rows += 1;
+        bind(txn, uuid, dirty);
+    }
+}
+
+fn bind(txn: &mut Txn<'_>, uuid: Uuid, dirty: &mut Dirty) {
+    let Some(port) = txn.get::<PortBinding>(uuid) else {
+        txn.delete::<Takeover>(uuid);
+        return;
+    };
+    // Only VIFs, and what is nested in them, are bound by an interface.
+    if !port.r#type.is_empty() {
+        return;
+    }
+    let (logical_port, holder_before) =
+        (port.logical_port.clone(), port.chassis.map(|chassis| chassis.uuid()));
+    let claims = main_claims(txn.state(), port);
+    let additional: imbl::OrdSet<Weak<Chassis>> = additional_claims(txn.state(), port);
+    let takeover = txn.get::<Takeover>(uuid).cloned();
+    let taken_at = takeover.as_ref().map(|takeover| takeover.taken_at);
+    let decision = winner(&claims, holder_before, taken_at, txn.now_ms());
+
+    let next = (claims.len() > 1).then(|| Takeover {
+        port: uuid,
+        taken_at: if decision.taken_over { txn.now_ms() } else { taken_at.unwrap_or(0) },
+        due: decision.waits_until.unwrap_or(NEVER),
+    });
+    match next.filter(|next| next.taken_at != 0) {
+        Some(next) if takeover.as_ref() == Some(&next) => {}
+        Some(next) => txn.put(uuid, next),
+        None => _ = txn.delete::<Takeover>(uuid),
+    }
+
+    let port = txn.get::<PortBinding>(uuid).expect("it was there above, and only Takeover rows were written");
+    let moved = decision.holder != holder_before;
+    let up = match (decision.holder, moved) {
+        (Some(_), false) => port.up.or(Some(false)),
+        _ => Some(false),
+    };
+    if moved || port.up != up || port.additional_chassis != additional {
+        dirty.work.rows += 1;
+        txn.update::<PortBinding>(uuid, |port| {
+            port.chassis = decision.holder.map(Weak::new);
+            port.additional_chassis = additional;
+            port.up = up;
+            if moved {
+                port.encap = None;
+                port.virtual_parent = None;
+            }
+        });
+    }
+    problem::set::<PortBinding>(txn, uuid, contention(txn, &logical_port, &claims, decision.holder));
+}
+
+fn contention(txn: &Txn<'_>, port: &Text, claims: &[Claim], holder: Option<Uuid>) -> problem::Problems {
+    if claims.len() < 2 {
+        return Vec::new();
+    }
+    let name = |chassis: Uuid| {
+        txn.get::<Chassis>(chassis).map_or_else(|| chassis.to_string(), |row| row.name.to_string())
+    };
+    let names: Vec<String> = claims.iter().map(|claim| name(claim.chassis)).collect();
+    let holder = holder.map_or_else(|| "nobody".to_owned(), name);
+    let message = format!("port {port} is claimed by {}; {holder} holds it", names.join(" and "));
+    vec![("chassis", message)]
+}
+
+/// Interfaces with the port's iface-id and, where the port names one, its iface-id-ver.
+fn interfaces<'s>(
+    state: &'s State,
+    port: &PortBinding,
+) -> impl Iterator<Item = &'s ChassisInterface> + use<'s> {
+    let iface_id = port.parent_port.as_ref().unwrap_or(&port.logical_port);
+    let version = port.options.get("iface-id-ver").cloned();
+    let found: Vec<Uuid> = state.lookup::<ChassisInterface>(&[("iface_id", (&**iface_id).into())]).collect();
+    found
+        .into_iter()
+        .filter_map(move |uuid| state.get::<ChassisInterface>(uuid))
+        .filter(move |row| version.as_ref().is_none_or(|version| row.iface_id_ver == *version))
+}
+
+fn main_claims(state: &State, port: &PortBinding) -> Vec<Claim> {
+    let asked = port.options.get("requested-chassis").is_some_and(|hosts| !hosts.trim().is_empty());
+    let eligible =
+        |chassis: Uuid| !asked || port.requested_chassis.is_some_and(|wanted| wanted.uuid() == chassis);
+    interfaces(state, port)
+        .filter(|row| eligible(row.chassis.uuid()))
+        .map(|row| Claim { chassis: row.chassis.uuid(), claim: row.claim })
+        .collect()
+}
+
+fn additional_claims(state: &State, port: &PortBinding) -> imbl::OrdSet<Weak<Chassis>> {
+    let wanted = &port.requested_additional_chassis;
+    let chassis = interfaces(state, port).map(|row| Weak::new(row.chassis.uuid()));
+    chassis.filter(|chassis| wanted.contains(chassis)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Uuid = Uuid::from_u128(1);
+    const B: Uuid = Uuid::from_u128(2);
+
+    fn check(
+        claims: &[(Uuid, i64)],
+        holder: Option<Uuid>,
+        taken_at: Option<i64>,
+        now: i64,
+    ) -> (Option<Uuid>, Option<i64>) {
+        let claims: Vec<Claim> = claims.iter().map(|&(chassis, claim)| Claim { chassis, claim }).collect();
+        let decision = winner(&claims, holder, taken_at, now);
+        (decision.holder, decision.waits_until)
+    }
+
+    #[test]
+    fn the_latest_claim_holds_the_port_unless_it_must_wait() {
+        assert_eq!(check(&[], Some(A), None, 0), (None, None));
+        assert_eq!(check(&[(A, 1)], None, None, 0), (Some(A), None));
+        assert_eq!(check(&[(A, 1), (B, 2)], Some(A), None, 0), (Some(B), None));
+        assert_eq!(check(&[(A, 3), (B, 2)], Some(B), Some(100), 2_099), (Some(B), Some(2_100)));
+        assert_eq!(check(&[(A, 3), (B, 2)], Some(B), Some(100), 2_100), (Some(A), None));
+        assert_eq!(check(&[(A, 3)], Some(B), Some(100), 200), (Some(A), None));
+        assert_eq!(check(&[(A, 1), (B, 2)], Some(B), Some(100), 200), (Some(B), None));
+    }
+}

@@ -1,0 +1,53 @@
+//! Indexes that are not unique, kept as `Lookup` rows.
+//!
+//! # Invariants
+//! - The rows of one (kind, row) are those at the places 0, 1, 2 … without a gap, so that they are found again
+//!   without knowing their keys.
+
+use quantumnet_model::{Uuid, column::Text, intent::Lookup};
+use uuid::uuid;
+
+use crate::store::{State, Txn};
+
+/// Host name of a `Chassis`.
+pub(super) const HOSTNAME: &str = "hostname";
+/// Chassis that a `Logical_Switch_Port` asks for, by name or host name.
+pub(super) const REQUESTED_CHASSIS: &str = "requested-chassis";
+/// Parent's name of a `Logical_Switch_Port`.
+pub(super) const PARENT: &str = "parent";
+/// MTU that guests behind a `Chassis` can have.
+pub(super) const GUEST_MTU: &str = "guest-mtu";
+/// `Chassis_Private.nb_cfg`.
+pub(super) const NB_CFG: &str = "nb-cfg";
+
+const NAMESPACE: Uuid = uuid!("0d2a86b5-3fb1-4a39-9a3f-9e9a3f0b6f44");
+
+/// Makes `keys` the keys that find `row`.
+pub(super) fn set(txn: &mut Txn<'_>, kind: &str, row: Uuid, keys: &[Text]) {
+    for (place, key) in keys.iter().enumerate() {
+        let uuid = place_of(kind, row, place);
+        if txn.get::<Lookup>(uuid).is_none_or(|found| found.key != *key) {
+            txn.put(uuid, Lookup { kind: kind.into(), key: key.clone(), row });
+        }
+    }
+    let mut place = keys.len();
+    while txn.delete::<Lookup>(place_of(kind, row, place)) {
+        place += 1;
+    }
+}
+
+/// Rows that the key finds.
+pub(super) fn rows(state: &State, kind: &str, key: &str) -> Vec<Uuid> {
+    let found = state.lookup::<Lookup>(&[("kind", kind.into()), ("key", key.into())]);
+    found.filter_map(|uuid| state.get::<Lookup>(uuid)).map(|lookup| lookup.row).collect()
+}
+
+/// The least key of a kind.
+pub(super) fn least(state: &State, kind: &str) -> Option<Text> {
+    let found = state.find::<Lookup>(&[("kind", kind.into())])?;
+    state.get::<Lookup>(found).map(|lookup| lookup.key.clone())
+}
+
+fn place_of(kind: &str, row: Uuid, place: usize) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, format!("{kind} {row} {place}").as_bytes())
+}

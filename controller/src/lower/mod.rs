@@ -1,0 +1,75 @@
+//! Lowering: intent becomes Northbound rows, Northbound rows become Southbound rows, within one transaction.
+//!
+//! # Contract
+//! - In: a transaction whose own writes are done and consistent; out: the same with every derived row in place,
+//!   or a refusal. Runs inside [`evaluate`](crate::store::evaluate), on the leader only.
+//! - Reads the transaction's state and its clock and nothing else, so that equal inputs give equal rows.
+//! - Intent that can't be lowered is refused. A Northbound row that can't be lowered is kept, has no effect or only
+//!   part of it, and has a `Problem` row until it is mended.
+//! - Refuses to know who asks: [`owner::refuse_owned`] is for those who write Northbound rows for clients.
+//!
+//! # Invariants
+//! - The derived rows are a function of the others, but for keys, addresses and bindings, which have a history;
+//!   tests lower from nothing and compare.
+//! - Cost follows the rows touched: no stage walks a table, with one exception. When the least MTU of the underlay
+//!   changes, every `DHCP_Options` row whose network derives its MTU is written anew, for it changes.
+//! - Stages run in the order facts, intent, switches, ports, bindings, feedback; none writes what an earlier one reads.
+
+pub mod address;
+pub mod binding;
+pub mod dhcp;
+pub mod facts;
+mod feedback;
+mod intent;
+pub mod keys;
+mod lookup;
+pub mod owner;
+mod port;
+mod problem;
+mod switch;
+
+use std::collections::BTreeSet;
+
+use quantumnet_model::{Uuid, column::Text};
+
+use crate::store::{Refusal, Txn};
+
+/// What one lowering did, for tests of its cost.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Work {
+    /// Rows lowered, each time they were.
+    pub rows: u64,
+}
+
+/// What a stage leaves to a later one.
+#[derive(Debug, Default)]
+struct Dirty {
+    /// `Subnet` rows whose `DHCP_Options` may change.
+    subnets: BTreeSet<Uuid>,
+    /// `Logical_Switch_Port` rows.
+    ports: BTreeSet<Uuid>,
+    /// Rows by iface-id whose binding may change.
+    interfaces: BTreeSet<Text>,
+    /// `Port_Binding` rows whose binding may change.
+    bindings: BTreeSet<Uuid>,
+    work: Work,
+}
+
+/// Lowers what the transaction touched.
+pub fn run(txn: &mut Txn<'_>) -> Result<(), Refusal> {
+    let work = run_counted(txn)?;
+    tracing::trace!(rows = work.rows, "lowered");
+    Ok(())
+}
+
+/// As [`run`], and says how much there was to do.
+pub fn run_counted(txn: &mut Txn<'_>) -> Result<Work, Refusal> {
+    let mut dirty = Dirty::default();
+    facts::lower(txn, &mut dirty);
+    intent::lower(txn, &mut dirty)?;
+    switch::lower(txn, &mut dirty)?;
+    port::lower(txn, &mut dirty)?;
+    binding::lower(txn, &mut dirty);
+    feedback::lower(txn, &mut dirty);
+    Ok(dirty.work)
+}

@@ -1,0 +1,56 @@
+//! Rows that follow from intent belong to it.
+
+use quantumnet_model::{
+    Database, Row, Uuid,
+    intent::{Port, Subnet, VirtualNetwork},
+    nb::{DhcpOptions, LogicalSwitch, LogicalSwitchPort},
+    row::TableId,
+    sb::{DatapathBinding, PortBinding},
+    tables,
+};
+
+use crate::store::{Class, Refusal, State, Txn};
+
+/// external_ids key with the kind of the owning object.
+pub const OWNER: &str = "quantumnet:owner";
+/// external_ids key with its name.
+pub const NAME: &str = "quantumnet:name";
+/// external_ids key with the id of its project.
+pub const PROJECT: &str = "quantumnet:project";
+
+/// The object that a Northbound or Southbound row was lowered from, as people name it.
+pub fn owner(state: &State, table: TableId, row: Uuid) -> Option<String> {
+    let (kind, name) = if table == LogicalSwitch::TABLE || table == DatapathBinding::TABLE {
+        (VirtualNetwork::NAME, state.get::<VirtualNetwork>(row)?.name.clone())
+    } else if table == LogicalSwitchPort::TABLE || table == PortBinding::TABLE {
+        (Port::NAME, state.get::<Port>(row)?.name.clone())
+    } else if table == DhcpOptions::TABLE {
+        (Subnet::NAME, state.get::<Subnet>(row)?.cidr.clone())
+    } else {
+        return None;
+    };
+    Some(format!("{kind} {name} ({row})"))
+}
+
+/// Refuses a transaction that wrote rows which belong to intent. For those who write Northbound rows on behalf of
+/// clients: call it at the end of the request, before lowering, as the last thing given to `evaluate`.
+pub fn refuse_owned(txn: &Txn<'_>) -> Result<(), Refusal> {
+    for touched in txn.touched() {
+        let decl = tables::decl(touched.table);
+        if decl.database == Database::QuantumNet {
+            let message =
+                format!("table {} of {} is changed through the API only", decl.name, decl.database.name());
+            return Err(Refusal::service(Class::PermissionDenied, "INTENT_ONLY", message));
+        }
+        if let Some(owner) = owner(txn.state(), touched.table, touched.uuid) {
+            let message = format!(
+                "row {} of table {} belongs to {owner}; change that object through the API instead",
+                touched.uuid, decl.name
+            );
+            return Err(
+                Refusal::service(Class::FailedPrecondition, "OWNED_BY_INTENT", message).blocked_by([owner])
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,265 @@
+//! `Logical_Switch_Port` -> `Port_Binding` (ovn-semantics: northd's `ovn_port_update_sbrec`).
+//!
+//! # Contract
+//! - Reads `Logical_Switch_Port` and the switch that refers to it; writes every column of `Port_Binding` but those of
+//!   the binding (`chassis`, `additional_chassis`, `up`, `virtual_parent`, encaps), and keeps the options that
+//!   agents write.
+
+use quantumnet_model::{
+    Row, Strong, Uuid, Weak,
+    address::{LspAddress, PortSecurity},
+    column::Text,
+    intent::Takeover,
+    nb::{LogicalSwitch, LogicalSwitchPort},
+    sb::{DatapathBinding, PortBinding},
+};
+
+use crate::{
+    lower::{
+        Dirty, facts, keys, lookup,
+        owner::owner,
+        problem::{self, Problems},
+        switch,
+    },
+    store::{Class, Refusal, Txn},
+};
+
+/// Options of a `Port_Binding` that are state and not from the Northbound row.
+const KEPT_OPTIONS: [&str; 4] =
+    ["additional-chassis-activated", "vport-last-claim", "vport-backoff", "qdisc_queue_id"];
+
+pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) -> Result<(), Refusal> {
+    dirty.ports.extend(txn.touched_in::<LogicalSwitchPort>().iter().map(|touched| touched.uuid));
+    let ports = std::mem::take(&mut dirty.ports);
+    // Keys that are given back first, so that a port may take over what another leaves in the same transaction.
+    let mut staying = Vec::new();
+    for uuid in ports {
+        dirty.work.rows += 1;
+        match datapath_of(txn, uuid) {
+            Some(datapath) => staying.push((uuid, datapath)),
+            None => remove(txn, uuid, dirty),
+        }
+    }
+    for (uuid, datapath) in staying {
+        one(txn, uuid, datapath, dirty)?;
+    }
+    switch::sweep(txn);
+    Ok(())
+}
+
+/// The datapath that the port belongs to.
+fn datapath_of(txn: &Txn<'_>, port: Uuid) -> Option<Uuid> {
+    txn.get::<LogicalSwitchPort>(port)?;
+    let switch = txn.referrers_through::<LogicalSwitchPort, LogicalSwitch>(port, "ports").next()?;
+    txn.get::<DatapathBinding>(switch).map(|_| switch)
+}
+
+fn remove(txn: &mut Txn<'_>, uuid: Uuid, dirty: &mut Dirty) {
+    if let Some(binding) = txn.get::<PortBinding>(uuid).cloned() {
+        give_back(txn, &binding);
+        // Ports nested in it lose their binding.
+        dirty.interfaces.insert(binding.logical_port);
+        txn.delete::<PortBinding>(uuid);
+    }
+    txn.delete::<Takeover>(uuid);
+    lookup::set(txn, lookup::REQUESTED_CHASSIS, uuid, &[]);
+    lookup::set(txn, lookup::PARENT, uuid, &[]);
+    problem::set::<LogicalSwitchPort>(txn, uuid, Vec::new());
+    problem::set::<PortBinding>(txn, uuid, Vec::new());
+}
+
+fn give_back(txn: &mut Txn<'_>, binding: &PortBinding) {
+    if let Ok(key) = u128::try_from(binding.tunnel_key) {
+        keys::release(txn, &keys::ports_of(binding.datapath.uuid()), key);
+    }
+    if let (Some(parent), Some(tag)) =
+        (&binding.parent_port, binding.tag.and_then(|tag| u128::try_from(tag).ok()))
+    {
+        keys::release(txn, &keys::tags_of(parent), tag);
+    }
+}
+
+fn one(txn: &mut Txn<'_>, uuid: Uuid, datapath: Uuid, dirty: &mut Dirty) -> Result<(), Refusal> {
+    let Some(port) = txn.get::<LogicalSwitchPort>(uuid).cloned() else { return Ok(()) };
+    let mut problems: Problems = Vec::new();
+    let mut present = txn.get::<PortBinding>(uuid).cloned();
+    if let Some(binding) = present.take_if(|binding| binding.datapath.uuid() != datapath) {
+        give_back(txn, &binding);
+    }
+    if txn.referrers_through::<LogicalSwitchPort, LogicalSwitch>(uuid, "ports").nth(1).is_some() {
+        problems.push(("_uuid", "more than one switch lists the port; only one of them has it".to_owned()));
+    }
+
+    let pool = keys::ports_of(datapath);
+    let wish = port.options.get("requested-tnl-key");
+    let before = present.as_ref().map(|binding| binding.tunnel_key);
+    let tunnel_key = match switch::pick(txn, &pool, keys::PORT_KEYS, wish, "options", before, &mut problems) {
+        Ok(key) => key,
+        Err(error) => {
+            let message = format!("no port key is left out of {} in the network: {error}", keys::PORT_KEYS.1);
+            if owner(txn.state(), LogicalSwitchPort::TABLE, uuid).is_some() {
+                return Err(Refusal::service(Class::ResourceExhausted, "PORT_KEYS_EXHAUSTED", message));
+            }
+            remove(txn, uuid, dirty);
+            problem::set::<LogicalSwitchPort>(txn, uuid, vec![("_uuid", message)]);
+            return Ok(());
+        }
+    };
+
+    let parent_port = port.parent_name.clone().filter(|name| !name.is_empty());
+    let tag = tag(txn, uuid, &port, parent_port.as_ref(), present.as_ref(), &mut problems);
+    let hosts = requested(&port);
+    let resolve = |host: &Text| facts::chassis_named(txn.state(), host).map(Weak::new);
+    let (requested_chassis, others) = match hosts.split_first() {
+        Some((first, others)) => (resolve(first), others.iter().filter_map(resolve).collect()),
+        None => (None, quantumnet_model::Column::zero()),
+    };
+
+    let mut options = port.options.clone();
+    for kept in KEPT_OPTIONS {
+        if let Some(value) = present.as_ref().and_then(|binding| binding.options.get(kept)) {
+            options.insert(kept.into(), value.clone());
+        }
+    }
+    let r#type = southbound_type(&port, &mut options, &mut problems);
+    let state = present.clone().unwrap_or_default();
+    let binding = PortBinding {
+        logical_port: port.name.clone(),
+        r#type,
+        options,
+        datapath: Strong::new(datapath),
+        tunnel_key,
+        parent_port: parent_port.clone(),
+        tag,
+        mac: port.addresses.iter().filter(|text| address_is_served(text, &mut problems)).cloned().collect(),
+        port_security: port
+            .port_security
+            .iter()
+            .filter(|text| security_is_served(text, &mut problems))
+            .cloned()
+            .collect(),
+        external_ids: port.external_ids.clone(),
+        requested_chassis,
+        requested_additional_chassis: others,
+        ..state
+    };
+    lookup::set(txn, lookup::REQUESTED_CHASSIS, uuid, &hosts);
+    lookup::set(txn, lookup::PARENT, uuid, parent_port.as_slice());
+    if let Some(before) = present.as_ref().filter(|before| before.logical_port != binding.logical_port) {
+        dirty.interfaces.insert(before.logical_port.clone());
+    }
+    if present.as_ref() != Some(&binding) {
+        dirty.interfaces.insert(binding.logical_port.clone());
+        txn.put(uuid, binding);
+    }
+    dirty.bindings.insert(uuid);
+    problem::set::<LogicalSwitchPort>(txn, uuid, problems);
+    Ok(())
+}
+
+/// Chassis that the port asks for: the first may hold it, the others may hold it too.
+fn requested(port: &LogicalSwitchPort) -> Vec<Text> {
+    let hosts = port.options.get("requested-chassis").map_or("", |hosts| &**hosts);
+    hosts.split(',').map(str::trim).filter(|host| !host.is_empty()).map(Text::from).collect()
+}
+
+/// The type that agents see (ovn-semantics, section 25).
+fn southbound_type(
+    port: &LogicalSwitchPort,
+    options: &mut imbl::OrdMap<Text, Text>,
+    problems: &mut Problems,
+) -> Text {
+    match &*port.r#type {
+        "" | "localnet" | "localport" | "l2gateway" | "vtep" | "external" | "virtual" | "remote" => {
+            port.r#type.clone()
+        }
+        "router" | "switch" => {
+            let peer = if &*port.r#type == "router" { port.options.get("router-port") } else { None };
+            match peer.or(port.peer.as_ref()) {
+                Some(peer) => _ = options.insert("peer".into(), peer.clone()),
+                None => problems.push(("peer", format!("a port of type {} needs a peer", port.r#type))),
+            }
+            "patch".into()
+        }
+        other => {
+            problems.push(("type", format!("unknown port type {other:?}; the port has no effect")));
+            port.r#type.clone()
+        }
+    }
+}
+
+fn address_is_served(text: &str, problems: &mut Problems) -> bool {
+    match text.parse::<LspAddress>() {
+        Ok(LspAddress::Dynamic { .. }) => {
+            problems.push((
+                "addresses",
+                format!("{text:?}: addresses of northbound ports are not allocated; name them"),
+            ));
+            false
+        }
+        Ok(_) => true,
+        Err(error) => {
+            problems.push(("addresses", format!("{text:?} has no effect: {error}")));
+            false
+        }
+    }
+}
+
+fn security_is_served(text: &str, problems: &mut Problems) -> bool {
+    match text.parse::<PortSecurity>() {
+        Ok(_) => true,
+        Err(error) => {
+            problems.push(("port_security", format!("{text:?} has no effect: {error}")));
+            false
+        }
+    }
+}
+
+/// The VLAN tag: as given, as requested, or the next free one below the parent for a request of 0.
+fn tag(
+    txn: &mut Txn<'_>,
+    uuid: Uuid,
+    port: &LogicalSwitchPort,
+    parent: Option<&Text>,
+    present: Option<&PortBinding>,
+    problems: &mut Problems,
+) -> Option<i64> {
+    let Some(parent) = parent else { return port.tag };
+    let before = present
+        .filter(|binding| binding.parent_port.as_ref() == Some(parent))
+        .and_then(|binding| binding.tag);
+    let pool = keys::tags_of(parent);
+    let wish = port.tag_request.filter(|tag| *tag != 0).or(port.tag);
+    let tag = match (wish, before) {
+        (wish, Some(before)) if wish.is_none_or(|wish| wish == before) => Some(before),
+        (Some(wish), before) => match u128::try_from(wish).map(|key| keys::take(txn, &pool, keys::TAGS, key))
+        {
+            Ok(Ok(())) => {
+                if let Some(before) = before.and_then(|before| u128::try_from(before).ok()) {
+                    keys::release(txn, &pool, before);
+                }
+                Some(wish)
+            }
+            _ => {
+                problems.push((
+                    "tag_request",
+                    format!("tag {wish} is in use below {parent}; the port has no effect"),
+                ));
+                before
+            }
+        },
+        (None, _) if port.tag_request == Some(0) => {
+            let taken = keys::take_first(txn, &pool, keys::TAGS, &[keys::TAGS]).ok();
+            if taken.is_none() {
+                problems
+                    .push(("tag_request", format!("no tag is left below {parent}; the port has no effect")));
+            }
+            taken.and_then(|tag| i64::try_from(tag).ok())
+        }
+        (None, _) => None,
+    };
+    if tag != port.tag {
+        txn.update::<LogicalSwitchPort>(uuid, |port| port.tag = tag);
+    }
+    tag
+}

@@ -1,0 +1,157 @@
+//! `Logical_Switch` -> `Datapath_Binding`.
+//!
+//! # Contract
+//! - Reads `Logical_Switch`; writes `Datapath_Binding` and the pool of datapath keys; marks ports that joined, left
+//!   or lost their switch.
+
+use quantumnet_model::{
+    Column, ColumnId, Row, Uuid,
+    column::Text,
+    nb::LogicalSwitch,
+    sb::{DatapathBinding, PortBinding},
+    tables,
+};
+
+use crate::{
+    ipam::PoolError,
+    lower::{
+        Dirty, keys,
+        owner::owner,
+        problem::{self, Problems},
+    },
+    store::{Class, Refusal, Touched, Txn},
+};
+
+pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) -> Result<(), Refusal> {
+    let touched = txn.touched_in::<LogicalSwitch>();
+    for touched in &touched {
+        mark_ports(touched, dirty);
+        if touched.new.is_none() {
+            dirty.work.rows += 1;
+            // Its ports give their keys back to a pool that goes too.
+            dirty
+                .ports
+                .extend(txn.referrers_through::<DatapathBinding, PortBinding>(touched.uuid, "datapath"));
+        }
+    }
+    for touched in &touched {
+        if touched.new.is_some() {
+            dirty.work.rows += 1;
+            one(txn, touched, dirty)?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the datapaths of switches that went; their ports are gone by now.
+pub(super) fn sweep(txn: &mut Txn<'_>) {
+    for touched in txn.touched_in::<LogicalSwitch>() {
+        if touched.new.is_some() {
+            continue;
+        }
+        let key = txn.get::<DatapathBinding>(touched.uuid).map(|datapath| datapath.tunnel_key);
+        if let Some(key) = key.and_then(|key| u128::try_from(key).ok()) {
+            keys::release(txn, keys::DATAPATHS, key);
+            keys::forget(txn, &keys::ports_of(touched.uuid));
+            txn.delete::<DatapathBinding>(touched.uuid);
+        }
+        problem::set::<LogicalSwitch>(txn, touched.uuid, Vec::new());
+    }
+}
+
+fn mark_ports(touched: &Touched, dirty: &mut Dirty) {
+    let column = tables::decl(LogicalSwitch::TABLE).column("ports").unwrap_or(ColumnId(0));
+    let mut mark = |port: Uuid, _: bool| _ = dirty.ports.insert(port);
+    match (&touched.old, &touched.new) {
+        (Some(old), Some(new)) => old.reference_changes(new.as_ref(), column, &mut mark),
+        (Some(row), None) | (None, Some(row)) => row.each_reference(column, &mut |port| mark(port, true)),
+        (None, None) => {}
+    }
+}
+
+fn one(txn: &mut Txn<'_>, touched: &Touched, dirty: &mut Dirty) -> Result<(), Refusal> {
+    let uuid = touched.uuid;
+    let Some(switch) = touched.after::<LogicalSwitch>() else { return Ok(()) };
+    let present = txn.get::<DatapathBinding>(uuid).map(|datapath| datapath.tunnel_key);
+    let mut problems = Vec::new();
+    let wish = switch.other_config.get("requested-tnl-key");
+    let key = match key(txn, wish, present, &mut problems) {
+        Ok(key) => key,
+        Err(error) => {
+            let message =
+                format!("no datapath key is left out of {}: {error}; delete networks", keys::DATAPATH_KEYS.1);
+            if owner(txn.state(), LogicalSwitch::TABLE, uuid).is_some() {
+                return Err(Refusal::service(Class::ResourceExhausted, "DATAPATH_KEYS_EXHAUSTED", message));
+            }
+            problem::set::<LogicalSwitch>(txn, uuid, vec![("_uuid", message)]);
+            return Ok(());
+        }
+    };
+    if present.is_none() {
+        // Ports that wait for the datapath.
+        dirty.ports.extend(switch.ports.iter().map(|port| port.uuid()));
+    }
+    let pair = |key: &str, value: Text| (Text::from(key), value);
+    let external_ids = [pair("logical-switch", uuid.to_string().into()), pair("name", switch.name.clone())];
+    let datapath = DatapathBinding {
+        tunnel_key: key,
+        load_balancers: Column::zero(),
+        r#type: Some("logical-switch".into()),
+        nb_uuid: Some(uuid),
+        external_ids: external_ids.into_iter().collect(),
+    };
+    if txn.get::<DatapathBinding>(uuid) != Some(&datapath) {
+        txn.put(uuid, datapath);
+    }
+    problem::set::<LogicalSwitch>(txn, uuid, problems);
+    Ok(())
+}
+
+fn key(
+    txn: &mut Txn<'_>,
+    wish: Option<&Text>,
+    present: Option<i64>,
+    problems: &mut Problems,
+) -> Result<i64, PoolError> {
+    pick(txn, keys::DATAPATHS, keys::DATAPATH_KEYS, wish, "other_config", present, problems)
+}
+
+/// The key wished for if it can be had, else the present one, else the next free one. A key that is exchanged for
+/// another is given back.
+pub(super) fn pick(
+    txn: &mut Txn<'_>,
+    pool: &str,
+    whole: (u128, u128),
+    wish: Option<&Text>,
+    column: &'static str,
+    present: Option<i64>,
+    problems: &mut Problems,
+) -> Result<i64, PoolError> {
+    let signed = |key: u128| i64::try_from(key).expect("tunnel keys have at most 24 bits");
+    if let Some(text) = wish {
+        let wished = text.parse::<u128>().ok().filter(|key| (whole.0..=whole.1).contains(key));
+        match wished {
+            Some(key) if present == Some(signed(key)) => return Ok(signed(key)),
+            Some(key) if keys::take(txn, pool, whole, key).is_ok() => {
+                if let Some(before) = present.and_then(|key| u128::try_from(key).ok()) {
+                    keys::release(txn, pool, before);
+                }
+                return Ok(signed(key));
+            }
+            Some(key) => {
+                problems.push((column, format!("requested-tnl-key {key} is in use; another is used instead")))
+            }
+            None => problems.push((
+                column,
+                format!(
+                    "requested-tnl-key is {text:?}, expected {} to {}; another is used instead",
+                    whole.0, whole.1
+                ),
+            )),
+        }
+    }
+    match present {
+        Some(key) => Ok(key),
+        None => keys::take_first(txn, pool, whole, &[whole]).map(signed),
+    }
+}
