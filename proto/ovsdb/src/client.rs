@@ -86,6 +86,8 @@ pub enum Output {
     Send(Vec<u8>),
     /// The replica is what the server has.
     Synced {
+        /// The replica at this very point of the outputs; [`Session::replica`] may be further on.
+        replica: Replica,
         /// Whether the server knew the last transaction seen and sent only what came after.
         resumed: bool,
         /// What changed since the last time it was.
@@ -181,6 +183,9 @@ pub struct Session {
     monitor_id: u64,
     next_id: u64,
     asked: HashMap<u64, Asked>,
+    /// Transactions that wait for the replica: sent earlier they would be answered before it shows them.
+    held: Vec<(u64, Vec<Operation>)>,
+    /// Transactions without an outcome, held or sent.
     in_flight: usize,
     heard_at: Option<Instant>,
     probed_at: Option<Instant>,
@@ -230,6 +235,7 @@ impl Session {
             monitor_id: 0,
             next_id: 0,
             asked: HashMap::new(),
+            held: Vec::new(),
             in_flight: 0,
             heard_at: None,
             probed_at: None,
@@ -274,13 +280,8 @@ impl Session {
                 }
             }
             Input::Disconnected => self.close(&mut out),
-            Input::Transact { token, operations } => self.transact(token, &operations, &mut out),
-            Input::Cancel { token } => {
-                let ours = |asked: &Asked| matches!(asked, Asked::Transact { token: t, .. } if *t == token);
-                if let Some((id, _)) = self.asked.iter().find(|(_, asked)| ours(asked)) {
-                    send(&Notification::Cancel { id: (*id).into() }.into_message(), &mut out);
-                }
-            }
+            Input::Transact { token, operations } => self.transact(token, operations, &mut out),
+            Input::Cancel { token } => self.cancel(token, &mut out),
             Input::Timeout => {
                 if self.poll_timeout().is_some_and(|at| at <= now) {
                     if self.probed_at.is_some() {
@@ -446,7 +447,10 @@ impl Session {
         };
         self.last_txn_id = last_txn_id;
         self.phase = Phase::Synced;
-        out.push(Output::Synced { resumed, changes });
+        out.push(Output::Synced { replica: self.replica.clone(), resumed, changes });
+        for (token, operations) in std::mem::take(&mut self.held) {
+            self.send_transact(token, &operations, out);
+        }
         Ok(())
     }
 
@@ -472,19 +476,41 @@ impl Session {
         Err(SessionError::Refused { method, error })
     }
 
-    fn transact(&mut self, token: u64, operations: &[Operation], out: &mut Vec<Output>) {
+    fn transact(&mut self, token: u64, operations: Vec<Operation>, out: &mut Vec<Output>) {
         let in_flight_max = self.limits.in_flight_max;
         let refusal = match self.phase {
             Phase::Closed => TransactError::NotConnected,
             _ if self.in_flight >= in_flight_max => TransactError::TooMany { in_flight_max },
-            _ => {
+            phase => {
                 self.in_flight += 1;
-                let count = operations.len();
-                let request = Request::transact(&self.request.db, operations);
-                return self.ask(Asked::Transact { token, count }, request, out);
+                if phase == Phase::Synced {
+                    self.send_transact(token, &operations, out);
+                } else {
+                    self.held.push((token, operations));
+                }
+                return;
             }
         };
         out.push(Output::Transacted { token, result: Err(refusal) });
+    }
+
+    fn send_transact(&mut self, token: u64, operations: &[Operation], out: &mut Vec<Output>) {
+        let count = operations.len();
+        self.ask(Asked::Transact { token, count }, Request::transact(&self.request.db, operations), out);
+    }
+
+    fn cancel(&mut self, token: u64, out: &mut Vec<Output>) {
+        if let Some(at) = self.held.iter().position(|(held, _)| *held == token) {
+            self.held.remove(at);
+            self.in_flight -= 1;
+            let error = OpError { kind: ErrorKind::Canceled, details: None };
+            out.push(Output::Transacted { token, result: Err(TransactError::Refused { error }) });
+            return;
+        }
+        let ours = |asked: &Asked| matches!(asked, Asked::Transact { token: t, .. } if *t == token);
+        if let Some((id, _)) = self.asked.iter().find(|(_, asked)| ours(asked)) {
+            send(&Notification::Cancel { id: (*id).into() }.into_message(), out);
+        }
     }
 
     fn ask_schema(&mut self, out: &mut Vec<Output>) {
@@ -542,6 +568,9 @@ impl Session {
         self.phase = Phase::Closed;
         (self.heard_at, self.probed_at) = (None, None);
         self.in_flight = 0;
+        for (token, _) in self.held.drain(..) {
+            out.push(Output::Transacted { token, result: Err(TransactError::NotConnected) });
+        }
         let mut asked: Vec<(u64, Asked)> = self.asked.drain().collect();
         asked.sort_unstable_by_key(|(id, _)| *id);
         for (_, asked) in asked {

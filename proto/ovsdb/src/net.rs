@@ -99,7 +99,7 @@ impl Default for ClientOptions {
 pub enum ReplicaEvent {
     /// The replica is what the server has.
     Synced {
-        /// The whole of it.
+        /// The whole of it, `changes` included, later events not.
         replica: Arc<Replica>,
         /// Whether the server sent only what came after the last transaction seen.
         resumed: bool,
@@ -341,9 +341,10 @@ impl Task {
         for output in self.session.handle(Instant::now().into_std(), input) {
             match output {
                 Output::Send(bytes) => outcome.bytes.extend(bytes),
-                Output::Synced { resumed, changes } => {
+                Output::Synced { replica, resumed, changes } => {
                     self.backoff = self.options.backoff_min;
-                    let replica = self.publish();
+                    self.publish();
+                    let replica = Arc::new(replica);
                     self.queue.push(ReplicaEvent::Synced { replica, resumed, changes });
                 }
                 Output::Changed(changes) => {
@@ -361,11 +362,9 @@ impl Task {
         }
     }
 
-    fn publish(&self) -> Arc<Replica> {
+    fn publish(&self) {
         let replica = Arc::new(self.session.replica().clone());
-        let state = State { replica: replica.clone(), synced: self.session.is_synced() };
-        self.state.send_replace(state);
-        replica
+        self.state.send_replace(State { replica, synced: self.session.is_synced() });
     }
 }
 
@@ -409,16 +408,21 @@ impl EventQueue {
 
     /// Makes one or two events of all: what changed in all, and then whether there still is a connection.
     fn merge(&mut self) {
-        let (mut changes, mut synced, mut why) = (Vec::new(), None, None);
+        let (mut changes, mut synced, mut why) = (Vec::new(), None::<(Arc<Replica>, bool)>, None);
         for event in self.events.drain(..) {
             let later = match event {
                 ReplicaEvent::Synced { replica, resumed, changes } => {
                     // The event stands for all: resumed only if no full copy was among them.
-                    let all_resumed = synced.as_ref().is_none_or(|(_, all): &(_, bool)| *all) && resumed;
+                    let all_resumed = synced.as_ref().is_none_or(|(_, all)| *all) && resumed;
                     (synced, why) = (Some((replica, all_resumed)), None);
                     changes
                 }
-                ReplicaEvent::Changed(changes) => changes,
+                ReplicaEvent::Changed(changes) => {
+                    if let Some((replica, _)) = &mut synced {
+                        Arc::make_mut(replica).apply(&changes);
+                    }
+                    changes
+                }
                 ReplicaEvent::Disconnected { why: reason } => {
                     why = Some(reason);
                     continue;

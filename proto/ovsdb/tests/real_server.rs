@@ -318,6 +318,59 @@ async fn a_silent_server_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_of_events_misses_nothing() {
+    let server = Server::standalone();
+    server.vsctl("init");
+    let (client, mut events) = Client::connect(server.target(), request());
+    within(client.wait_for(|_| true)).await.unwrap();
+    for n in 0..400 {
+        let external_ids = Datum::map([("n", n.to_string().as_str()), (&format!("k{}", n % 7), "x")]);
+        let update = Operation::Update {
+            table: "Open_vSwitch".to_owned(),
+            conditions: vec![],
+            row: row(json!({"external_ids": external_ids.to_json()})),
+        };
+        within(client.transact(vec![update])).await.unwrap();
+    }
+    let whole = client.replica();
+    let Some(ReplicaEvent::Synced { replica, .. }) = within(events.recv()).await else {
+        panic!("synced first")
+    };
+    let mut copy = (*replica).clone();
+    let mut count = 0;
+    while copy != *whole {
+        let Some(ReplicaEvent::Changed(changes)) = within(events.recv()).await else { panic!("changes") };
+        for change in &changes {
+            assert_eq!(
+                copy.row(&change.table, change.uuid),
+                change.old.as_ref(),
+                "changes follow one another"
+            );
+        }
+        copy.apply(&changes);
+        count += 1;
+    }
+    assert!(count < 400, "{count} events: some were merged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_talks_and_does_not_listen_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let limits = Limits { probe_interval: Duration::from_millis(100), ..Limits::default() };
+    let options = ClientOptions { limits, ..ClientOptions::default() };
+    let (_client, mut events) = Client::connect_with(ovsdb::net::Target::Unix(path), request(), options);
+    let (mut stream, _) = within(listener.accept()).await.unwrap();
+    let echo = json!({"id": 1, "method": "echo", "params": ["x".repeat(10_000)]}).to_string();
+    let talking =
+        async { while tokio::io::AsyncWriteExt::write_all(&mut stream, echo.as_bytes()).await.is_ok() {} };
+    within(talking).await;
+    let why = disconnected(&mut events).await;
+    assert!(matches!(why, Disconnect::Session(SessionError::Inactive { .. })), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn garbage_ends_a_connection_and_no_more() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sock");

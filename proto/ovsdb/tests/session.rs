@@ -141,7 +141,7 @@ fn a_known_transaction_resumes() {
     let (id, params) = peer.expect("monitor_cond_since");
     assert_eq!(params[3], TXN);
     peer.reply(&id, json!([true, TXN, {"T": {ROW: {"modify": {"name": "b"}}}}]));
-    let Some(Output::Synced { resumed: true, changes }) = peer.told.pop() else { panic!("resumed") };
+    let Some(Output::Synced { resumed: true, changes, .. }) = peer.told.pop() else { panic!("resumed") };
     assert_eq!(changes.len(), 1);
     assert_eq!(peer.name().as_deref(), Some("b"));
 }
@@ -154,7 +154,7 @@ fn an_unknown_transaction_gives_everything_again() {
     peer.connect();
     let (id, _) = peer.expect("monitor_cond_since");
     peer.reply(&id, json!([false, Uuid::nil().to_string(), {"T": {TXN: {"initial": {"name": "c"}}}}]));
-    let Some(Output::Synced { resumed: false, changes }) = peer.told.pop() else { panic!("synced") };
+    let Some(Output::Synced { resumed: false, changes, .. }) = peer.told.pop() else { panic!("synced") };
     assert_eq!(changes.len(), 2, "one row went, one came");
     assert_eq!(peer.name().as_deref(), Some("c"));
 }
@@ -275,6 +275,38 @@ fn transactions_have_one_outcome_each() {
     assert!(matches!(
         peer.told.pop(),
         Some(Output::Transacted { token: 4, result: Err(TransactError::Lost) })
+    ));
+}
+
+#[test]
+fn a_transaction_waits_for_the_replica() {
+    let mut peer = peer();
+    let transact = |token| Input::Transact { token, operations: vec![Operation::Abort] };
+    peer.connect();
+    let (id, _) = peer.expect("monitor_cond_since");
+    for token in 1..=3 {
+        peer.handle(transact(token));
+    }
+    peer.silent();
+    peer.handle(Input::Cancel { token: 2 });
+    assert!(matches!(
+        peer.told.pop(),
+        Some(Output::Transacted { token: 2, result: Err(TransactError::Refused { .. }) })
+    ));
+    peer.reply(&id, json!([false, TXN, {}]));
+    peer.expect("transact");
+    peer.expect("transact");
+    peer.silent();
+    peer.told.clear();
+
+    // Not sent means not done.
+    peer.connect();
+    peer.handle(transact(4));
+    peer.told.clear();
+    peer.handle(Input::Disconnected);
+    assert!(matches!(
+        peer.told.as_slice(),
+        [Output::Transacted { token: 4, result: Err(TransactError::NotConnected) }]
     ));
 }
 
