@@ -10,16 +10,22 @@
 //!   non-root tables are referred to, weak references resolve, indexes are unique, maxRows holds.
 //! - Indexes and references are functions of the rows; tests rebuild and compare them.
 
+mod entry;
 mod evaluate;
+mod history;
 mod index;
 mod integrity;
 mod references;
 mod refusal;
+mod snapshot;
 mod state;
 mod txn;
 
+pub use entry::{DecodeError, ENTRY_FORMAT, Effects, EncodedEffects, Entry, EntryWriter};
 pub use evaluate::{Context, Evaluated, evaluate};
+pub use history::{History, ResumeToken, Transaction};
 pub use references::{Reference, ReferenceColumn, reference_columns};
 pub use refusal::{Class, Refusal, ServiceRefusal};
+pub use snapshot::SNAPSHOT_FORMAT;
 pub use state::State;
 pub use txn::{Touched, Txn};

@@ -11,6 +11,7 @@ use quantumnet_model::{
 };
 
 use crate::store::{
+    Touched,
     index::{Indexes, Key},
     references::{Reference, References, reference_columns},
 };
@@ -93,17 +94,20 @@ impl State {
         state
     }
 
-    /// Applies a committed transaction's changes; on an error the state is as before.
-    pub fn apply(&mut self, revision: u64, changes: &[RowChange]) -> Result<(), ChangeError> {
+    /// Applies a committed transaction's changes and returns the rows before and after; on an error the state is as
+    /// before.
+    pub fn apply(&mut self, revision: u64, changes: &[RowChange]) -> Result<Vec<Touched>, ChangeError> {
         let mut next = self.clone();
+        let mut touched = Vec::with_capacity(changes.len());
         for change in changes {
-            let old = next.rows.dyn_row(change.table, change.uuid).map(AsRef::as_ref);
-            let new = change.applied_to(old)?;
-            next.replace(change.table, change.uuid, new, &mut |_, _, _, _| {});
+            let (table, uuid) = (change.table, change.uuid);
+            let new = change.applied_to(next.rows.dyn_row(table, uuid).map(AsRef::as_ref))?;
+            let old = next.replace(table, uuid, new.clone(), &mut |_, _, _, _| {});
+            touched.push(Touched { table, uuid, old, new });
         }
         next.revision = revision;
         *self = next;
-        Ok(())
+        Ok(touched)
     }
 
     /// True when indexes and references are those that the rows alone give; for tests and debug builds.

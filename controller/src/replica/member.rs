@@ -1,0 +1,481 @@
+//! The thread that owns a member's consensus and applies what it commits.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use quantumnet_consensus::{
+    self as consensus, Committed, DiskLog, Driver, Event, Leadership, Output, RequestId, Snapshot,
+    SnapshotMeta, log::vfs::Vfs,
+};
+use quantumnet_model::Uuid;
+use tokio::sync::oneshot;
+
+use crate::{
+    replica::{
+        Lower, Observer, ProposeError, ReadError,
+        bootstrap::bootstrap,
+        handle::{Input, Shared},
+        job::{Answer, Job},
+    },
+    store::{Context, Effects, Entry, EntryWriter, State, Transaction},
+};
+
+/// Everything that the thread owns.
+pub(crate) struct Member<V: Vfs + Clone> {
+    pub(crate) driver: Driver<DiskLog<V>>,
+    pub(crate) inputs: mpsc::Receiver<Input>,
+    /// For threads that write snapshots.
+    pub(crate) queue: mpsc::Sender<Input>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) lower: Lower,
+    pub(crate) observers: Vec<Box<dyn Observer>>,
+    pub(crate) cluster_id: Uuid,
+    pub(crate) entry_bytes_max: u64,
+    pub(crate) started: Instant,
+    /// The applied state.
+    pub(crate) applied: Arc<State>,
+    /// What the applied state covers.
+    pub(crate) applied_at: SnapshotMeta,
+    /// What the next proposal is evaluated on: the applied state and everything in flight.
+    pub(crate) head: State,
+    /// Whether an entry that was applied since its proposal followed its base revision, by index.
+    pub(crate) outcomes: BTreeMap<u64, bool>,
+    /// Not evaluated yet.
+    pub(crate) waiting: VecDeque<Job>,
+    /// Proposed entries.
+    pub(crate) flights: BTreeMap<u64, Flight>,
+    /// Linearizable reads.
+    pub(crate) reads: BTreeMap<u64, ReadWait>,
+    pub(crate) request_last: u64,
+    /// The head is not what the flights lead to; it is taken from the applied state when none is left.
+    pub(crate) diverged: bool,
+    /// The latest time given to a transaction.
+    pub(crate) clock_ms: i64,
+    pub(crate) snapshot_under_way: bool,
+}
+
+/// A proposed entry and whoever waits for it.
+pub(crate) struct Flight {
+    term: u64,
+    answers: Vec<Answer>,
+}
+
+/// Who waits for a linearizable read.
+pub(crate) enum ReadWait {
+    Client(oneshot::Sender<Result<(), ReadError>>),
+    /// Requests that changed nothing and rest on no entry in flight.
+    Unchanged(Vec<Answer>),
+}
+
+/// Why the thread ends.
+enum End {
+    Asked,
+    Failed(String),
+}
+
+impl<V: Vfs + Clone + Send + 'static> Member<V>
+where
+    V::File: Send,
+    V::Lock: Send,
+{
+    /// Runs until it is stopped or can't go on.
+    pub(crate) fn run(mut self) {
+        let state = self.applied.clone();
+        self.observers.iter_mut().for_each(|observer| observer.replaced(&state));
+        let reason = match self.serve() {
+            End::Asked => "it is shutting down".to_owned(),
+            End::Failed(reason) => {
+                tracing::error!(reason, "the replica stopped writing; reads go on");
+                reason
+            }
+        };
+        self.shared.status.send_modify(|status| {
+            status.writable = false;
+            status.leader = None;
+            status.stopped = Some(reason.clone());
+        });
+        self.shared.places.close();
+        self.fail_everything(&ProposeError::Stopped { reason });
+    }
+
+    fn serve(&mut self) -> End {
+        // A member without peers need not wait for an election that nobody else can win.
+        let mut events: Vec<Event> = vec![Event::Tick; ELECTION_TICKS_MAX];
+        let mut tick_at = self.started + TICK;
+        loop {
+            if let Err(end) = self.handle(std::mem::take(&mut events)) {
+                return end;
+            }
+            // Proposals that an earlier output held up, or that a new leader begins with.
+            self.evaluate(&mut events);
+            if !events.is_empty() {
+                continue;
+            }
+            let first = self.inputs.recv_timeout(tick_at.saturating_duration_since(Instant::now()));
+            for input in first.into_iter().chain(self.inputs.try_iter().collect::<Vec<_>>()) {
+                if matches!(input, Input::Stop) {
+                    return End::Asked;
+                }
+                self.take(input, &mut events);
+            }
+            self.evaluate(&mut events);
+            let now = Instant::now();
+            if now >= tick_at {
+                events.push(Event::Tick);
+                tick_at = now + TICK;
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input, events: &mut Vec<Event>) {
+        match input {
+            Input::Propose(job) => self.waiting.push_back(job),
+            Input::Read(reply) => {
+                let request = self.request();
+                self.reads.insert(request, ReadWait::Client(reply));
+                events.push(Event::Read { request: RequestId(request) });
+            }
+            Input::SnapshotTaken(snapshot) => {
+                self.snapshot_under_way = false;
+                events.push(Event::SnapshotTaken(snapshot));
+            }
+            Input::SnapshotFailed => self.snapshot_under_way = false,
+            Input::Stop => {}
+        }
+    }
+
+    fn request(&mut self) -> u64 {
+        self.request_last += 1;
+        self.request_last
+    }
+
+    /// Evaluates what waits, unless the head is not known at present.
+    fn evaluate(&mut self, events: &mut Vec<Event>) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let Leadership { leader, term, may_propose } = self.driver.leadership();
+        if !may_propose {
+            let leads = leader.is_some_and(|leader| leader.0 == self.shared.status.borrow().member);
+            let error = if leads {
+                ProposeError::Retry
+            } else {
+                ProposeError::NotLeader { leader: leader.map(|leader| leader.0) }
+            };
+            self.waiting.drain(..).for_each(|job| job.fail(error.clone()));
+            return;
+        }
+        if let Some(reason) = self.shared.status.borrow().stalled.clone() {
+            self.waiting
+                .drain(..)
+                .for_each(|job| job.fail(ProposeError::DiskFull { reason: reason.clone() }));
+            return;
+        }
+        if self.diverged {
+            if self.flights.values().any(|flight| flight.term == term) {
+                return;
+            }
+            self.head = self.applied.as_ref().clone();
+            self.diverged = false;
+        }
+        let mut entry = EntryWriter::new(self.head.revision());
+        let mut answers = Vec::new();
+        while let Some(job) = self.waiting.pop_front() {
+            let context = Context { now_ms: self.clock(), principal: job.principal.clone() };
+            let outcome = job.evaluate(&self.head, &context, self.lower.as_ref());
+            let Some((state, changes)) = outcome.next else {
+                answers.push(outcome.answer);
+                continue;
+            };
+            let effects = Effects { time_ms: context.now_ms, principal: context.principal, changes }.encode();
+            let (got, max) = (effects.bytes() as u64, self.entry_bytes_max - ENTRY_OVERHEAD_BYTES);
+            if got > max {
+                outcome.answer.failed(ProposeError::TooLarge { max, got });
+                continue;
+            }
+            if entry.bytes() as u64 + got > max || entry.len() >= ENTRY_TRANSACTIONS_MAX {
+                let full = std::mem::replace(&mut entry, EntryWriter::new(self.head.revision()));
+                self.propose(term, &full, std::mem::take(&mut answers), events);
+            }
+            entry.push(effects);
+            answers.push(outcome.answer);
+            self.head = state;
+        }
+        self.propose(term, &entry, answers, events);
+    }
+
+    fn propose(&mut self, term: u64, entry: &EntryWriter, answers: Vec<Answer>, events: &mut Vec<Event>) {
+        if entry.is_empty() && answers.is_empty() {
+            return;
+        }
+        if entry.is_empty() {
+            if let Some(mut last) = self.flights.last_entry() {
+                last.get_mut().answers.extend(answers);
+                return;
+            }
+            let request = self.request();
+            self.reads.insert(request, ReadWait::Unchanged(answers));
+            events.push(Event::Read { request: RequestId(request) });
+            return;
+        }
+        let request = self.request();
+        self.flights.insert(request, Flight { term, answers });
+        events.push(Event::Propose { request: RequestId(request), term, data: entry.encode() });
+    }
+
+    /// The leader's clock, which never goes back.
+    fn clock(&mut self) -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        self.clock_ms = self.clock_ms.max(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+        self.clock_ms
+    }
+
+    fn handle(&mut self, events: Vec<Event>) -> Result<(), End> {
+        let batches = self.driver.metrics().batches;
+        let begun = Instant::now();
+        let outputs = self.driver.handle_all(self.started.elapsed(), events);
+        let outputs = outputs.map_err(|error| End::Failed(with_causes(&error)))?;
+        let metrics = self.driver.metrics();
+        if metrics.batches > batches {
+            self.shared.metrics.log_write(begun.elapsed());
+        }
+        *self.shared.consensus.lock().unwrap_or_else(PoisonError::into_inner) = metrics;
+        for output in outputs {
+            self.output(output)?;
+        }
+        if !self.driver.is_stalled() && self.shared.status.borrow().stalled.is_some() {
+            tracing::info!("the disk takes writes again");
+            self.shared.status.send_modify(|status| status.stalled = None);
+        }
+        Ok(())
+    }
+
+    fn output(&mut self, output: Output) -> Result<(), End> {
+        match output {
+            Output::Apply { entries } => entries.iter().try_for_each(|entry| self.apply(entry))?,
+            Output::InstallSnapshot(snapshot) => self.install(&snapshot)?,
+            Output::Answer { request, answer } => self.answer(request.0, answer),
+            Output::LeaderChanged(leadership) => self.leader_changed(leadership),
+            Output::TakeSnapshot => self.take_snapshot(),
+            Output::Stalled { error } => self.stalled(&with_causes(&error)),
+            Output::Send { to, .. } => tracing::debug!(%to, "a member without peers has nobody to send to"),
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, committed: &Committed) -> Result<(), End> {
+        (self.applied_at.index, self.applied_at.term) = (committed.index, committed.term);
+        if committed.data.is_empty() {
+            return Ok(());
+        }
+        let failed = |error: &dyn std::error::Error| {
+            End::Failed(format!("log entry {} cannot be applied: {}", committed.index, with_causes(error)))
+        };
+        let entry = Entry::decode(&committed.data).map_err(|error| failed(&error))?;
+        let follows = entry.base_revision == self.applied.revision();
+        if self.flights.values().any(|flight| flight.term == committed.term) {
+            self.outcomes.insert(committed.index, follows);
+        }
+        if !follows {
+            tracing::debug!(
+                index = committed.index,
+                expected = self.applied.revision(),
+                got = entry.base_revision,
+                "an entry evaluated on another revision changes nothing"
+            );
+            return Ok(());
+        }
+        for effects in entry.transactions {
+            let mut state = self.applied.as_ref().clone();
+            let revision = state.revision() + 1;
+            let touched = state.apply(revision, &effects.changes).map_err(|error| failed(&error))?;
+            let Effects { time_ms, principal, .. } = effects;
+            // A new leader's clock may be behind its predecessor's.
+            self.clock_ms = self.clock_ms.max(time_ms);
+            let state = Arc::new(state);
+            let transaction = Arc::new(Transaction { revision, time_ms, principal, touched });
+            self.applied = state.clone();
+            {
+                let mut history = self.shared.history.lock().unwrap_or_else(PoisonError::into_inner);
+                history.push(transaction.clone());
+                self.shared.applied.send_replace(state.clone());
+            }
+            self.observers.iter_mut().for_each(|observer| observer.applied(&state, &transaction));
+            // Nobody may be listening.
+            _ = self.shared.transactions.send(transaction);
+        }
+        Ok(())
+    }
+
+    fn install(&mut self, snapshot: &Snapshot) -> Result<(), End> {
+        let state = State::decode(&snapshot.data)
+            .map_err(|error| End::Failed(format!("snapshot cannot be installed: {}", with_causes(&error))))?;
+        self.applied = Arc::new(state);
+        self.applied_at = snapshot.meta.clone();
+        self.diverged = true;
+        {
+            let mut history = self.shared.history.lock().unwrap_or_else(PoisonError::into_inner);
+            history.clear();
+            self.shared.applied.send_replace(self.applied.clone());
+        }
+        let state = self.applied.clone();
+        self.observers.iter_mut().for_each(|observer| observer.replaced(&state));
+        Ok(())
+    }
+
+    fn answer(&mut self, request: u64, answer: consensus::Answer) {
+        if let Some(flight) = self.flights.remove(&request) {
+            let ended = match answer {
+                consensus::Answer::Committed { index, .. } => {
+                    if self.outcomes.remove(&index) == Some(true) {
+                        Ok(())
+                    } else {
+                        Err(ProposeError::Retry)
+                    }
+                }
+                consensus::Answer::Refused(refusal) => Err(refused(refusal)),
+                consensus::Answer::ReadReady { .. } => Ok(()),
+            };
+            match ended {
+                Ok(()) => flight.answers.into_iter().for_each(Answer::applied),
+                Err(error) => {
+                    // Whatever was evaluated on it can't apply either.
+                    self.diverged = true;
+                    flight.answers.into_iter().for_each(|answer| answer.failed(error.clone()));
+                }
+            }
+            if self.flights.is_empty() {
+                self.outcomes.clear();
+            }
+        } else if let Some(wait) = self.reads.remove(&request) {
+            let ended = match answer {
+                consensus::Answer::Refused(refusal) => Err(refusal),
+                _ => Ok(()),
+            };
+            match (wait, ended) {
+                (ReadWait::Client(reply), ended) => {
+                    let ended =
+                        ended.map_err(|refusal| ReadError::Unavailable { reason: refusal.to_string() });
+                    // A client that went away needs no answer.
+                    _ = reply.send(ended);
+                }
+                (ReadWait::Unchanged(answers), Ok(())) => answers.into_iter().for_each(Answer::applied),
+                (ReadWait::Unchanged(answers), Err(refusal)) => {
+                    let error = refused(refusal);
+                    answers.into_iter().for_each(|answer| answer.failed(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn leader_changed(&mut self, leadership: Leadership) {
+        self.diverged = true;
+        self.shared.status.send_modify(|status| {
+            status.leader = leadership.leader.map(|leader| leader.0);
+            status.term = leadership.term;
+            status.writable = leadership.may_propose;
+        });
+        if leadership.may_propose {
+            let cluster_id = self.cluster_id;
+            let (reply, _) = oneshot::channel();
+            let job =
+                Job::new("quantumnet-controller".into(), move |txn| bootstrap(txn, cluster_id), reply, None);
+            self.waiting.push_front(job);
+        }
+    }
+
+    fn stalled(&mut self, error: &str) {
+        tracing::error!(error, "the disk takes no writes; reads go on, and writes once there is space");
+        self.shared.status.send_modify(|status| status.stalled = Some(error.to_owned()));
+        let reason = format!("{error}; it is kept in memory and applied once there is space");
+        for flight in self.flights.values_mut() {
+            for answer in flight.answers.drain(..) {
+                answer.failed(ProposeError::Unknown { reason: reason.clone() });
+            }
+        }
+    }
+
+    /// Encodes and writes the applied state on a thread of its own.
+    fn take_snapshot(&mut self) {
+        if std::mem::replace(&mut self.snapshot_under_way, true) {
+            return;
+        }
+        let voters = self.shared.status.borrow().voters.iter().copied().map(consensus::MemberId).collect();
+        let meta = SnapshotMeta { voters, ..self.applied_at.clone() };
+        let (state, queue, writer) =
+            (self.applied.clone(), self.queue.clone(), self.driver.snapshot_writer());
+        let write = move || {
+            let snapshot = Snapshot { meta, data: state.encode() };
+            let done = match writer.write(&snapshot) {
+                Ok(()) => Input::SnapshotTaken(snapshot),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "snapshot not written; the log grows on"
+                    );
+                    Input::SnapshotFailed
+                }
+            };
+            // The member may have stopped.
+            _ = queue.send(done);
+        };
+        // Moved there so that a state needs no `Sync` file system.
+        if let Err(error) = thread::Builder::new().name("snapshot".into()).spawn(write) {
+            self.snapshot_under_way = false;
+            tracing::warn!(%error, "no thread for a snapshot; the log grows on");
+        }
+    }
+
+    fn fail_everything(&mut self, error: &ProposeError) {
+        self.waiting.drain(..).for_each(|job| job.fail(error.clone()));
+        let unknown = ProposeError::Unknown { reason: error.to_string() };
+        for (_, flight) in std::mem::take(&mut self.flights) {
+            flight.answers.into_iter().for_each(|answer| answer.failed(unknown.clone()));
+        }
+        for (_, wait) in std::mem::take(&mut self.reads) {
+            match wait {
+                ReadWait::Client(reply) => {
+                    _ = reply.send(Err(ReadError::Unavailable { reason: error.to_string() }))
+                }
+                ReadWait::Unchanged(answers) => {
+                    answers.into_iter().for_each(|answer| answer.failed(error.clone()));
+                }
+            }
+        }
+    }
+}
+
+fn refused(refusal: consensus::Refusal) -> ProposeError {
+    match refusal {
+        consensus::Refusal::NotLeader { leader } => {
+            ProposeError::NotLeader { leader: leader.map(|leader| leader.0) }
+        }
+        consensus::Refusal::Busy => ProposeError::Busy,
+        consensus::Refusal::TooLarge { max, got } => ProposeError::TooLarge { max, got },
+        consensus::Refusal::Unknown { .. } => ProposeError::Unknown { reason: refusal.to_string() },
+        _ => ProposeError::Retry,
+    }
+}
+
+/// The error and everything that caused it, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+const TICK: Duration = Duration::from_millis(100);
+/// More than the ticks of any election timeout of a member without peers.
+const ELECTION_TICKS_MAX: usize = 40;
+/// Transactions of one entry.
+const ENTRY_TRANSACTIONS_MAX: usize = 1_024;
+/// What an entry takes besides its transactions, at most.
+const ENTRY_OVERHEAD_BYTES: u64 = 64;
