@@ -28,8 +28,8 @@ use crate::{
     config::Config,
     error::{ConfigError, Fault, MessageError, Refusal},
     event::{
-        Answer, Batch, BatchId, Effect, Event, HardState, Leadership, MemberId, Recovered, RequestId,
-        Snapshot, SnapshotMeta,
+        Answer, Batch, BatchId, Effect, Event, HardState, Leadership, LogEntry, MemberId, Recovered,
+        RequestId, Snapshot, SnapshotMeta,
     },
     log::cache::{Cache, ENTRY_OVERHEAD_BYTES, from_raft, snapshot_to_raft},
     metrics::Metrics,
@@ -189,6 +189,12 @@ impl Node {
     pub fn progress(&self) -> Vec<(MemberId, u64)> {
         let prs = self.raw.raft.prs();
         self.voters.iter().map(|id| (*id, prs.get(id.0).map_or(0, |progress| progress.matched))).collect()
+    }
+
+    /// The entries held in memory, for tests and diagnosis.
+    #[must_use]
+    pub fn entries(&self) -> Vec<LogEntry> {
+        self.raw.store().iter().map(from_raft).collect()
     }
 
     fn take(&mut self, event: Event, out: &mut Vec<Effect>) -> Result<(), Fault> {

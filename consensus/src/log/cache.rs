@@ -47,6 +47,10 @@ impl Cache {
         self.before.0 + self.entries.len() as u64
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
     pub(crate) fn entries_held(&self) -> u64 {
         self.entries.len() as u64
     }
