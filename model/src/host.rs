@@ -23,8 +23,10 @@ table! {
         name: Text,
         /// external_ids:iface-id.
         iface_id: Text,
-        /// OpenFlow port number.
+        /// OpenFlow port number; 0 or less while it has none.
         ofport: i64,
+        /// First of the numbers of its meters, given by the agent and kept over restarts; 0 for none.
+        meter: i64,
     }
     indexes [["iface_id"], ["name"]]
 }
