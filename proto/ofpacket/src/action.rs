@@ -16,6 +16,7 @@ use crate::wire::{Reader, Wire, Writer};
 mod ct;
 mod learn;
 mod output;
+mod reported;
 mod set;
 
 pub use ct::{Conntrack, ConntrackFlags, ConntrackZone, Nat, NatFlags, NatRange};

@@ -226,9 +226,7 @@ impl Match {
             Prerequisite::NdAdvert => icmpv6 && any_of(field::ICMPV6_TYPE, &[136]),
             Prerequisite::Nsh => any_of(field::ETH_TYPE, &[0x894f]),
             Prerequisite::Ct => {
-                ip && self
-                    .get(field::CT_STATE)
-                    .is_some_and(|(value, _)| value & u128::from(CtState::TRK.0) != 0)
+                ip && self.get(field::CT_STATE).is_some_and(|(state, mask)| is_connection(state, mask))
             }
         }
     }
@@ -465,6 +463,14 @@ impl Prerequisite {
             _ => &[],
         }
     }
+}
+
+/// Whether state bits say that there is a connection, whose addresses can then be matched.
+fn is_connection(state: u128, mask: u128) -> bool {
+    let implied = [CtState::NEW, CtState::EST, CtState::REL, CtState::RPL, CtState::SNAT, CtState::DNAT];
+    let implied = implied.into_iter().fold(CtState::NONE, CtState::with);
+    let (trk, inv) = (u128::from(CtState::TRK.0), u128::from(CtState::INV.0));
+    state & u128::from(implied.0) != 0 || (state & trk != 0 && mask & inv != 0 && state & inv == 0)
 }
 
 fn to_u128(bytes: &[u8]) -> Option<u128> {

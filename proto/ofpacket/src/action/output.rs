@@ -354,34 +354,53 @@ impl Wire for Bundle {
     }
 }
 
-wire_struct! {
-    /// Samples packets for IPFIX (NXAST_SAMPLE, NXAST_SAMPLE2, NXAST_SAMPLE3).
-    pub struct Sample "nx_action_sample" {
-        /// Packets of 65536 that are sampled.
-        probability: u16,
-        /// Collector set in the database.
-        collector_set: u32,
-        /// Observation domain.
-        domain: u32,
-        /// Observation point.
-        point: u32,
-        /// Port that counts as ingress or egress, `Port::NONE` if none; not in `Action::Sample`.
-        port: SamplePort,
-        /// Which way; only in `Action::Sample3`.
-        direction: SampleDirection => pad 5,
+/// Samples packets for IPFIX (NXAST_SAMPLE, NXAST_SAMPLE2, NXAST_SAMPLE3).
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Sample {
+    /// Packets of 65536 that are sampled.
+    pub probability: u16,
+    /// Collector set in the database.
+    pub collector_set: u32,
+    /// Observation domain.
+    pub domain: u32,
+    /// Observation point.
+    pub point: u32,
+    /// Port that counts as ingress or egress, `Port::NONE` if none; not in `Action::Sample`.
+    pub port: Port,
+    /// Which way; only in `Action::Sample3`.
+    pub direction: SampleDirection,
+}
+
+impl Sample {
+    fn put_common(&self, w: &mut Writer) {
+        w.put(self.probability);
+        w.put(self.collector_set);
+        w.put(self.domain);
+        w.put(self.point);
+    }
+
+    fn take_common(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            probability: r.take()?,
+            collector_set: r.take()?,
+            domain: r.take()?,
+            point: r.take()?,
+            port: Port::NONE,
+            direction: SampleDirection::DEFAULT,
+        })
     }
 }
 
-/// Port of a sample, 16 bits wide on the wire.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct SamplePort(pub Port);
-
-impl Wire for SamplePort {
+impl Wire for Sample {
     fn put(&self, w: &mut Writer) {
-        self.0.put_u16(w);
+        self.put_common(w);
+        self.port.put_u16(w);
+        w.put(self.direction);
+        w.zeros(5);
     }
     fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Port::take_u16(r).map(Self)
+        let common = Self::take_common(r)?;
+        Ok(Self { port: Port::take_u16(r)?, direction: r.take()?, ..common })
     }
 }
 
@@ -390,23 +409,13 @@ pub(super) struct SampleShort(pub(super) Sample);
 
 impl Wire for SampleShort {
     fn put(&self, w: &mut Writer) {
-        w.put(self.0.probability);
-        w.put(self.0.collector_set);
-        w.put(self.0.domain);
-        w.put(self.0.point);
-        if self.0.port.0 != Port::NONE || self.0.direction != SampleDirection::DEFAULT {
+        if self.0.port != Port::NONE || self.0.direction != SampleDirection::DEFAULT {
             w.refuse(EncodeError::NotExpressible { what: "sample", expected: "`Sample3` for a port" });
         }
+        self.0.put_common(w);
     }
     fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self(Sample {
-            probability: r.take()?,
-            collector_set: r.take()?,
-            domain: r.take()?,
-            point: r.take()?,
-            port: SamplePort(Port::NONE),
-            direction: SampleDirection::DEFAULT,
-        }))
+        Sample::take_common(r).map(Self)
     }
 }
 

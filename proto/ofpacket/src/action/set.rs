@@ -122,8 +122,8 @@ impl RegLoad {
         if bits == 0 || bits > 64 || field.width() > 16 || offset + bits > u16::from(field.width()) * 8 {
             return None;
         }
-        let mask = ((1u128 << bits) - 1) << offset;
-        Some(SetField::masked(field, u128::from(self.value) << offset, mask))
+        let ones = (1u128 << bits) - 1;
+        Some(SetField::masked(field, (u128::from(self.value) & ones) << offset, ones << offset))
     }
 }
 

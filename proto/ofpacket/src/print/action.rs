@@ -240,8 +240,8 @@ impl fmt::Display for Sample {
             "sample(probability={probability},collector_set_id={collector_set},obs_domain_id={domain}"
         )?;
         write!(f, ",obs_point_id={point}")?;
-        if port.0 != Port::NONE {
-            write!(f, ",sampling_port={}", port.0)?;
+        if *port != Port::NONE {
+            write!(f, ",sampling_port={port}")?;
         }
         match *direction {
             SampleDirection::INGRESS => f.write_str(",ingress)"),

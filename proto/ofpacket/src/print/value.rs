@@ -153,7 +153,8 @@ pub(super) struct FieldText<'a> {
 impl fmt::Display for FieldText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { field, value, mask } = self;
-        let mask = mask.filter(|mask| mask.iter().any(|byte| *byte != 0xff));
+        // The switch shortens a field of any width, so that a full mask need not have been one.
+        let mask = mask.filter(|mask| field.has_any_width() || mask.iter().any(|byte| *byte != 0xff));
         if mask.is_some_and(|mask| mask.iter().all(|byte| *byte == 0)) {
             return f.write_str("ANY");
         }
