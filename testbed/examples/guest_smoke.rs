@@ -7,7 +7,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use quantumnet_testbed::{Datapath, Hypervisor, LabGuard, LabSpec, Node, PingOptions, Underlay, Vm};
+use quantumnet_testbed::{
+    Capture, Daemon, Datapath, Hypervisor, LabGuard, LabSpec, Node, PingOptions, Underlay, Vm,
+};
 
 fn main() -> anyhow::Result<()> {
     let datapath = match std::env::args().nth(1).as_deref() {
@@ -53,7 +55,8 @@ fn cross_host(datapath: Datapath, underlay: Underlay) -> anyhow::Result<()> {
     let seen = lab.capture(Node::Hypervisor(1), "eth0", "udp port 6081").context("capture the tunnel")?;
     let a = vms.first().context("VM a was made")?;
     for destination in ["192.168.7.11", "fd00:7::11"] {
-        a.wait_reachable(destination.parse()?, Duration::from_secs(20))?;
+        let reached = a.wait_reachable(destination.parse()?, Duration::from_secs(20));
+        reached.with_context(|| format!("{destination} is not reached\n{}", evidence(&lab, &seen)))?;
     }
     let full_size = PingOptions { payload_bytes: Some(1472), dont_fragment: true, ..PingOptions::default() };
     let result = a.ping("192.168.7.11".parse()?, &full_size)?;
@@ -62,6 +65,36 @@ fn cross_host(datapath: Datapath, underlay: Underlay) -> anyhow::Result<()> {
     let flows = lab.hypervisor(1)?.ovs_appctl(["dpctl/dump-flows"])?;
     ensure!(flows.contains("tunnel") || flows.contains("set("), "no tunnelled flow in the datapath: {flows}");
     Ok(())
+}
+
+/// What a person would look at first when nothing passes.
+fn evidence(lab: &LabGuard, seen: &Capture) -> String {
+    let mut text = format!("tunnel packets on hv1: {}\n", seen.text().unwrap_or_default());
+    let looks: [&[&str]; 6] = [
+        &["ip", "-s", "link", "show", "dev", "eth0"],
+        &["ip", "addr", "show", "dev", "eth0"],
+        &["ip", "neigh"],
+        &["ovs-ofctl", "-O", "OpenFlow15", "dump-flows", "br-int"],
+        &["ovs-ofctl", "-O", "OpenFlow15", "dump-ports", "br-int"],
+        &["ovs-vsctl", "show"],
+    ];
+    for place in ["hv1", "hv2"] {
+        for argv in looks {
+            let output =
+                lab.exec(place, argv).map_or_else(|error| error.to_string(), |o| o.stdout + &o.stderr);
+            text += &format!("{place}# {}\n{output}", argv.join(" "));
+        }
+        let number = if place == "hv1" { 1 } else { 2 };
+        for args in [&["dpctl/dump-flows", "-m"][..], &["dpctl/show", "-s"], &["coverage/show"]] {
+            let answer = lab.hypervisor(number).and_then(|host| host.ovs_appctl(args));
+            text +=
+                &format!("{place}# {}\n{}", args.join(" "), answer.unwrap_or_else(|error| error.to_string()));
+        }
+        let log = lab.log(Daemon::Vswitchd(number)).unwrap_or_default();
+        let warnings = log.lines().filter(|line| line.contains("|WARN|") || line.contains("|ERR|"));
+        text += &format!("{place} warnings: {}\n", warnings.collect::<Vec<_>>().join("\n"));
+    }
+    text
 }
 
 fn wire(host: &Hypervisor, vm: &Vm) -> anyhow::Result<()> {
