@@ -1,0 +1,74 @@
+//! Facts about this hypervisor and about switches that many ports ask for.
+//!
+//! # Contract
+//! - `own_chassis`: reads `Host_Self` and `Chassis` by name. `require_up`: reads `NB_Global`; as in OVN ports that are
+//!   down are answered for unless `ignore_lsp_down` is false. `vlan_passthru`: reads `Logical_Switch`.
+//!
+//! # Invariants
+//! - Readers of these facts do not run when other columns of those rows change.
+
+use ovsdb::value::Atom;
+use quantumnet_model::{
+    Row,
+    host::HostSelf,
+    nb::{LogicalSwitch, NbGlobal},
+    sb::Chassis,
+};
+use uuid::Uuid;
+
+use crate::compile::{
+    index::By,
+    owner::{Owner, Owners, Relation},
+    sink::Sink,
+    stage::Stage,
+    view::View,
+};
+
+pub(in crate::compile) const OWN_CHASSIS: Stage = Stage {
+    number: 1,
+    name: "own_chassis",
+    owners: Owners::Switch,
+    tables: &[],
+    relations: &[Relation::OwnChassis],
+    emit: own_chassis,
+};
+
+pub(in crate::compile) const REQUIRE_UP: Stage = Stage {
+    number: 2,
+    name: "require_up",
+    owners: Owners::Switch,
+    tables: &[],
+    relations: &[Relation::RequireUp],
+    emit: require_up,
+};
+
+pub(in crate::compile) const VLAN_PASSTHRU: Stage = Stage {
+    number: 3,
+    name: "vlan_passthru",
+    owners: Owners::Rows(LogicalSwitch::TABLE),
+    tables: &[],
+    relations: &[Relation::VlanPassthru],
+    emit: vlan_passthru,
+};
+
+fn own_chassis(view: &View<'_>, _: Owner, out: &mut Sink) {
+    let Some((_, host)) = view.find_one::<HostSelf>(By::HostSelf, &[]) else { return };
+    let name = Atom::String(host.chassis.clone());
+    if let Some((chassis, _)) = view.find_one::<Chassis>(By::ChassisName, &[name]) {
+        out.fact(Relation::OwnChassis, Uuid::nil(), 0, chassis);
+    }
+}
+
+fn require_up(view: &View<'_>, _: Owner, out: &mut Sink) {
+    let Some((_, global)) = view.find_one::<NbGlobal>(By::NbGlobal, &[]) else { return };
+    if global.options.get("ignore_lsp_down").is_some_and(|value| &**value == "false") {
+        out.fact(Relation::RequireUp, Uuid::nil(), 0, Uuid::nil());
+    }
+}
+
+fn vlan_passthru(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(switch) = view.row::<LogicalSwitch>(owner.row()) else { return };
+    if switch.other_config.get("vlan-passthru").is_some_and(|value| &**value == "true") {
+        out.fact(Relation::VlanPassthru, owner.row(), 0, Uuid::nil());
+    }
+}

@@ -1,0 +1,150 @@
+//! Rows with the indexes that stages look things up by, kept as rows change.
+//!
+//! # Invariants
+//! - An index entry is the hash of the key; who looks up compares the rows, so that a collision costs time only.
+//! - A column that holds a set is indexed by each of its elements: reverse references are indexes like others.
+
+use std::{hash::{Hash, Hasher}, sync::Arc};
+
+use ovsdb::value::{Atom, Datum};
+use quantumnet_model::{
+    ColumnId, DynRow, Row, Rows, TableId, host::{HostInterface, HostSelf, HostTunnel}, nb::NbGlobal,
+    sb::{Chassis, DatapathBinding, PortBinding}, tables,
+};
+use rustc_hash::{FxHashMap, FxHasher};
+use smallvec::SmallVec;
+use uuid::Uuid;
+
+/// An index, unique or not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Index {
+    /// The table.
+    pub table: TableId,
+    /// OVSDB names of the columns; none indexes all rows of the table under one key.
+    pub columns: &'static [&'static str],
+}
+
+/// Declares the indexes and gives them numbers.
+macro_rules! indexes {
+    ($($(#[$doc:meta])* $name:ident = $row:ty, $columns:expr;)*) => {
+        /// Numbers of the indexes, in the order of declaration.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        #[repr(u8)]
+        pub enum By { $($(#[$doc])* $name,)* }
+        /// All indexes.
+        pub const INDEXES: &[Index] = &[$(Index { table: <$row as Row>::TABLE, columns: &$columns }),*];
+    };
+}
+
+indexes! {
+    /// The one row that says who this hypervisor is.
+    HostSelf = HostSelf, [];
+    /// The one row of global options.
+    NbGlobal = NbGlobal, [];
+    /// A chassis by its name.
+    ChassisName = Chassis, ["name"];
+    /// An interface by the port it is for.
+    InterfaceId = HostInterface, ["iface_id"];
+    /// Tunnels by the chassis they lead to.
+    TunnelChassis = HostTunnel, ["chassis"];
+    /// Tunnels by the endpoint they lead to.
+    TunnelEncap = HostTunnel, ["encap"];
+    /// A switch by the key that packets carry.
+    SwitchKey = DatapathBinding, ["tunnel_key"];
+    /// A port by switch and the key that packets carry.
+    PortKey = PortBinding, ["datapath", "tunnel_key"];
+}
+
+impl By {
+    /// The declaration.
+    pub fn index(self) -> Index {
+        INDEXES[self as usize]
+    }
+}
+
+/// Rows and their indexes.
+#[derive(Debug, Default)]
+pub(crate) struct IndexedRows {
+    rows: Rows,
+    entries: FxHashMap<(u8, u64), SmallVec<[Uuid; 1]>>,
+}
+
+impl IndexedRows {
+    pub(crate) fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// Puts or removes a row. Tells every index key that gained or lost a row, and returns the row before.
+    pub(crate) fn set(
+        &mut self,
+        table: TableId,
+        uuid: Uuid,
+        row: Option<Arc<dyn DynRow>>,
+        touched: &mut dyn FnMut(u8, u64),
+    ) -> Option<Arc<dyn DynRow>> {
+        let new = row.clone();
+        let old = self.rows.set(table, uuid, row);
+        for (number, index) in (0u8..).zip(INDEXES).filter(|(_, index)| index.table == table) {
+            let hashes = |row: &Option<Arc<dyn DynRow>>| -> SmallVec<[u64; 2]> {
+                row.iter().flat_map(|row| keys(*index, row.as_ref())).map(|key| hash(&key)).collect()
+            };
+            let (before, after) = (hashes(&old), hashes(&new));
+            for key in before.iter().filter(|key| !after.contains(key)) {
+                if let Some(uuids) = self.entries.get_mut(&(number, *key)) {
+                    uuids.retain(|other| *other != uuid);
+                    if uuids.is_empty() {
+                        self.entries.remove(&(number, *key));
+                    }
+                }
+                touched(number, *key);
+            }
+            for key in after.iter().filter(|key| !before.contains(key)) {
+                let uuids = self.entries.entry((number, *key)).or_default();
+                if let Err(at) = uuids.binary_search(&uuid) {
+                    uuids.insert(at, uuid);
+                }
+                touched(number, *key);
+            }
+        }
+        old
+    }
+
+    /// Uuids of the rows that have the key, in order.
+    pub(crate) fn find(&self, by: By, key: &[Atom]) -> Vec<Uuid> {
+        let index = by.index();
+        let candidates = self.entries.get(&(by as u8, hash(key)));
+        let fits = |uuid: &&Uuid| {
+            let row = self.rows.dyn_row(index.table, **uuid);
+            row.is_some_and(|row| keys(index, row.as_ref()).any(|other| other.as_slice() == key))
+        };
+        candidates.into_iter().flatten().filter(fits).copied().collect()
+    }
+}
+
+/// A key of an index.
+pub(crate) type Key = SmallVec<[Atom; 2]>;
+
+/// The keys under which an index holds a row.
+pub(crate) fn keys(index: Index, row: &dyn DynRow) -> impl Iterator<Item = Key> {
+    let decl = tables::decl(index.table);
+    let columns: SmallVec<[ColumnId; 2]> = index.columns.iter().filter_map(|name| decl.column(name)).collect();
+    assert_eq!(columns.len(), index.columns.len(), "an index names columns of its table");
+    let atoms = |column: ColumnId| match row.datum(column) {
+        Datum::Set(atoms) => atoms,
+        Datum::Map(_) => Vec::new(),
+    };
+    let mut keys: Vec<Key> = vec![Key::new()];
+    for column in columns {
+        let atoms = atoms(column);
+        let extend = |key: &Key| atoms.iter().map(|atom| [key.as_slice(), &[atom.clone()]].concat().into()).collect::<Vec<Key>>();
+        keys = keys.iter().flat_map(extend).collect();
+    }
+    keys.into_iter()
+}
+
+/// A hash that is the same in every run: it names dependencies.
+pub(crate) fn hash(key: &[Atom]) -> u64 {
+    let mut hasher = FxHasher::default();
+    key.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,39 @@
+//! The compiler: from rows and host facts to the desired flow table, incrementally.
+//!
+//! Start at [`Compiler::apply`]; to add a stage, copy a small one of [`stage`] and name it in `STAGES`.
+//!
+//! # Contract
+//! - In: batches of rows of any table, those of `Host` (this hypervisor's facts) among them.
+//! - Out: net differences of flows and meters, and the set of tunnels that are needed.
+//! - Refuses to know about connections, bundles, files, clocks and what the switch holds.
+//!
+//! # Invariants
+//! - The table is a pure function of the rows: [`Compiler::table`] equals [`compile_full`] after every batch, whatever
+//!   batches led there. Numbers (tunnel and port keys, OpenFlow ports, meters) are inputs.
+//! - Dangling references and values that make no sense have no flows; they never panic and never open anything.
+
+mod desired;
+pub mod derive;
+mod engine;
+mod flow;
+mod full;
+mod index;
+mod logical;
+mod owner;
+pub mod punt;
+pub mod register;
+mod sink;
+pub mod stage;
+pub mod table;
+mod tunnels;
+mod view;
+
+pub use engine::{Compiler, Counters, Drift, RowUpdate};
+pub use flow::{DesiredFlow, FlowDelta, FlowKey, FlowValue, MeterSpec};
+pub use full::{FullTable, compile_full};
+pub use index::{By, INDEXES, Index};
+pub use owner::{Dep, Fact, Owner, Owners, Relation};
+pub use sink::Sink;
+pub use stage::stage_of;
+pub use tunnels::WantedTunnel;
+pub use view::View;

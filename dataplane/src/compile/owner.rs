@@ -1,0 +1,119 @@
+//! Names of what is compiled and of what is read: owners, facts of derived relations, dependencies.
+//!
+//! # Invariants
+//! - One call of a stage compiles exactly one owner.
+//! - A relation's facts are made by stages that stand before all its readers in [`super::stage::STAGES`].
+
+use std::fmt;
+
+use quantumnet_model::TableId;
+use uuid::Uuid;
+
+/// A set of facts derived from rows. Facts are counted: one stays while any unit states it.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Relation {
+    /// nil → uuid of this hypervisor's `Chassis`.
+    OwnChassis,
+    /// nil → nil when `NB_Global.options:ignore_lsp_down` is false: ports that are down are not answered for.
+    RequireUp,
+    /// switch → nil when it lets VLAN tags pass.
+    VlanPassthru,
+    /// switch → nil while it has a usable port here.
+    LocalSwitches,
+    /// switch → enabled port that is bound and plugged here.
+    LocalPorts,
+    /// switch → chassis, other than this one, that has an enabled port of it.
+    RemoteChassis,
+    /// switch → chassis, other than this one, that has an enabled port of it with unknown addresses.
+    RemoteUnknown,
+    /// (switch, group and chunk) → local port to which the group's packets go.
+    FloodPorts,
+    /// (switch, group) → chunks of `FloodPorts` that are not empty.
+    FloodChunks,
+    /// chassis → `Host_Tunnel` to reach it by.
+    TunnelTo,
+    /// nil → chassis that shares a switch with this one.
+    TunnelPeers,
+    /// nil → `Encap` that a tunnel is needed to.
+    WantedTunnels,
+}
+
+/// One fact.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Fact {
+    /// What it says.
+    pub relation: Relation,
+    /// Whom it is about.
+    pub of: Uuid,
+    /// A part of `of`, where the relation has parts; else 0.
+    pub part: u32,
+    /// The uuid that is related, or a number in that form.
+    pub value: Uuid,
+}
+
+/// What flows and facts belong to.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Owner {
+    /// The hypervisor as such. There is one.
+    Switch,
+    /// A row.
+    Row(TableId, Uuid),
+    /// A fact that holds.
+    Fact(Fact),
+}
+
+/// Which owners a stage compiles.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Owners {
+    /// [`Owner::Switch`].
+    Switch,
+    /// Each row of a table.
+    Rows(TableId),
+    /// Each fact of a relation.
+    Facts(Relation),
+}
+
+/// Something a unit has read, so that it runs again when that changes.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Dep {
+    /// A row, present or not.
+    Row(TableId, Uuid),
+    /// Which rows have a key of an index, by the key's hash: two keys of one hash only cost a needless run.
+    Index(u8, u64),
+    /// The facts of a relation about something.
+    Facts(Relation, Uuid, u32),
+}
+
+impl Relation {
+    /// Whether its values are uuids of rows; else they are numbers or nothing.
+    pub fn relates_rows(self) -> bool {
+        !matches!(self, Self::RequireUp | Self::VlanPassthru | Self::LocalSwitches | Self::FloodChunks)
+    }
+}
+
+impl Owner {
+    /// The row that the owner leads back to: its own, or the one its fact names.
+    pub fn row(self) -> Uuid {
+        match self {
+            Self::Switch => Uuid::nil(),
+            Self::Row(_, uuid) => uuid,
+            Self::Fact(fact) if fact.relation.relates_rows() => fact.value,
+            Self::Fact(fact) => fact.of,
+        }
+    }
+
+    /// The owner's fact.
+    pub fn fact(self) -> Option<Fact> {
+        if let Self::Fact(fact) = self { Some(fact) } else { None }
+    }
+}
+
+impl fmt::Debug for Dep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Row(table, uuid) => write!(f, "{} {uuid}", quantumnet_model::tables::decl(*table).name),
+            Self::Index(index, hash) => write!(f, "index {index} {hash:#x}"),
+            Self::Facts(relation, of, part) => write!(f, "{relation:?} {of} {part}"),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Packets for the agent: why they come, how many may come, and the user data that says so in a packet-in.
+//!
+//! User data is 20 bytes: format (1), reason (1), two zeros, uuid of the logical port (16). The keys of the switch
+//! and of the port are in the packet-in's metadata and registers.
+//!
+//! # Invariants
+//! - Each reason of each port has a meter of its own: no port can keep the agent from another.
+//! - A packet-in with other user data is refused, never guessed at.
+
+use ofpacket::{Action, Controller, MeterId};
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::flow::MeterSpec;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, rate $rate:literal, burst $burst:literal;)*) => {
+        /// Why a packet comes to the agent.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        #[repr(u8)]
+        pub enum PuntReason { $($(#[$doc])* $name = $number,)* }
+
+        impl PuntReason {
+            /// All reasons.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Packets a second and at once that one port may cause.
+            pub const fn rate(self) -> MeterSpec {
+                match self { $(Self::$name => MeterSpec { rate: $rate, burst: $burst },)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A frame from a MAC that is not known behind its port; it is forwarded as well.
+    LearnMac = 0, rate 100, burst 100;
+    /// A DHCPv4 request of a port with options; the agent answers or it is lost.
+    Dhcpv4 = 1, rate 20, burst 20;
+}
+
+/// Meters that an interface has: numbers from `Host_Interface.meter`, one for each reason, now or later.
+pub const METERS_PER_INTERFACE: u32 = 16;
+
+/// What user data says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Punt {
+    /// Why.
+    pub reason: PuntReason,
+    /// The `Port_Binding`.
+    pub port: Uuid,
+}
+
+/// Why user data is not ours.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[non_exhaustive]
+pub enum PuntError {
+    /// Not 20 bytes.
+    #[error("user data of {got} bytes, expected {LENGTH}")]
+    Length {
+        /// How many.
+        got: usize,
+    },
+    /// Another format, or bytes that should be zero.
+    #[error("user data of format {got}, expected {FORMAT}")]
+    Format {
+        /// The first byte.
+        got: u8,
+    },
+    /// A reason nobody declared.
+    #[error("unknown punt reason {got}")]
+    Reason {
+        /// Its number.
+        got: u8,
+    },
+}
+
+impl Punt {
+    /// As user data.
+    pub fn encode(&self) -> [u8; LENGTH] {
+        let mut bytes = [0; LENGTH];
+        bytes[0] = FORMAT;
+        bytes[1] = self.reason as u8;
+        bytes[4..].copy_from_slice(self.port.as_bytes());
+        bytes
+    }
+
+    /// Back from user data.
+    pub fn decode(bytes: &[u8]) -> Result<Self, PuntError> {
+        let bytes: &[u8; LENGTH] = bytes.try_into().map_err(|_| PuntError::Length { got: bytes.len() })?;
+        let [format, reason, zeros @ .., ] = bytes;
+        if *format != FORMAT || zeros[..2] != [0, 0] {
+            return Err(PuntError::Format { got: *format });
+        }
+        let reason = PuntReason::ALL.iter().find(|known| **known as u8 == *reason).ok_or(PuntError::Reason { got: *reason })?;
+        let port = Uuid::from_slice(&zeros[2..]).map_err(|_| PuntError::Length { got: bytes.len() })?;
+        Ok(Self { reason: *reason, port })
+    }
+
+    /// The action, metered when the interface has meters (`base` above 0).
+    pub(crate) fn action(&self, base: Option<u32>) -> Action {
+        Action::Controller2(Controller {
+            userdata: Some(Box::new(self.encode())),
+            meter: base.map(|base| MeterId(self.reason.meter(base))),
+            ..Controller::default()
+        })
+    }
+}
+
+impl PuntReason {
+    /// Its meter, of an interface whose meters start at `base`.
+    pub const fn meter(self, base: u32) -> u32 {
+        base + self as u32
+    }
+}
+
+const FORMAT: u8 = 1;
+const LENGTH: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_data_round_trip() {
+        for reason in PuntReason::ALL {
+            let punt = Punt { reason: *reason, port: Uuid::from_u128(0x1234 << 100) };
+            assert_eq!(Punt::decode(&punt.encode()), Ok(punt));
+            assert!((*reason as u32) < METERS_PER_INTERFACE);
+        }
+        assert_eq!(Punt::decode(&[1, 0]), Err(PuntError::Length { got: 2 }));
+        assert_eq!(Punt::decode(&[9; LENGTH]), Err(PuntError::Format { got: 9 }));
+        let mut bytes = Punt { reason: PuntReason::Dhcpv4, port: Uuid::nil() }.encode();
+        bytes[1] = 99;
+        assert_eq!(Punt::decode(&bytes), Err(PuntError::Reason { got: 99 }));
+    }
+}

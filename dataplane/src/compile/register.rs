@@ -1,0 +1,126 @@
+//! Bits of metadata, registers, connection marks and zones: who writes them and who reads them.
+//!
+//! # Invariants
+//! - No bit has two meanings; a declaration that overlaps another does not compile.
+//! - No register holds a copy of a packet's field on the path that all traffic takes.
+
+use ofpacket::{Field, Subfield, field};
+
+use super::table::Status;
+
+/// Where bits are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// OpenFlow metadata.
+    Metadata,
+    /// A register.
+    Reg(u8),
+    /// `ct_mark` of a connection.
+    CtMark,
+}
+
+/// Declared bits.
+#[derive(Clone, Copy, Debug)]
+pub struct Bits {
+    /// Their name in documentation.
+    pub name: &'static str,
+    /// Where they are.
+    pub place: Place,
+    /// Lowest bit.
+    pub offset: u16,
+    /// How many.
+    pub bits: u16,
+    /// Who writes them.
+    pub writer: &'static str,
+    /// Who reads them.
+    pub reader: &'static str,
+    /// Whether anything uses them yet.
+    pub status: Status,
+}
+
+macro_rules! bits {
+    ($($status:ident $name:ident = $place:expr, $offset:literal, $bits:literal, $writer:literal => $reader:literal;)*) => {
+        /// All declared bits, by place.
+        pub const BITS: &[Bits] = &[$(Bits {
+            name: stringify!($name), place: $place, offset: $offset, bits: $bits, writer: $writer, reader: $reader, status: Status::$status,
+        },)*];
+    };
+}
+
+use Place::{CtMark, Metadata, Reg};
+
+bits! {
+    Built SWITCH = Metadata, 0, 24, "Classify" => "every logical table: key of the switch or router";
+    Planned VERDICT = Reg(0), 0, 16, "FromPolicy, ToPolicy" => "FromVerdict, ToVerdict: allow, commit, reject, log, tier";
+    Planned ORIGINAL_PORT = Reg(1), 0, 24, "BalanceTrack" => "Balance: protocol and port before translation";
+    Built ANSWER_MAC_HIGH = Reg(2), 0, 16, "Neighbour" => "NeighbourReply: MAC of the address asked for, upper part";
+    Built ANSWER_MAC_LOW = Reg(3), 0, 32, "Neighbour" => "NeighbourReply: its lower part";
+    Planned NEXT_HOP_0 = Reg(4), 0, 32, "Route, RoutePolicy" => "NextHop: address of the next hop; IPv4 in reg7 alone";
+    Planned NEXT_HOP_1 = Reg(5), 0, 32, "Route, RoutePolicy" => "NextHop";
+    Planned NEXT_HOP_2 = Reg(6), 0, 32, "Route, RoutePolicy" => "NextHop";
+    Planned NEXT_HOP_3 = Reg(7), 0, 32, "Route, RoutePolicy" => "NextHop";
+    Built CHUNK = Reg(8), 0, 16, "Flood" => "FloodPorts: chunk of a group's local ports";
+    Planned ROUTE_GROUP = Reg(8), 16, 16, "Route" => "RouteMember: group of equal routes";
+    Built TUNNEL = Reg(9), 0, 16, "Output" => "TunnelOut: OpenFlow port of the tunnel";
+    Planned ROUTE_MEMBER = Reg(9), 16, 16, "Route" => "RouteMember: chosen member";
+    Planned FLAG_LOOPBACK = Reg(10), 0, 1, "RouterInput, Hairpin" => "Output: may leave by the port it came from";
+    Planned FLAG_TRACKED = Reg(10), 1, 1, "Track, TrackIn" => "ToPolicy: the connection was looked up";
+    Built FLAG_FROM_TUNNEL = Reg(10), 16, 1, "Classify" => "Output: never sent into a tunnel again";
+    Planned ROUTER_ZONE = Reg(11), 0, 16, "Classify, Output" => "RouterTrack, RouterSource: zone of the router";
+    Planned SWITCH_ZONE = Reg(13), 0, 16, "Classify" => "BalanceTrack, Track, TrackIn: zone of the switch";
+    Built IN_PORT = Reg(14), 0, 16, "Classify" => "key of the port a packet came from";
+    Built OUT_PORT = Reg(15), 0, 16, "Forward, Classify" => "key of the port or group it goes to";
+    Planned MARK_BLOCKED = CtMark, 0, 1, "FromVerdict, ToVerdict" => "FromPolicy, ToPolicy: a rule forbade the connection later";
+    Planned MARK_TRANSLATED = CtMark, 1, 1, "Balance" => "Hairpin: made by a load balancer";
+    Planned MARK_SKIP_SNAT = CtMark, 2, 1, "RouterBalance" => "RouterSource";
+    Planned MARK_FORCE_SNAT = CtMark, 3, 1, "RouterBalance" => "RouterSource";
+    Planned MARK_ALLOW_ESTABLISHED = CtMark, 6, 1, "FromVerdict, ToVerdict" => "FromPolicy, ToPolicy";
+    Planned MARK_REPLY_PORT = CtMark, 16, 16, "RouterInput" => "Route: replies leave by the port of the request";
+}
+
+/// Zones of connection tracking.
+pub const ZONES: &[(&str, &str, Status)] = &[
+    ("switch", "one for each switch with a stateful rule or load balancer here: a packet between two of its ports is looked up once, not once a port", Status::Planned),
+    ("router", "one for each router with translation here, for source and destination alike", Status::Planned),
+];
+
+/// Key of the switch.
+pub const SWITCH: Subfield = field::METADATA.range(0, 24);
+/// Key of the ingress port.
+pub const IN_PORT: Subfield = Field::reg(14).range(0, 16);
+/// Key of the egress port or group.
+pub const OUT_PORT: Subfield = Field::reg(15).range(0, 16);
+/// A neighbour's MAC, in registers 2 and 3.
+pub const ANSWER_MAC: Subfield = Field::xreg(1).range(0, 48);
+/// Chunk of a group.
+pub const CHUNK: Subfield = Field::reg(8).range(0, 16);
+/// OpenFlow port of a tunnel.
+pub const TUNNEL: Subfield = Field::reg(9).range(0, 16);
+/// Came from a tunnel.
+pub const FROM_TUNNEL: Subfield = Field::reg(10).bit(16);
+
+/// Group key of all enabled ports.
+pub const GROUP_FLOOD: u16 = 0x8000;
+/// Group key of the ports with unknown addresses.
+pub const GROUP_UNKNOWN: u16 = 0x8001;
+
+const _: () = {
+    let mut a = 0;
+    while a < BITS.len() {
+        let mut b = a + 1;
+        while b < BITS.len() {
+            assert!(!overlap(&BITS[a], &BITS[b]), "two declarations share bits");
+            b += 1;
+        }
+        a += 1;
+    }
+};
+
+const fn overlap(a: &Bits, b: &Bits) -> bool {
+    let same = match (a.place, b.place) {
+        (Metadata, Metadata) | (CtMark, CtMark) => true,
+        (Reg(a), Reg(b)) => a == b,
+        _ => false,
+    };
+    same && a.offset < b.offset + b.bits && b.offset < a.offset + a.bits
+}

@@ -1,0 +1,64 @@
+//! ARP responder: answers broadcast "who has" for addresses that the switch knows.
+//!
+//! # Contract
+//! - Owner: one logical port, wherever it is, of a switch that has a port here. Reads: it and its switch.
+//! - In: broadcast ARP requests. Out: the MAC for NeighbourReply; without match the request is flooded.
+//!
+//! # Invariants
+//! - Nothing is answered for a port that is disabled, that has unknown addresses too, or whose switch lets VLAN tags
+//!   pass; for one that is down only if `ignore_lsp_down` is not false.
+//! - A port that asks for its own address (to find a duplicate) gets no answer; the request goes on.
+//! - Unicast requests are not answered: they test whether the neighbour itself is there.
+
+use ofpacket::{Action, field};
+use quantumnet_model::{Row, address, sb::PortBinding};
+use uuid::Uuid;
+
+use crate::compile::{
+    logical::{Vif, go, on_switch, send},
+    owner::{Owner, Owners, Relation},
+    register,
+    sink::Sink,
+    stage::Stage,
+    table::Table,
+    view::View,
+};
+
+pub(super) const STAGE: Stage = Stage {
+    number: 23,
+    name: "arp_respond",
+    owners: Owners::Rows(PortBinding::TABLE),
+    tables: &[Table::Neighbour],
+    relations: &[],
+    emit,
+};
+
+fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(port) = answered(view, owner) else { return };
+    for (mac, ips) in port.addresses() {
+        for ip in address::v4(&ips) {
+            let request = |matches: ofpacket::Match| matches.arp().with(field::ARP_OP, 1u16).with(field::ARP_TPA, ip);
+            out.flow(Table::Neighbour, 50, request(on_switch(port.switch_key)), [
+                Action::load(register::ANSWER_MAC, bits(mac)),
+                go(Table::NeighbourReply),
+            ]);
+            out.flow(Table::Neighbour, 100, request(port.from()), send(register::GROUP_FLOOD));
+        }
+    }
+}
+
+/// The port, if it is answered for.
+pub(super) fn answered<'a>(view: &View<'a>, owner: Owner) -> Option<Vif<'a>> {
+    let port = Vif::read(view, owner.row())?;
+    let known = view.holds(Relation::LocalSwitches, port.switch)
+        && !view.holds(Relation::VlanPassthru, port.switch)
+        && port.enabled(view)
+        && !port.is_unknown();
+    let up = port.binding.up == Some(true) || !view.holds(Relation::RequireUp, Uuid::nil());
+    (known && up).then_some(port)
+}
+
+/// A MAC as the number that a register holds.
+pub(super) fn bits(mac: address::Mac) -> u64 {
+    mac.0.iter().fold(0, |bits, octet| bits << 8 | u64::from(*octet))
+}

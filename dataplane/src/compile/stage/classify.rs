@@ -1,0 +1,77 @@
+//! Physical to logical: which switch and port a packet came from, by port number or tunnel header.
+//!
+//! # Contract
+//! - `classify_vif`: owner one local port; reads it, its interface, whether its switch lets VLAN tags pass. Out: keys of
+//!   switch and port. A frame with a VLAN tag matches only where tags may pass.
+//! - `classify_tunnel`: owner one tunnel port; reads it and the option slot. In: VNI = switch, option = ports as in
+//!   OVN (bits 30..16 ingress, 15..0 egress port or group). Out: keys, and that it came from a tunnel.
+//!
+//! # Invariants
+//! - What came from a tunnel goes to the egress side and never into a tunnel again.
+//! - No flow, no entry: a port that is disabled, not bound here or without switch has none.
+
+use ofpacket::{Action, Field, Match, Port, field};
+use quantumnet_model::{Row, host::{HostSelf, HostTunnel}};
+
+use crate::compile::{
+    index::By,
+    logical::{self, Vif, go},
+    owner::{Owner, Owners, Relation},
+    register,
+    sink::Sink,
+    stage::Stage,
+    table::Table,
+    view::View,
+};
+
+pub(super) const VIF: Stage = Stage {
+    number: 16,
+    name: "classify_vif",
+    owners: Owners::Facts(Relation::LocalPorts),
+    tables: &[Table::Classify],
+    relations: &[],
+    emit: vif,
+};
+
+pub(super) const TUNNEL: Stage = Stage {
+    number: 17,
+    name: "classify_tunnel",
+    owners: Owners::Rows(HostTunnel::TABLE),
+    tables: &[Table::Classify],
+    relations: &[],
+    emit: tunnel,
+};
+
+fn vif(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(port) = Vif::read(view, owner.row()) else { return };
+    let Some(interface) = port.interface(view) else { return };
+    let mut matches = Match::new().in_port(Port(interface.ofport.into()));
+    if !view.holds(Relation::VlanPassthru, port.switch) {
+        matches = matches.untagged();
+    }
+    out.flow(Table::Classify, 100, matches, [
+        Action::load(field::METADATA, port.switch_key.into()),
+        Action::load(register::IN_PORT, port.key.into()),
+        go(Table::Admit),
+    ]);
+}
+
+fn tunnel(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(tunnel) = view.row::<HostTunnel>(owner.row()) else { return };
+    let Some(ofport) = logical::ofport(tunnel.ofport) else { return };
+    let Some(option) = option(view) else { return };
+    out.flow(Table::Classify, 100, Match::new().in_port(Port(ofport.into())), [
+        Action::copy(field::TUNNEL_ID.range(0, 24), register::SWITCH),
+        Action::copy(option.range(16, 15), field::REG14.range(0, 15)),
+        Action::copy(option.range(0, 16), register::OUT_PORT),
+        Action::load(register::FROM_TUNNEL, 1),
+        go(Table::Output),
+    ]);
+}
+
+/// The metadata field that the switch keeps our Geneve option in.
+pub(super) fn option(view: &View<'_>) -> Option<Field> {
+    let (_, host) = view.find_one::<HostSelf>(By::HostSelf, &[])?;
+    let slot = u8::try_from(host.tunnel_option).ok().filter(|slot| *slot < 64)?;
+    Some(Field::tun_metadata(slot, 4))
+}

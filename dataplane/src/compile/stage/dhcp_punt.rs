@@ -1,0 +1,85 @@
+//! DHCPv4 requests of ports that have options go to the agent, which answers.
+//!
+//! # Contract
+//! - Owner: one local port. Reads: it, its northbound row, its `DHCP_Options`, its interface.
+//! - In: UDP to 255.255.255.255, or to the port's server. Out: requests (68 to 67) from the port's own MAC, to the agent
+//!   with the port's uuid; every message type, since the types are told apart by the agent. Other packets return to
+//!   their path.
+//!
+//! # Invariants
+//! - Without `server_id`, `server_mac` and `lease_time`, or without an IPv4 address inside `cidr`, nothing is taken.
+//! - A port cannot cause more packets than the reason's rate.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use ofpacket::field;
+use quantumnet_model::{
+    address::{self, Mac},
+    nb::{DhcpOptions, LogicalSwitchPort},
+};
+
+use crate::compile::{
+    logical::{Vif, go},
+    owner::{Owner, Owners, Relation},
+    punt::{Punt, PuntReason},
+    sink::Sink,
+    stage::{Stage, admit},
+    table::Table,
+    view::View,
+};
+
+pub(super) const STAGE: Stage = Stage {
+    number: 26,
+    name: "dhcp_punt",
+    owners: Owners::Facts(Relation::LocalPorts),
+    tables: &[Table::Steer, Table::Dhcp],
+    relations: &[],
+    emit,
+};
+
+fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(port) = Vif::read(view, owner.row()) else { return };
+    let Some(interface) = port.interface(view) else { return };
+    let Some(options) = view.row::<LogicalSwitchPort>(port.uuid).and_then(|row| row.dhcpv4_options) else { return };
+    let Some((subnet, server)) = view.row::<DhcpOptions>(options.uuid()).and_then(usable) else { return };
+
+    let punt = Punt { reason: PuntReason::Dhcpv4, port: port.uuid };
+    let mut taken = false;
+    for (mac, ips) in port.addresses() {
+        for offer in address::v4(&ips).filter(|ip| subnet.contains(ip)) {
+            let request = port
+                .from()
+                .with(field::ETH_SRC, mac.0)
+                .ipv4()
+                .ip_proto(admit::UDP)
+                .with(field::UDP_SRC, 68u16)
+                .with(field::UDP_DST, 67u16);
+            for (from, to) in [
+                (Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST),
+                (Ipv4Addr::UNSPECIFIED, server),
+                (offer, Ipv4Addr::BROADCAST),
+                (offer, server),
+            ] {
+                let matches = request.clone().with(field::IPV4_SRC, from).with(field::IPV4_DST, to);
+                out.flow(Table::Dhcp, 100, matches, [punt.action(interface.meters)]);
+            }
+            taken = true;
+        }
+    }
+    if taken {
+        let to_server = port.from().ipv4().ip_proto(admit::UDP).with(field::IPV4_DST, server);
+        out.flow(Table::Steer, 105, to_server, [go(Table::Dhcp)]);
+        if let Some(base) = interface.meters {
+            out.meter(punt.reason.meter(base), punt.reason.rate());
+        }
+    }
+}
+
+/// The subnet and the server, if the options are complete.
+fn usable(options: &DhcpOptions) -> Option<(Ipv4Net, Ipv4Addr)> {
+    let option = |name: &str| options.options.get(name);
+    option("server_mac")?.parse::<Mac>().ok()?;
+    option("lease_time")?.parse::<u32>().ok()?;
+    Some((options.cidr.parse().ok()?, option("server_id")?.parse().ok()?))
+}

@@ -1,0 +1,136 @@
+//! Groups of a switch: all enabled ports, and those with unknown addresses.
+//!
+//! # Contract
+//! - `unknown`: owner one switch; unicast to nobody's MAC goes to the second group, if it has members.
+//! - `group`: owner one switch; reads its chunks here and the chassis that have ports of it. A packet of this hypervisor
+//!   goes to the chunks and once into a tunnel to each such chassis; one from a tunnel to the chunks only.
+//! - `chunk`: owner one chunk of at most 256 local ports; reads them and their interfaces. Sends to each.
+//!
+//! # Invariants
+//! - One resubmit a chunk, none a port: the switch stops at 4,096.
+//! - A port never gets its own frame back: OVS does not output to the ingress port.
+//! - What goes to a port with port security and is not for a group passes AdmitOut first.
+
+use ofpacket::{Action, Port};
+use quantumnet_model::{Row, host::HostTunnel, sb::DatapathBinding};
+use uuid::Uuid;
+
+use crate::compile::{
+    derive::placement::chunk_part,
+    logical::{self, Vif, go, on_switch, send},
+    owner::{Owner, Owners, Relation},
+    register,
+    sink::Sink,
+    stage::{Stage, tunnel_out},
+    table::Table,
+    view::View,
+};
+
+pub(super) const UNKNOWN: Stage = Stage {
+    number: 28,
+    name: "forward_unknown",
+    owners: Owners::Rows(DatapathBinding::TABLE),
+    tables: &[Table::Forward],
+    relations: &[],
+    emit: unknown,
+};
+
+pub(super) const GROUP: Stage = Stage {
+    number: 29,
+    name: "group",
+    owners: Owners::Rows(DatapathBinding::TABLE),
+    tables: &[Table::Output, Table::Flood],
+    relations: &[],
+    emit: group,
+};
+
+pub(super) const CHUNK: Stage = Stage {
+    number: 30,
+    name: "chunk",
+    owners: Owners::Facts(Relation::FloodChunks),
+    tables: &[Table::FloodPorts],
+    relations: &[],
+    emit: chunk,
+};
+
+/// The groups, with the relation that says which other chassis have members.
+const GROUPS: [(u16, Relation); 2] =
+    [(register::GROUP_FLOOD, Relation::RemoteChassis), (register::GROUP_UNKNOWN, Relation::RemoteUnknown)];
+
+fn unknown(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let switch = owner.row();
+    let Some(key) = logical::switch_key(view, switch) else { return };
+    if !view.holds(Relation::LocalSwitches, switch) {
+        return;
+    }
+    let here = view.related(Relation::FloodChunks, switch, register::GROUP_UNKNOWN.into()).next();
+    if here.is_some() || view.holds(Relation::RemoteUnknown, switch) {
+        out.flow(Table::Forward, 10, on_switch(key), send(register::GROUP_UNKNOWN));
+    }
+}
+
+fn group(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let switch = owner.row();
+    let Some(key) = logical::switch_key(view, switch) else { return };
+    if !view.holds(Relation::LocalSwitches, switch) {
+        return;
+    }
+    for (group, elsewhere) in GROUPS {
+        let to_group = on_switch(key).with_bits(register::OUT_PORT, group);
+        let chunks: Vec<Action> = view
+            .related(Relation::FloodChunks, switch, group.into())
+            .flat_map(|chunk| [Action::load(register::CHUNK, number(chunk).into()), go(Table::FloodPorts)])
+            .collect();
+        let here: Vec<Action> = (!chunks.is_empty()).then(|| go(Table::Flood)).into_iter().collect();
+        if !chunks.is_empty() {
+            out.flow(Table::Flood, 100, to_group.clone(), chunks);
+            out.flow(Table::Output, 100, to_group.clone().with_bits(register::FROM_TUNNEL, 1u8), here.clone());
+        }
+        let tunnels = tunnels(view, elsewhere, switch);
+        let actions = [here, tunnels].concat();
+        if !actions.is_empty() {
+            out.flow(Table::Output, 100, to_group.with_bits(register::FROM_TUNNEL, 0u8), actions);
+        }
+    }
+}
+
+fn tunnels(view: &View<'_>, elsewhere: Relation, switch: Uuid) -> Vec<Action> {
+    let ofport = |chassis| {
+        let tunnel = view.row::<HostTunnel>(view.related_one(Relation::TunnelTo, chassis)?)?;
+        logical::ofport(tunnel.ofport)
+    };
+    let mut ports: Vec<u16> = view.related(elsewhere, switch, 0).filter_map(ofport).collect();
+    ports.sort_unstable();
+    let Some(header) = tunnel_out::header_actions(view).filter(|_| !ports.is_empty()) else { return Vec::new() };
+    header.into_iter().chain(ports.into_iter().map(|port| Action::output(Port(port.into())))).collect()
+}
+
+fn chunk(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(fact) = owner.fact() else { return };
+    let Some(key) = logical::switch_key(view, fact.of) else { return };
+    let (group, chunk) = (fact.part as u16, number(fact.value)); // `placement` made the part from 16 bits
+    let mut ports: Vec<(u16, Vec<Action>)> = Vec::new();
+    for uuid in view.related(Relation::FloodPorts, fact.of, chunk_part(group, chunk)) {
+        let Some(port) = Vif::read(view, uuid) else { continue };
+        let Some(interface) = port.interface(view) else { continue };
+        let secured = group == register::GROUP_UNKNOWN && port.security().is_some();
+        let actions = if secured {
+            vec![
+                Action::load(register::OUT_PORT, port.key.into()),
+                go(Table::AdmitOut),
+                Action::load(register::OUT_PORT, group.into()),
+            ]
+        } else {
+            vec![Action::output(Port(interface.ofport.into()))]
+        };
+        ports.push((port.key, actions));
+    }
+    ports.sort_by_key(|(key, _)| *key);
+    let matches = on_switch(key).with_bits(register::OUT_PORT, group).with_bits(register::CHUNK, chunk);
+    out.flow(Table::FloodPorts, 100, matches, ports.into_iter().flat_map(|(_, actions)| actions).collect::<Vec<_>>());
+}
+
+/// A chunk as the fact's value holds it.
+fn number(chunk: Uuid) -> u16 {
+    chunk.as_u128() as u16 // `placement` made it from 16 bits
+}

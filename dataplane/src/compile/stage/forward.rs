@@ -1,0 +1,42 @@
+//! Destination MAC to port, for addresses that the switch knows.
+//!
+//! # Contract
+//! - Owner: one logical port, wherever it is, of a switch that has a port here. Reads: it and its switch.
+//! - In: unicast. Out: the port's key.
+//!
+//! # Invariants
+//! - The MAC of a disabled port leads nowhere: what is for it is not sent to the ports with unknown addresses.
+//! - A port that is bound nowhere is found, and ends in Output.
+
+use ofpacket::field;
+use quantumnet_model::{Row, sb::PortBinding};
+
+use crate::compile::{
+    logical::{Vif, on_switch, send},
+    owner::{Owner, Owners, Relation},
+    sink::Sink,
+    stage::Stage,
+    table::Table,
+    view::View,
+};
+
+pub(super) const STAGE: Stage = Stage {
+    number: 27,
+    name: "forward",
+    owners: Owners::Rows(PortBinding::TABLE),
+    tables: &[Table::Forward],
+    relations: &[],
+    emit,
+};
+
+fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(port) = Vif::read(view, owner.row()) else { return };
+    if !view.holds(Relation::LocalSwitches, port.switch) {
+        return;
+    }
+    let enabled = port.enabled(view);
+    for (mac, _) in port.addresses() {
+        let actions = if enabled { send(port.key) } else { Vec::new() };
+        out.flow(Table::Forward, 50, on_switch(port.switch_key).with(field::ETH_DST, mac.0), actions);
+    }
+}

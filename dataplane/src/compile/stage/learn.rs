@@ -1,0 +1,69 @@
+//! MAC learning on ports with unknown addresses and without port security.
+//!
+//! # Contract
+//! - `learn_port`: owner one local port; a frame from a MAC that is not known behind it is reported to the agent,
+//!   which writes an `FDB` row, and goes on.
+//! - `fdb`: owner one `FDB` row; reads the switch and port of its keys. Frames from the MAC on its port pass, frames
+//!   to it go to the port.
+//!
+//! # Invariants
+//! - A MAC is known behind one port at a time: seen behind another it is reported again, and so it moves.
+//! - A learned MAC never takes the place of an address that the switch knows (priority in Forward).
+//! - A row whose port does not learn any more has no flows.
+
+use ofpacket::field;
+use ovsdb::value::Atom;
+use quantumnet_model::{Row, address::Mac, sb::{DatapathBinding, Fdb, PortBinding}};
+
+use crate::compile::{
+    index::By,
+    logical::{Vif, go, on_switch, send},
+    owner::{Owner, Owners, Relation},
+    punt::{Punt, PuntReason},
+    sink::Sink,
+    stage::Stage,
+    table::Table,
+    view::View,
+};
+
+pub(super) const PORT: Stage = Stage {
+    number: 20,
+    name: "learn_port",
+    owners: Owners::Facts(Relation::LocalPorts),
+    tables: &[Table::LearnMac],
+    relations: &[],
+    emit: port,
+};
+
+pub(super) const FDB: Stage = Stage {
+    number: 21,
+    name: "fdb",
+    owners: Owners::Rows(Fdb::TABLE),
+    tables: &[Table::LearnMac, Table::Forward],
+    relations: &[],
+    emit: fdb,
+};
+
+fn port(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(port) = Vif::read(view, owner.row()).filter(Vif::learns) else { return };
+    let Some(interface) = port.interface(view) else { return };
+    let punt = Punt { reason: PuntReason::LearnMac, port: port.uuid };
+    if let Some(base) = interface.meters {
+        out.meter(punt.reason.meter(base), punt.reason.rate());
+    }
+    out.flow(Table::LearnMac, 50, port.from(), [punt.action(interface.meters), go(Table::Steer)]);
+}
+
+fn fdb(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(row) = view.row::<Fdb>(owner.row()) else { return };
+    let Some(mac) = row.mac.parse::<Mac>().ok().filter(|mac| !mac.is_multicast()) else { return };
+    let Some((switch, _)) = view.find_one::<DatapathBinding>(By::SwitchKey, &[Atom::Integer(row.dp_key)]) else { return };
+    if !view.holds(Relation::LocalSwitches, switch) {
+        return;
+    }
+    let key = [Atom::Uuid(switch), Atom::Integer(row.port_key)];
+    let Some((uuid, _)) = view.find_one::<PortBinding>(By::PortKey, &key) else { return };
+    let Some(port) = Vif::read(view, uuid).filter(|port| port.learns() && port.enabled(view)) else { return };
+    out.flow(Table::LearnMac, 100, port.from().with(field::ETH_SRC, mac.0), [go(Table::Steer)]);
+    out.flow(Table::Forward, 20, on_switch(port.switch_key).with(field::ETH_DST, mac.0), send(port.key));
+}

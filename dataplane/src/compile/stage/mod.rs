@@ -1,0 +1,90 @@
+//! Stages: pure functions from one owner to its flows. A stage reads through [`View`] only and keeps nothing.
+
+use super::{
+    derive::{globals, placement, tunnels},
+    owner::{Owner, Owners, Relation},
+    sink::Sink,
+    table::Table,
+    view::View,
+};
+
+mod admit;
+mod admit_out;
+mod arp_respond;
+mod classify;
+mod deliver;
+mod dhcp_punt;
+mod flood;
+mod forward;
+mod learn;
+mod nd_respond;
+mod neighbour_reply;
+mod steer;
+mod tunnel_out;
+
+/// A stage as declared.
+#[derive(Debug)]
+pub struct Stage {
+    /// Upper half of its flows' cookies; never given to another stage.
+    pub number: u32,
+    /// Its name.
+    pub name: &'static str,
+    /// What it compiles.
+    pub owners: Owners,
+    /// Tables it puts flows into.
+    pub tables: &'static [Table],
+    /// Relations it states facts of.
+    pub relations: &'static [Relation],
+    /// Compiles one owner: same rows, same owner, same result.
+    pub emit: fn(&View<'_>, Owner, &mut Sink),
+}
+
+/// All stages. Those that state facts of a relation stand before those that read it.
+pub const STAGES: &[&Stage] = &[
+    &globals::OWN_CHASSIS,
+    &globals::REQUIRE_UP,
+    &globals::VLAN_PASSTHRU,
+    &placement::STAGE,
+    &tunnels::TUNNEL_TO,
+    &tunnels::TUNNEL_PEERS,
+    &tunnels::WANTED_TUNNELS,
+    &classify::VIF,
+    &classify::TUNNEL,
+    &admit::STAGE,
+    &admit::COMMON,
+    &learn::PORT,
+    &learn::FDB,
+    &steer::STAGE,
+    &arp_respond::STAGE,
+    &nd_respond::STAGE,
+    &neighbour_reply::STAGE,
+    &dhcp_punt::STAGE,
+    &forward::STAGE,
+    &flood::UNKNOWN,
+    &deliver::OUTPUT,
+    &tunnel_out::REMOTE,
+    &tunnel_out::HEADER,
+    &flood::GROUP,
+    &flood::CHUNK,
+    &admit_out::STAGE,
+    &deliver::DELIVER,
+];
+
+/// The stage that made a flow, by its cookie, and the first 32 bits of the row's uuid.
+pub fn stage_of(cookie: u64) -> (Option<&'static Stage>, u32) {
+    let [number, row] = [cookie >> 32, cookie & 0xffff_ffff];
+    (STAGES.iter().copied().find(|stage| u64::from(stage.number) == number), row as u32) // masked above
+}
+
+const _: () = {
+    assert!(STAGES.len() < u8::MAX as usize, "a stage's place fits a byte");
+    let mut a = 0;
+    while a < STAGES.len() {
+        let mut b = a + 1;
+        while b < STAGES.len() {
+            assert!(STAGES[a].number != STAGES[b].number, "cookies tell stages apart");
+            b += 1;
+        }
+        a += 1;
+    }
+};

@@ -1,0 +1,55 @@
+//! ND responder: answers neighbour solicitations for addresses that the switch knows.
+//!
+//! # Contract
+//! - Owner, reads, out: as the ARP responder. In: solicitations (RFC 4861, section 4.3) to the target itself or to its
+//!   solicited-node group.
+//!
+//! # Invariants
+//! - Those of the ARP responder, except that unicast solicitations are answered too, as OVN does.
+
+use std::net::Ipv6Addr;
+
+use ofpacket::{Action, field};
+use quantumnet_model::{Row, address, sb::PortBinding};
+
+use crate::compile::{
+    logical::{go, on_switch, send, to_group},
+    owner::{Owner, Owners},
+    register,
+    sink::Sink,
+    stage::{Stage, admit, arp_respond},
+    table::Table,
+    view::View,
+};
+
+pub(super) const STAGE: Stage = Stage {
+    number: 24,
+    name: "nd_respond",
+    owners: Owners::Rows(PortBinding::TABLE),
+    tables: &[Table::Neighbour],
+    relations: &[],
+    emit,
+};
+
+fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(port) = arp_respond::answered(view, owner) else { return };
+    for (mac, ips) in port.addresses() {
+        for ip in address::v6(&ips) {
+            let solicit = |matches| admit::discovery(matches, admit::NS).with(field::ND_TARGET, ip);
+            for to in [ip, solicited_node(ip)] {
+                out.flow(Table::Neighbour, 50, solicit(on_switch(port.switch_key)).with(field::IPV6_DST, to), [
+                    Action::load(register::ANSWER_MAC, arp_respond::bits(mac)),
+                    go(Table::NeighbourReply),
+                ]);
+            }
+            out.flow(Table::Neighbour, 100, to_group(solicit(port.from())), send(register::GROUP_FLOOD));
+            out.flow(Table::Neighbour, 90, solicit(port.from()), [go(Table::Forward)]);
+        }
+    }
+}
+
+/// The group that solicitations for an address go to (RFC 4291, section 2.7.1).
+fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
+    let [.., high, low] = ip.segments();
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | (high & 0xff), low)
+}

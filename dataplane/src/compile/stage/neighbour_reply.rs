@@ -1,0 +1,78 @@
+//! Turns an ARP request or neighbour solicitation into its answer, in place.
+//!
+//! # Contract
+//! - Owner: the hypervisor. Reads nothing. In: the request, and the MAC of the address asked for.
+//!   Out: the answer, by the port that the request came from.
+//! - An advertisement is made in two steps: only what matches as an advertisement may have its option written.
+//!
+//! # Invariants
+//! - The solicitation's option becomes the advertisement's. One without option, which is unicast or looks for a
+//!   duplicate, gets an answer without option (RFC 4861, section 4.4).
+//! - An answer to the unspecified address goes to all nodes and is not "solicited".
+
+use std::net::Ipv6Addr;
+
+use ofpacket::{Action, Match, Port, field};
+
+use crate::compile::{
+    logical::go,
+    owner::{Owner, Owners},
+    register,
+    sink::Sink,
+    stage::{Stage, admit},
+    table::Table,
+    view::View,
+};
+
+pub(super) const STAGE: Stage = Stage {
+    number: 25,
+    name: "neighbour_reply",
+    owners: Owners::Switch,
+    tables: &[Table::NeighbourReply],
+    relations: &[],
+    emit,
+};
+
+fn emit(_: &View<'_>, _: Owner, out: &mut Sink) {
+    out.flow(Table::NeighbourReply, 100, Match::new().arp(), [
+        Action::copy(field::ETH_SRC, field::ETH_DST),
+        Action::copy(register::ANSWER_MAC, field::ETH_SRC),
+        Action::set_field(field::ARP_OP, 2u16),
+        Action::copy(field::ARP_SHA, field::ARP_THA),
+        Action::copy(register::ANSWER_MAC, field::ARP_SHA),
+        Action::push(field::ARP_TPA),
+        Action::copy(field::ARP_SPA, field::ARP_TPA),
+        Action::pop(field::ARP_SPA),
+        Action::output(Port::IN_PORT),
+    ]);
+
+    let solicit = Match::new().ipv6().ip_proto(58).with(field::ICMPV6_TYPE, admit::NS);
+    let to_asker = [Action::copy(field::ETH_SRC, field::ETH_DST), Action::copy(field::IPV6_SRC, field::IPV6_DST)];
+    let from_target = |flags: u32| [
+        Action::copy(register::ANSWER_MAC, field::ETH_SRC),
+        Action::copy(field::ND_TARGET, field::IPV6_SRC),
+        Action::set_field(field::ND_RESERVED, flags),
+        Action::set_field(field::ICMPV6_TYPE, admit::NA),
+        go(Table::NeighbourReply),
+    ];
+    out.flow(Table::NeighbourReply, 100, solicit.clone(), [&to_asker[..], &from_target(SOLICITED | OVERRIDE)].concat());
+    let to_all = [
+        Action::set_field(field::ETH_DST, ALL_NODES_MAC),
+        Action::set_field(field::IPV6_DST, ALL_NODES),
+    ];
+    let nameless = solicit.with(field::IPV6_SRC, 0u128);
+    out.flow(Table::NeighbourReply, 110, nameless, [&to_all[..], &from_target(OVERRIDE)].concat());
+
+    let advert = Match::new().ipv6().ip_proto(58).with(field::ICMPV6_TYPE, admit::NA);
+    out.flow(Table::NeighbourReply, 100, advert.clone(), [
+        Action::set_field(field::ND_OPTIONS_TYPE, 2u8),
+        Action::copy(register::ANSWER_MAC, field::ND_TLL),
+        Action::output(Port::IN_PORT),
+    ]);
+    out.flow(Table::NeighbourReply, 110, advert.with(field::ND_OPTIONS_TYPE, 0u8), [Action::output(Port::IN_PORT)]);
+}
+
+const SOLICITED: u32 = 0x4000_0000;
+const OVERRIDE: u32 = 0x2000_0000;
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];

@@ -1,0 +1,86 @@
+//! To ports of other hypervisors: which tunnel, and what its header says.
+//!
+//! # Contract
+//! - `remote`: owner one logical port that is bound elsewhere, of a switch that has a port here. Reads: it, the tunnel to
+//!   its chassis or to the endpoint that its binding names. Out: the tunnel's port.
+//! - `header`: owner the hypervisor; reads the option slot. VNI = switch key; option = ingress port << 16 | egress port.
+//!
+//! # Invariants
+//! - Only what did not come from a tunnel goes into one.
+
+use ofpacket::{Action, Match, OutputReg, field};
+use ovsdb::value::Atom;
+use quantumnet_model::{Row, host::HostTunnel, sb::PortBinding};
+use uuid::Uuid;
+
+use crate::compile::{
+    index::By,
+    logical::{self, Vif, go},
+    owner::{Owner, Owners, Relation},
+    register,
+    sink::Sink,
+    stage::{Stage, classify},
+    table::Table,
+    view::View,
+};
+
+pub(super) const REMOTE: Stage = Stage {
+    number: 31,
+    name: "remote",
+    owners: Owners::Rows(PortBinding::TABLE),
+    tables: &[Table::Output],
+    relations: &[],
+    emit: remote,
+};
+
+pub(super) const HEADER: Stage = Stage {
+    number: 32,
+    name: "tunnel_header",
+    owners: Owners::Switch,
+    tables: &[Table::TunnelOut],
+    relations: &[],
+    emit: header,
+};
+
+fn remote(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(port) = Vif::read(view, owner.row()) else { return };
+    let Some(chassis) = port.binding.chassis.map(|chassis| chassis.uuid()) else { return };
+    let Some(own) = view.related_one(Relation::OwnChassis, Uuid::nil()) else { return };
+    if chassis == own || !view.holds(Relation::LocalSwitches, port.switch) {
+        return;
+    }
+    let Some(ofport) = tunnel(view, &port, chassis).and_then(|tunnel| logical::ofport(tunnel.ofport)) else { return };
+    out.flow(Table::Output, 100, port.to().with_bits(register::FROM_TUNNEL, 0u8), [
+        Action::load(register::TUNNEL, ofport.into()),
+        go(Table::TunnelOut),
+    ]);
+}
+
+/// The tunnel to the endpoint that the binding names, else the preferred one.
+fn tunnel<'a>(view: &View<'a>, port: &Vif<'a>, chassis: Uuid) -> Option<&'a HostTunnel> {
+    if let Some(encap) = port.binding.encap {
+        let named = view.find::<HostTunnel>(By::TunnelEncap, &[Atom::Uuid(encap.uuid())]);
+        let usable = |tunnel: &&HostTunnel| tunnel.chassis == chassis && logical::ofport(tunnel.ofport).is_some();
+        let found = named.into_iter().map(|(_, tunnel)| tunnel).find(usable);
+        if found.is_some() {
+            return found;
+        }
+    }
+    view.row(view.related_one(Relation::TunnelTo, chassis)?)
+}
+
+fn header(view: &View<'_>, _: Owner, out: &mut Sink) {
+    let Some(mut actions) = header_actions(view) else { return };
+    actions.push(Action::OutputReg(OutputReg { source: register::TUNNEL, max_len: 0 }));
+    out.flow(Table::TunnelOut, 0, Match::new(), actions);
+}
+
+/// Writes the keys into the tunnel header; `None` while the switch has no slot for the option.
+pub(super) fn header_actions(view: &View<'_>) -> Option<Vec<Action>> {
+    let option = classify::option(view)?;
+    Some(vec![
+        Action::copy(register::SWITCH, field::TUNNEL_ID.range(0, 24)),
+        Action::copy(register::OUT_PORT, option.range(0, 16)),
+        Action::copy(field::REG14.range(0, 15), option.range(16, 15)),
+    ])
+}

@@ -1,0 +1,216 @@
+//! The OpenFlow tables in order: what each is for and what happens to a packet that no flow of it matches.
+//!
+//! Tables of later features are declared now and marked as planned, so that the paths of packets and their cost are
+//! decided once. `docs/pipeline.md` is generated from here.
+//!
+//! # Invariants
+//! - A packet that matches nothing in a table is dropped, always: bridges are made with `fail_mode=secure` and no
+//!   table has a miss entry that forwards. Where passing on is the default, a flow says so.
+//! - Flows resubmit forward only, except where `Table::Dhcp` and `Table::Neighbour` return to the main path.
+
+/// Whether anything fills a table yet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Status {
+    /// Filled by stages.
+    Built,
+    /// Reserved for a feature to come.
+    Planned,
+}
+
+/// A declared table.
+#[derive(Clone, Copy, Debug)]
+pub struct TableDecl {
+    /// Which.
+    pub table: Table,
+    /// Its name in documentation and dumps.
+    pub name: &'static str,
+    /// What its flows decide.
+    pub purpose: &'static str,
+    /// What a packet without match meets before the drop: the pass flow, if there is one.
+    pub miss: &'static str,
+    /// Whether it is filled.
+    pub status: Status,
+}
+
+macro_rules! tables {
+    ($($status:ident $name:ident = $number:literal, $purpose:literal, miss $miss:literal;)*) => {
+        /// A table of the pipeline.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        #[repr(u8)]
+        pub enum Table { $(#[doc = $purpose] $name = $number,)* }
+
+        /// All tables, in order.
+        pub const TABLES: &[TableDecl] = &[$(TableDecl {
+            table: Table::$name, name: stringify!($name), purpose: $purpose, miss: $miss, status: Status::$status,
+        },)*];
+    };
+}
+
+tables! {
+    Built Classify = 0, "Physical to logical: port to switch and port keys, tunnel header to keys.", miss "drop";
+    Built Admit = 1, "Port security by MAC and IP; frames from group addresses.", miss "drop";
+    Built AdmitNeighbour = 2, "Port security inside ARP and neighbour discovery.", miss "pass, by a flow";
+    Built LearnMac = 3, "Source MACs on ports with unknown addresses: known ones pass, others are reported.", miss "drop";
+    Planned BalanceTrack = 4, "Switches with load balancers: connection lookup with stored translation.", miss "drop";
+    Planned Balance = 5, "New connections to a virtual address: choice of a backend.", miss "pass, by a flow";
+    Planned Hairpin = 6, "Backends that reach themselves through the virtual address.", miss "pass, by a flow";
+    Built Steer = 7, "What is rare leaves the main path: ARP requests, neighbour solicitations, DHCP, groups.", miss "pass, by a flow";
+    Built Neighbour = 8, "Who has an address that the switch knows: answered here.", miss "flood or forward, by flows";
+    Built NeighbourReply = 9, "Turns the request into its answer, with the MAC that Neighbour found.", miss "drop";
+    Built Dhcp = 10, "DHCPv4 requests of ports with options: to the agent.", miss "flood or forward, by flows";
+    Planned Services = 11, "DNS, DHCPv6 and router solicitations: to the agent.", miss "flood or forward, by flows";
+    Built Forward = 12, "Destination MAC to port: static, learned, unknown.", miss "drop";
+    Planned Track = 13, "Connection lookup, once a hypervisor, if either port has a stateful rule.", miss "pass, by a flow";
+    Planned FromPolicy = 14, "from-lport rules as conjunctions.", miss "verdict of the default";
+    Planned FromVerdict = 15, "Commit, reject, log.", miss "drop";
+    Planned RouterAdmit = 16, "Router port by MAC.", miss "drop";
+    Planned RouterInput = 17, "What is for the router itself: ARP, ND, echo, martians, TTL.", miss "pass, by a flow";
+    Planned RouterTrack = 18, "Undo of source translation and floating IPs: one lookup in the router's zone.", miss "pass, by a flow";
+    Planned RouterBalance = 19, "New connections to a virtual address of the router.", miss "pass, by a flow";
+    Planned Route = 20, "Longest prefix to next hop and port.", miss "drop";
+    Planned RouteMember = 21, "Member of equal-cost routes.", miss "drop";
+    Planned RoutePolicy = 22, "Policies that override the route.", miss "pass, by a flow";
+    Planned NextHop = 23, "Next hop to MAC: known ports, then learned neighbours.", miss "to NextHopMissing, by a flow";
+    Planned NextHopMissing = 24, "Neighbours to be asked for by the agent.", miss "drop";
+    Planned RouterLarge = 25, "Packets above the MTU of a gateway port.", miss "pass, by a flow";
+    Planned RouterGateway = 26, "To the chassis that holds the gateway, unless it is this.", miss "pass, by a flow";
+    Planned RouterSource = 27, "Source translation: one commit in the router's zone.", miss "pass, by a flow";
+    Built Output = 32, "Port key to place: here, another hypervisor, or a group.", miss "drop";
+    Built TunnelOut = 33, "Writes the keys into the tunnel header and sends.", miss "drop";
+    Built Flood = 34, "Group to the chunks of its local ports.", miss "drop";
+    Built FloodPorts = 35, "Chunk of at most 256 local ports to outputs.", miss "drop";
+    Planned TrackIn = 40, "Connection lookup of packets from a tunnel, if the port has a stateful rule.", miss "pass, by a flow";
+    Planned ToPolicy = 41, "to-lport rules as conjunctions.", miss "verdict of the default";
+    Planned ToVerdict = 42, "Commit, reject, log.", miss "drop";
+    Planned Shape = 43, "DSCP, marks, meters.", miss "pass, by a flow";
+    Built AdmitOut = 44, "Port security of what goes to a port: MAC and IP of unicast.", miss "drop";
+    Built Deliver = 45, "Logical to physical: out of the port.", miss "drop";
+}
+
+impl Table {
+    /// Its number in the switch.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Its declaration.
+    pub fn decl(self) -> &'static TableDecl {
+        TABLES.iter().find(|decl| decl.table == self).expect("`tables!` declares each")
+    }
+
+    /// The table of that number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        TABLES.iter().map(|decl| decl.table).find(|table| table.number() == number)
+    }
+}
+
+/// Tables that one kind of packet meets, and how often it enters the datapath (once, and again after each
+/// connection lookup).
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// The packet.
+    pub name: &'static str,
+    /// Tables on the hypervisor with most work, in order.
+    pub tables: &'static [Table],
+    /// Passes of an established connection's packet.
+    pub passes: u8,
+    /// Whether it can be taken yet.
+    pub status: Status,
+}
+
+use Table::{
+    Admit, AdmitNeighbour, AdmitOut, Balance, BalanceTrack, Classify, Deliver, Dhcp, Flood, FloodPorts, Forward,
+    FromPolicy, FromVerdict, LearnMac, Neighbour, NeighbourReply, NextHop, Output, Route, RouteMember, RoutePolicy, RouterAdmit,
+    RouterGateway, RouterInput, RouterSource, RouterTrack, Steer, ToPolicy, ToVerdict, Track, TrackIn, TunnelOut,
+};
+
+/// The paths that the design is measured by.
+pub const PATHS: &[Path] = &[
+    Path {
+        name: "switched, one hypervisor",
+        tables: &[Classify, Admit, Steer, Forward, Output, AdmitOut, Deliver],
+        passes: 1,
+        status: Status::Built,
+    },
+    Path {
+        name: "switched, sender",
+        tables: &[Classify, Admit, Steer, Forward, Output, TunnelOut],
+        passes: 1,
+        status: Status::Built,
+    },
+    Path { name: "switched, receiver", tables: &[Classify, Output, AdmitOut, Deliver], passes: 1, status: Status::Built },
+    Path {
+        name: "first frame of an unknown MAC",
+        tables: &[Classify, Admit, LearnMac, Steer, Forward, Output, Flood, FloodPorts],
+        passes: 1,
+        status: Status::Built,
+    },
+    Path {
+        name: "broadcast",
+        tables: &[Classify, Admit, AdmitNeighbour, Steer, Neighbour, Output, Flood, FloodPorts],
+        passes: 1,
+        status: Status::Built,
+    },
+    Path {
+        name: "ARP or ND request, answered",
+        tables: &[Classify, Admit, AdmitNeighbour, Steer, Neighbour, NeighbourReply],
+        passes: 1,
+        status: Status::Built,
+    },
+    Path { name: "DHCP request", tables: &[Classify, Admit, Steer, Dhcp], passes: 1, status: Status::Built },
+    Path {
+        name: "stateful rules, one hypervisor",
+        tables: &[
+            Classify, Admit, Steer, Forward, Track, FromPolicy, FromVerdict, Output, ToPolicy, ToVerdict, AdmitOut, Deliver,
+        ],
+        passes: 2,
+        status: Status::Planned,
+    },
+    Path {
+        name: "stateful rules, receiver",
+        tables: &[Classify, Output, TrackIn, ToPolicy, ToVerdict, AdmitOut, Deliver],
+        passes: 2,
+        status: Status::Planned,
+    },
+    Path {
+        name: "load balancer of a switch",
+        tables: &[Classify, Admit, BalanceTrack, Balance, Steer, Forward, Output, AdmitOut, Deliver],
+        passes: 2,
+        status: Status::Planned,
+    },
+    Path {
+        name: "routed, one hypervisor",
+        tables: &[
+            Classify, Admit, Steer, Forward, Output, RouterAdmit, RouterInput, Route, RouteMember, RoutePolicy, NextHop,
+            RouterGateway, Output, Steer, Forward, Output, AdmitOut, Deliver,
+        ],
+        passes: 1,
+        status: Status::Planned,
+    },
+    Path {
+        name: "source translation, at the gateway",
+        tables: &[
+            Classify, Output, RouterAdmit, RouterInput, RouterTrack, Route, RoutePolicy, NextHop, RouterGateway,
+            RouterSource, Output, Deliver,
+        ],
+        passes: 2,
+        status: Status::Planned,
+    },
+    Path {
+        name: "floating IP, at the port's hypervisor",
+        tables: &[
+            Classify, Admit, Steer, Forward, Output, RouterAdmit, RouterInput, Route, RoutePolicy, NextHop, RouterGateway,
+            RouterTrack, Output, Deliver,
+        ],
+        passes: 2,
+        status: Status::Planned,
+    },
+];
+
+const _: () = {
+    let mut at = 1;
+    while at < TABLES.len() {
+        assert!((TABLES[at - 1].table as u8) < TABLES[at].table as u8, "tables are declared in order");
+        at += 1;
+    }
+};
