@@ -203,8 +203,13 @@ fn bundle(connection: &mut Connection, number: u32, messages: Vec<Message>) -> R
     };
     let opened = connection.ask(&control(BundleControlType::OPEN_REQUEST));
     assert!(done(&opened, BundleControlType::OPEN_REPLY), "{opened:?}");
-    for message in messages {
-        connection.send(&Message::BundleAdd(BundleAdd { bundle: number, flags, message: Box::new(message) }));
+    let add = |message| Message::BundleAdd(BundleAdd { bundle: number, flags, message: Box::new(message) });
+    let additions: Vec<Message> = messages.into_iter().map(add).collect();
+    // A refused addition does not spoil the bundle: a commit would apply the rest.
+    if let Some((_, error)) = connection.refusals(&additions).pop_first() {
+        let discarded = connection.ask(&control(BundleControlType::DISCARD_REQUEST));
+        assert!(done(&discarded, BundleControlType::DISCARD_REPLY), "{discarded:?}");
+        return Err(error);
     }
     match connection.ask(&control(BundleControlType::COMMIT_REQUEST)) {
         Message::Error(error) => Err(error),
@@ -226,7 +231,7 @@ fn bundles_are_all_or_nothing() {
     assert_eq!(flows_of(&mut connection).len(), 2);
     let bad = FlowMod::add(3, 5, Match::new().with(field::TCP_DST, 80), vec![]);
     let refused = bundle(&mut connection, 2, vec![flow(4), Message::FlowMod(bad)]);
-    assert!(refused.is_err());
+    assert!(refused.is_err_and(|error| error.is("OFPBMC_BAD_PREREQ")));
     assert_eq!(flows_of(&mut connection).len(), 2);
 
     let mut newer = Connection::new(&socket, Version::V1_5);
@@ -335,7 +340,7 @@ fn a_paused_packet_resumes_where_it_stopped() {
     connection.apply(&[
         Message::SetPacketInFormat(PACKET_IN_FORMAT_NXT2),
         Message::FlowMod(FlowMod::add(0, 1, Match::new(), pause).cookie(0xc0ffee)),
-        Message::FlowMod(FlowMod::add(5, 1, seen, vec![Action::punt(&[4])])),
+        Message::FlowMod(FlowMod::add(5, 1, seen, vec![Action::punt(&[4])]).cookie(0xbeef)),
     ]);
     let packet: Vec<u8> =
         [[2u8, 0, 0, 0, 0, 1].as_slice(), &[2, 0, 0, 0, 0, 2], &[0x88, 0xb5], &[7; 46]].concat();
@@ -343,10 +348,7 @@ fn a_paused_packet_resumes_where_it_stopped() {
     let (_, Message::PacketIn2(first)) = connection.receive() else { panic!("packet-in2 expected") };
     assert_eq!(first.userdata.as_deref(), Some(&[1, 2, 3][..]));
     assert_eq!(first.data.as_deref(), Some(packet.as_slice()));
-    assert_eq!(
-        (first.cookie, first.table, first.reason),
-        (Some(0xc0ffee), Some(TableId(0)), Some(PacketInReason::ACTION))
-    );
+    assert_eq!((first.table, first.reason), (Some(TableId(0)), Some(PacketInReason::ACTION)));
     assert!(first.continuation.is_some());
     let metadata = first.metadata.clone().expect("metadata");
     assert_eq!(metadata.get(field::REG3), Some((0x77, 0xffff_ffff)));
@@ -354,6 +356,7 @@ fn a_paused_packet_resumes_where_it_stopped() {
     connection.send(&Message::Resume(resumed));
     let (_, Message::PacketIn2(second)) = connection.receive() else { panic!("a second packet-in2") };
     assert_eq!((second.userdata.as_deref(), second.table), (Some(&[4][..]), Some(TableId(5))));
+    assert_eq!(second.cookie, Some(0xbeef));
 
     // The same over the packet-in of OpenFlow 1.3.
     connection.apply(&[Message::SetPacketInFormat(PACKET_IN_FORMAT_STANDARD)]);
