@@ -91,6 +91,7 @@ impl Framer {
         if let Err(error) = &found {
             self.failed = Some(error.clone());
             self.buffer = Vec::new();
+            (self.start, self.scanned) = (0, 0);
         }
         found
     }
@@ -393,7 +394,10 @@ mod tests {
                     match framer.next_message() {
                         Ok(None) => break,
                         Ok(Some(message)) => lines += &format!("{}\n", message.to_json()),
-                        Err(MessageError::Frame(error)) => return lines + &format!("closed: {error}\n"),
+                        Err(MessageError::Frame(error)) => {
+                            assert_eq!(framer.pending(), 0, "nothing is held after an error");
+                            return lines + &format!("closed: {error}\n");
+                        }
                         Err(error) => lines += &format!("error: {error}\n"),
                     }
                 }
