@@ -85,13 +85,13 @@ fn evidence(lab: &LabGuard, seen: &Capture) -> String {
             text += &format!("{place}# {}\n{output}", argv.join(" "));
         }
         let number = if place == "hv1" { 1 } else { 2 };
-        for args in [&["dpctl/dump-flows", "-m"][..], &["dpctl/show", "-s"], &["coverage/show"]] {
+        for args in [&["dpctl/dump-flows", "-m"][..], &["dpctl/show", "-s"], &["upcall/show"]] {
             let answer = lab.hypervisor(number).and_then(|host| host.ovs_appctl(args));
             text +=
                 &format!("{place}# {}\n{}", args.join(" "), answer.unwrap_or_else(|error| error.to_string()));
         }
         let log = lab.log(Daemon::Vswitchd(number)).unwrap_or_default();
-        let warnings = log.lines().filter(|line| line.contains("|WARN|") || line.contains("|ERR|"));
+        let warnings = log.lines().filter(|line| !line.contains("|DBG|"));
         text += &format!("{place} warnings: {}\n", warnings.collect::<Vec<_>>().join("\n"));
     }
     text
