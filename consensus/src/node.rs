@@ -13,6 +13,8 @@
 //! * Every answer follows the `Apply` or `InstallSnapshot` that justifies it.
 //! * Between two events nothing waits inside raft-rs: each call drains it.
 
+mod transfer;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -29,12 +31,12 @@ use crate::{
     error::{ConfigError, Fault, MessageError, Refusal},
     event::{
         Answer, Batch, BatchId, Effect, Event, HardState, Leadership, LogEntry, MemberId, Recovered,
-        RequestId, Snapshot, SnapshotMeta,
+        RequestId, Snapshot,
     },
-    log::cache::{Cache, ENTRY_OVERHEAD_BYTES, from_raft, snapshot_to_raft},
+    log::cache::{Cache, ENTRY_OVERHEAD_BYTES, from_raft},
     metrics::Metrics,
     reads::Reads,
-    snapshot::{Chunk, Receipt, Received, Receiver, Sender, SnapshotName},
+    snapshot::{Receiver, Sender, SnapshotName},
     wire::{self, Envelope},
 };
 
@@ -365,25 +367,6 @@ impl Node {
         }
     }
 
-    fn install(&mut self, snapshot: Snapshot, out: &mut Vec<Effect>) {
-        let index = snapshot.meta.index;
-        self.raw.advance_apply_to(index);
-        self.applied = index;
-        self.metrics.snapshots_installed += 1;
-        self.log_bytes_unsnapshotted = 0;
-        self.snapshot_hint_at_bytes = self.config.snapshot_after_bytes;
-        out.push(Effect::InstallSnapshot(snapshot));
-        out.push(Effect::Compact { through: index });
-        let later = self.proposals.split_off(&(index + 1));
-        for (at, proposals) in std::mem::replace(&mut self.proposals, later) {
-            for proposal in proposals {
-                self.metrics.proposals_lost += 1;
-                let answer = Answer::Refused(Refusal::Unknown { index: at });
-                out.push(Effect::Answer { request: proposal.request, answer });
-            }
-        }
-    }
-
     /// Moves everything raft-rs has ready into effects.
     fn drain(&mut self, out: &mut Vec<Effect>) {
         if let Some(token) = self.reads.start_round() {
@@ -450,17 +433,6 @@ impl Node {
             snapshot,
             entries: ready.entries().iter().map(from_raft).collect(),
         }
-    }
-
-    fn accept_snapshot(&mut self, snapshot: &raft::eraftpb::Snapshot) -> Option<Snapshot> {
-        if snapshot.is_empty() {
-            return None;
-        }
-        let meta = snapshot.get_metadata();
-        let meta = SnapshotMeta { index: meta.index, term: meta.term, voters: self.voters.clone() };
-        let snapshot = Snapshot { meta, data: snapshot.data.clone() };
-        self.snapshot_name = Some(SnapshotName::of(&snapshot));
-        Some(snapshot)
     }
 
     fn apply(&mut self, committed: &[Entry], out: &mut Vec<Effect>) {
@@ -533,17 +505,7 @@ impl Node {
             self.send_envelope(to, &Envelope::Raft(message), out);
             return;
         }
-        let held = self.raw.store().snapshot_held().zip(self.snapshot_name.as_ref());
-        let Some((snapshot, name)) = held else { return };
-        self.sender.begin(to, snapshot, name);
-        self.send_chunks(to, out);
-    }
-
-    fn send_chunks(&mut self, to: MemberId, out: &mut Vec<Effect>) {
-        let term = self.raw.raft.term;
-        for chunk in self.sender.poll(to, term, self.config.transfer_limits()) {
-            self.send_envelope(to, &Envelope::Chunk(chunk), out);
-        }
+        self.begin_transfer(to, out);
     }
 
     fn send_envelope(&mut self, to: MemberId, envelope: &Envelope, out: &mut Vec<Effect>) {
@@ -551,70 +513,6 @@ impl Node {
         self.metrics.messages_sent += 1;
         self.metrics.message_bytes_sent += bytes.len() as u64;
         out.push(Effect::Send { to, bytes });
-    }
-
-    fn chunk(&mut self, from: MemberId, chunk: Chunk, out: &mut Vec<Effect>) -> Result<(), MessageError> {
-        if chunk.term < self.raw.raft.term {
-            return Ok(()); // a former leader; it learns of the new term from others
-        }
-        if chunk.name.meta.voters != self.voters {
-            return Err(MessageError::Voters { index: chunk.name.meta.index });
-        }
-        let committed = self.raw.raft.raft_log.committed;
-        self.receiver.forget_through(committed);
-        let (name, term) = (chunk.name.clone(), chunk.term);
-        let received = if name.meta.index <= committed {
-            None
-        } else {
-            Some(self.receiver.accept(&chunk, self.config.snapshot_bytes_max)?)
-        };
-        let (receipt, snapshot) = match received {
-            Some(Received::More(receipt)) => (receipt, None),
-            Some(Received::Complete(snapshot)) => (done(name), Some(snapshot)),
-            None => (done(name), None),
-        };
-        let mut message = Message::default();
-        (message.from, message.to, message.term) = (from.0, self.config.member.0, term);
-        if let Some(snapshot) = snapshot {
-            message.set_msg_type(MessageType::MsgSnapshot);
-            message.set_snapshot(snapshot_to_raft(&snapshot));
-        } else {
-            // Chunks count as a sign of life: a long transfer must not look like a dead leader.
-            message.set_msg_type(MessageType::MsgHeartbeat);
-        }
-        self.raft_message(message)?;
-        self.send_envelope(from, &Envelope::Receipt(receipt), out);
-        Ok(())
-    }
-
-    fn receipt(&mut self, from: MemberId, receipt: &Receipt, out: &mut Vec<Effect>) {
-        if self.sender.acknowledge(from, receipt) {
-            self.metrics.snapshots_sent += 1;
-            self.raw.report_snapshot(from.0, raft::SnapshotStatus::Finish);
-        }
-        self.send_chunks(from, out);
-    }
-
-    fn snapshot_taken(&mut self, mut snapshot: Snapshot, out: &mut Vec<Effect>) {
-        let SnapshotMeta { index, term, .. } = snapshot.meta;
-        let held = self.raw.store().snapshot_held().map_or(0, |held| held.meta.index);
-        if index <= held || index > self.applied || self.raw.store().term_at(index) != Some(term) {
-            tracing::warn!(
-                index,
-                term,
-                held,
-                applied = self.applied,
-                "snapshot does not fit the log, not used"
-            );
-            return;
-        }
-        snapshot.meta.voters = self.voters.clone();
-        self.snapshot_name = Some(SnapshotName::of(&snapshot));
-        self.raw.mut_store().compact(snapshot, index.saturating_sub(self.config.retain_entries));
-        self.metrics.snapshots_taken += 1;
-        self.log_bytes_unsnapshotted = 0;
-        self.snapshot_hint_at_bytes = self.config.snapshot_after_bytes;
-        out.push(Effect::Compact { through: index });
     }
 
     /// Replaces raft-rs's random election timeout by one computed from seed, member, term and role: runs can be repeated.
@@ -641,11 +539,6 @@ impl std::fmt::Debug for Node {
             .field("last", &self.raw.raft.raft_log.last_index())
             .finish_non_exhaustive()
     }
-}
-
-fn done(name: SnapshotName) -> Receipt {
-    let offset_next = name.bytes_total;
-    Receipt { name, offset_next, done: true }
 }
 
 const fn member(id: u64) -> Option<MemberId> {

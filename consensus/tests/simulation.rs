@@ -7,7 +7,7 @@ mod cluster;
 #[allow(dead_code, reason = "shared with the tests of the disk log")]
 mod disk;
 
-use std::{sync::OnceLock, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::OnceLock, time::Duration};
 
 use cluster::{Cluster, Plan, TICK};
 use quantumnet_consensus::{Answer, Effect, Event, MemberId, Refusal, RequestId, Sequenced};
@@ -36,7 +36,12 @@ fn runs(members: u64) -> &'static Outcome {
         let mut outcome = Outcome::default();
         for seed in seeds {
             let mut cluster = Cluster::new(Plan::hostile(members), seed);
-            cluster.run();
+            let again = format!("SEED={seed} cargo test -p quantumnet-consensus --test simulation");
+            if std::panic::catch_unwind(AssertUnwindSafe(|| cluster.run())).is_err() {
+                let what = format!("see above ({members} members)\n  {again}");
+                outcome.violations.push(("a member panicked", what));
+                continue;
+            }
             outcome.acknowledged += cluster.oracle.acknowledged.len();
             outcome.reads += cluster.oracle.reads;
             outcome.stale += cluster.oracle.stale;
@@ -44,7 +49,6 @@ fn runs(members: u64) -> &'static Outcome {
             outcome.terms += cluster.terms_with_leader;
             outcome.snapshots += cluster.snapshots_installed;
             outcome.restarts += cluster.restarts;
-            let again = format!("SEED={seed} cargo test -p quantumnet-consensus --test simulation");
             let found = cluster.violations.into_iter();
             outcome.violations.extend(
                 found.map(|(property, what)| (property, format!("{what} ({members} members)\n  {again}"))),
@@ -96,6 +100,17 @@ fn no_write_applies_twice() {
 #[test]
 fn a_refused_write_is_never_applied() {
     holds(&["refused means not applied"]);
+}
+
+/// What a client is told about its write is what became of it.
+#[test]
+fn answers_are_true() {
+    holds(&["answers are true"]);
+}
+
+#[test]
+fn no_member_panics() {
+    holds(&["a member panicked"]);
 }
 
 #[test]

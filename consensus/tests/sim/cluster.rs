@@ -3,6 +3,9 @@
 //! The model state machine is a list of writes, each a unique number, behind a [`Sequencer`], as the store has it: the
 //! leader evaluates on its head, which runs ahead of what is applied.
 
+#[path = "invariants.rs"]
+mod invariants;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
@@ -15,6 +18,7 @@ use quantumnet_consensus::{
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
+use self::invariants::holds;
 use crate::disk::{Faults, SimDisk};
 
 const CLUSTER: ClusterId = ClusterId(42);
@@ -252,20 +256,6 @@ impl Cluster {
         self.check_clients(&last);
     }
 
-    /// No acknowledged write is lost, none is applied twice, none that was refused is applied.
-    fn check_clients(&mut self, state: &State) {
-        let applied = state.writes.iter().copied().collect::<BTreeSet<_>>();
-        if applied.len() != state.writes.len() {
-            self.violated("no write applies twice", format!("{:?}", state.writes));
-        }
-        if let Some(lost) = self.oracle.acknowledged.iter().find(|write| !applied.contains(*write)).copied() {
-            self.violated("leader completeness", format!("acknowledged write {lost} is not there"));
-        }
-        if let Some(ghost) = self.oracle.refused.intersection(&applied).next() {
-            self.violated("refused means not applied", format!("write {ghost} was refused and is there"));
-        }
-    }
-
     fn faults(&mut self) {
         let plan = self.plan;
         for at in 0..self.members.len() {
@@ -327,7 +317,7 @@ impl Cluster {
         }
         for at in 0..self.members.len() {
             // Clocks are not in step.
-            if (self.now + at as u64) % TICK == 0 {
+            if (self.now + at as u64).is_multiple_of(TICK) {
                 self.deliver(at, Event::Tick);
             }
         }
@@ -541,15 +531,6 @@ impl Cluster {
         }
     }
 
-    /// Election safety: at most one leader per term.
-    fn elected(&mut self, term: u64, leader: MemberId) {
-        let first = *self.leaders.entry(term).or_insert(leader);
-        self.terms_with_leader = self.leaders.len() as u64;
-        if first != leader {
-            self.violated("election safety", format!("{first} and {leader} both led term {term}"));
-        }
-    }
-
     fn send(&mut self, at: usize, to: MemberId, bytes: &Bytes) {
         let from = self.members[at].id;
         let copies = if self.rng.random_bool(self.plan.duplicates) { 2 } else { 1 };
@@ -592,6 +573,11 @@ impl Cluster {
         self.oracle.answers += 1;
         let Some(alive) = self.members[at].alive.as_mut() else { return };
         if let Some(write) = alive.writes.remove(&request) {
+            if let Answer::Committed { index, term } = answer
+                && !self.committed.get(index).is_some_and(|entry| entry.term == *term && holds(entry, write))
+            {
+                return self.violated("answers are true", format!("write {write} is not at index {index}"));
+            }
             match answer {
                 // Committed but stale is a no-op; its client is told to retry, which is a refusal.
                 Answer::Committed { .. } if alive.state.writes.contains(&write) => {
@@ -621,56 +607,9 @@ impl Cluster {
         }
     }
 
-    /// Linearizability of a register that only grows: a read sees all that was acknowledged or read before it began.
-    fn check_read(&mut self, floor: Floor, writes: &[u64]) {
-        let seen = writes.iter().collect::<BTreeSet<_>>();
-        let missing =
-            self.oracle.acknowledged[..floor.acknowledged].iter().find(|write| !seen.contains(write));
-        if let Some(missing) = missing.copied() {
-            self.violated(
-                "linearizable reads",
-                format!("a read misses write {missing}, acknowledged before"),
-            );
-        }
-        if writes.len() < floor.writes_seen {
-            let text = format!("a read sees {} writes, one before saw {}", writes.len(), floor.writes_seen);
-            self.violated("linearizable reads", text);
-        }
-        self.oracle.writes_seen = self.oracle.writes_seen.max(writes.len());
-    }
-
-    /// Log matching: where two logs agree on index and term, all entries before are the same too.
-    fn check_logs(&mut self) {
-        if self.now % 10 != 0 {
-            return;
-        }
-        let logs =
-            self.members.iter().filter_map(|member| member.alive.as_ref()).map(|alive| alive.node.entries());
-        let logs = logs.collect::<Vec<_>>();
-        for (at, one) in logs.iter().enumerate() {
-            for other in &logs[at + 1..] {
-                if let Some(index) = mismatch(one, other) {
-                    self.violated("log matching", format!("logs agree after index {index} but not there"));
-                    return;
-                }
-            }
-        }
-    }
-
     pub(crate) fn violated(&mut self, property: &'static str, what: String) {
         self.violations.push((property, format!("at step {}: {what}", self.now)));
     }
-}
-
-/// The highest index at which two logs differ below one at which they agree.
-fn mismatch(one: &[LogEntry], other: &[LogEntry]) -> Option<u64> {
-    let start = one.first()?.index.max(other.first()?.index);
-    let skip =
-        |log: &[LogEntry]| log.iter().skip_while(|entry| entry.index < start).cloned().collect::<Vec<_>>();
-    let (one, other) = (skip(one), skip(other));
-    let pairs = one.iter().zip(&other).collect::<Vec<_>>();
-    let agree = pairs.iter().rposition(|(a, b)| a.term == b.term)?;
-    pairs[..=agree].iter().rfind(|(a, b)| a != b).map(|(a, _)| a.index)
 }
 
 /// Steps per tick of a member's clock.
