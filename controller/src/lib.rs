@@ -1,7 +1,9 @@
 //! The replicated store and everything northbound of the agents.
 
+pub mod agents;
 pub mod ipam;
 pub mod lower;
 pub mod metrics;
 pub mod replica;
+pub mod service;
 pub mod store;

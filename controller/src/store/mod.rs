@@ -17,6 +17,7 @@ mod index;
 mod integrity;
 mod references;
 mod refusal;
+pub mod scopes;
 mod snapshot;
 mod state;
 mod txn;

@@ -13,7 +13,7 @@ use quantumnet_model::{
 use crate::store::{
     Touched,
     index::{Indexes, Key},
-    references::{Reference, References, reference_columns},
+    references::{Reference, ReferenceColumn, References, reference_columns},
 };
 
 /// Rows, their indexes and references at one revision. Cloning costs a few hundred counters, whatever its size.
@@ -114,6 +114,29 @@ impl State {
     pub fn check(&self) -> bool {
         let rebuilt = Self::rebuild(self.rows.clone(), self.revision);
         rebuilt.indexes == self.indexes && rebuilt.references == self.references
+    }
+
+    /// Rows that refer to `target` through a column.
+    pub(crate) fn referrers_by(
+        &self,
+        target_table: TableId,
+        target: Uuid,
+        table: TableId,
+        declared: ReferenceColumn,
+    ) -> impl Iterator<Item = Uuid> + use<'_> {
+        self.references.through(target_table, target, table, declared)
+    }
+
+    /// Rows with this value in a column that is an index of its own.
+    pub(crate) fn lookup_by(
+        &self,
+        table: TableId,
+        column: ColumnId,
+        value: Datum,
+    ) -> impl Iterator<Item = Uuid> + use<'_> {
+        let place = tables::decl(table).indexes.iter().position(|index| index == &[column]);
+        let place = place.expect("the column is an index of its own");
+        self.indexes.starting_with(table, place, [value].into())
     }
 
     pub(crate) const fn indexes(&self) -> &Indexes {

@@ -1,0 +1,68 @@
+//! Writes the columns that follow from acknowledgements, in batches.
+
+use std::{sync::Arc, time::Duration};
+
+use quantumnet_model::{
+    Uuid, Weak,
+    sb::{ChassisPrivate, PortBinding},
+};
+
+use crate::{
+    agents::{Hub, pending::Due},
+    replica::{ProposeError, Replica},
+    store::{Refusal, Txn},
+};
+
+/// Runs until the replica stops. A member that does not lead writes nothing: agents acknowledge again when they
+/// connect to another.
+pub async fn derive(replica: Replica, hub: Arc<Hub>) {
+    loop {
+        hub.wake.notified().await;
+        let due = hub.due();
+        if due == Due::default() {
+            continue;
+        }
+        match replica.propose("quantumnet-controller", move |txn| write(txn, &due)).await {
+            Ok(_) | Err(ProposeError::NotLeader { .. }) => {}
+            Err(ProposeError::Stopped { .. }) => return,
+            Err(error) => {
+                tracing::warn!(%error, "derived columns not written; they will be");
+                hub.due_again();
+                tokio::time::sleep(RETRY_AFTER).await;
+                hub.wake.notify_one();
+            }
+        }
+        // What is acknowledged meanwhile goes together.
+        tokio::time::sleep(BATCH_EVERY).await;
+    }
+}
+
+fn write(txn: &mut Txn<'_>, due: &Due) -> Result<(), Refusal> {
+    for (binding, chassis) in &due.up {
+        set_up(txn, *binding, Some(*chassis), true);
+    }
+    for binding in &due.down {
+        set_up(txn, *binding, None, false);
+    }
+    let now_ms = txn.now_ms();
+    for (private, nb_cfg) in &due.nb_cfg {
+        if txn.get::<ChassisPrivate>(*private).is_some_and(|row| row.nb_cfg < *nb_cfg) {
+            txn.update::<ChassisPrivate>(*private, |row| {
+                row.nb_cfg = *nb_cfg;
+                row.nb_cfg_timestamp = now_ms;
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Sets `up` of a binding that still is where it was.
+fn set_up(txn: &mut Txn<'_>, binding: Uuid, chassis: Option<Uuid>, up: bool) {
+    let there = txn.get::<PortBinding>(binding).is_some_and(|row| row.chassis == chassis.map(Weak::new));
+    if there {
+        txn.update::<PortBinding>(binding, |row| row.up = Some(up));
+    }
+}
+
+const BATCH_EVERY: Duration = Duration::from_millis(5);
+const RETRY_AFTER: Duration = Duration::from_millis(500);

@@ -1,0 +1,30 @@
+//! The agents' side: one stream per hypervisor, rows out, facts and acknowledgements in.
+//!
+//! # Contract
+//! - A committed change goes from the replica's thread straight into the queues of the agents it concerns, encoded
+//!   once; nothing polls.
+//! - What agents report becomes transactions; what they acknowledge stays in memory and is written as derived
+//!   columns in batches.
+//!
+//! # Invariants
+//! - Once an agent applied revision `r`, its rows are the projection of the state at `r` onto its scopes.
+//! - Nothing queued for an agent is unbounded: one that falls behind resumes from history or gets a snapshot.
+//! - `Port_Binding.up` never goes false, and `Chassis_Private.nb_cfg` never back, for lack of an acknowledgement.
+
+mod derive;
+mod hub;
+mod input;
+mod limits;
+mod pending;
+mod registry;
+mod report;
+mod service;
+mod session;
+
+pub use derive::derive;
+pub use hub::{Attached, Hub, Push};
+pub use input::{Facts, InputError, Interface, Learned};
+pub use limits::{LEARNED_PER_NETWORK_MAX, LEARNED_PER_PORT_MAX, LEARNED_PER_SECOND_MAX};
+pub use registry::{AgentRegistry, AgentStatus};
+pub use report::{Report, register, store_reports};
+pub use service::Agents;

@@ -1,0 +1,255 @@
+//! Agents' reports as transactions.
+//!
+//! # Invariants
+//! - A chassis speaks only for itself: of other chassis it changes nothing, but that it takes an endpoint over
+//!   from one of its own host that is not connected.
+//! - `claim` grows with each appearance of an interface anywhere, and stays when one is merely restated.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use quantumnet_model::{
+    Strong, Uuid, Weak,
+    column::Text,
+    intent::Cluster,
+    sb::{Chassis, ChassisInterface, ChassisPrivate, DatapathBinding, Encap, Fdb, PortBinding},
+};
+
+use crate::{
+    agents::{Facts, Interface, Learned},
+    store::{Class, Refusal, Txn},
+};
+
+/// What changed on a hypervisor.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// Absent when unchanged.
+    pub facts: Option<Facts>,
+    /// Interfaces that came or changed, by iface-id.
+    pub added: BTreeMap<String, Interface>,
+    /// Interfaces that went.
+    pub removed: Vec<String>,
+    /// MACs that were learned.
+    pub learned: Vec<Learned>,
+}
+
+/// Registers a chassis with all its facts and interfaces; what it had before and no longer has goes. Returns its row
+/// and what is wrong with the registration. `connected` are the names of chassis whose agents are.
+pub fn register(
+    txn: &mut Txn<'_>,
+    name: &str,
+    facts: &Facts,
+    interfaces: &BTreeMap<String, Interface>,
+    connected: &BTreeSet<String>,
+) -> Result<(Uuid, Vec<String>), Refusal> {
+    let chassis = txn.find::<Chassis>(&[("name", name.into())]).unwrap_or_else(Uuid::new_v4);
+    let problems = describe(txn, chassis, name, facts, connected)?;
+    let private = txn.find::<ChassisPrivate>(&[("name", name.into())]);
+    let refers = Some(Weak::new(chassis));
+    if let Some(private) = private {
+        txn.update::<ChassisPrivate>(private, |row| row.chassis = refers);
+    } else {
+        let row = ChassisPrivate { name: name.into(), chassis: refers, ..ChassisPrivate::default() };
+        txn.insert(Uuid::new_v4(), row)?;
+    }
+    let gone: Vec<Uuid> = txn
+        .referrers_through::<Chassis, ChassisInterface>(chassis, "chassis")
+        .filter(|row| {
+            let kept = txn.get::<ChassisInterface>(*row);
+            kept.is_some_and(|row| !interfaces.contains_key(row.iface_id.as_ref()))
+        })
+        .collect();
+    for row in gone {
+        txn.delete::<ChassisInterface>(row);
+    }
+    interfaces.values().try_for_each(|interface| claim(txn, chassis, interface))?;
+    Ok((chassis, problems))
+}
+
+/// Stores several reports of a registered chassis, in order. Returns what is wrong with its registration when facts
+/// were reported.
+pub fn store_reports(
+    txn: &mut Txn<'_>,
+    name: &str,
+    reports: &[Report],
+    connected: &BTreeSet<String>,
+) -> Result<Option<Vec<String>>, Refusal> {
+    let chassis = txn.find::<Chassis>(&[("name", name.into())]).ok_or_else(|| {
+        let message = format!("chassis {name} is not registered any more; its agent must connect again");
+        Refusal::service(Class::FailedPrecondition, "CHASSIS_UNKNOWN", message)
+    })?;
+    let mut problems = None;
+    for report in reports {
+        if let Some(facts) = &report.facts {
+            problems = Some(describe(txn, chassis, name, facts, connected)?);
+        }
+        report.added.values().try_for_each(|interface| claim(txn, chassis, interface))?;
+        for iface_id in &report.removed {
+            if let Some(row) = interface_row(txn, chassis, iface_id) {
+                txn.delete::<ChassisInterface>(row);
+            }
+        }
+        report.learned.iter().try_for_each(|learned| learn(txn, chassis, learned))?;
+    }
+    Ok(problems)
+}
+
+/// Writes the `Chassis` and its endpoints.
+fn describe(
+    txn: &mut Txn<'_>,
+    chassis: Uuid,
+    name: &str,
+    facts: &Facts,
+    connected: &BTreeSet<String>,
+) -> Result<Vec<String>, Refusal> {
+    let mut problems = facts.problems.clone();
+    let mut encaps = imbl::OrdSet::new();
+    for ((kind, ip), options) in &facts.encaps {
+        match endpoint(txn, chassis, facts, kind, *ip, connected) {
+            Ok(free) => {
+                let row = free.unwrap_or_else(Uuid::new_v4);
+                let encap = Encap {
+                    r#type: kind.as_str().into(),
+                    options: texts(options),
+                    ip: ip.to_string().into(),
+                    chassis_name: name.into(),
+                };
+                txn.put(row, encap);
+                encaps.insert(Strong::new(row));
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if encaps.is_empty() {
+        let message = format!("chassis {name} has no usable tunnel endpoint: {}", problems.join("; "));
+        return Err(Refusal::service(Class::FailedPrecondition, "NO_ENCAP", message).at("facts.encaps"));
+    }
+    let mut row = txn.get::<Chassis>(chassis).cloned().unwrap_or_default();
+    row.name = name.into();
+    row.hostname = facts.hostname.as_str().into();
+    row.encaps = encaps;
+    row.other_config = texts(&facts.other_config);
+    txn.put(chassis, row);
+    Ok(problems)
+}
+
+/// The `Encap` row of an endpoint if the chassis has it already, none if it is free, or why it is not.
+fn endpoint(
+    txn: &mut Txn<'_>,
+    chassis: Uuid,
+    facts: &Facts,
+    kind: &str,
+    ip: IpAddr,
+    connected: &BTreeSet<String>,
+) -> Result<Option<Uuid>, String> {
+    let Some(row) = txn.find::<Encap>(&[("type", kind.into()), ("ip", ip.to_string().into())]) else {
+        return Ok(None);
+    };
+    let holders: Vec<Uuid> = txn.referrers_through::<Encap, Chassis>(row, "encaps").collect();
+    for holder in holders.into_iter().filter(|holder| *holder != chassis) {
+        let Some(other) = txn.get::<Chassis>(holder) else { continue };
+        let (name, hostname) = (other.name.clone(), other.hostname.clone());
+        if connected.contains(name.as_ref()) {
+            return Err(format!(
+                "endpoint {kind} {ip} is held by chassis {name} on {hostname}, which is connected"
+            ));
+        }
+        if hostname.as_ref() != facts.hostname {
+            return Err(format!(
+                "endpoint {kind} {ip} is held by chassis {name} on {hostname}; delete that node if it is gone for good"
+            ));
+        }
+        // This host's former identity: it will not come back beside this one.
+        forget(txn, holder, &name);
+    }
+    Ok(Some(row))
+}
+
+/// Deletes a chassis and what is its own.
+fn forget(txn: &mut Txn<'_>, chassis: Uuid, name: &str) {
+    let interfaces: Vec<Uuid> =
+        txn.referrers_through::<Chassis, ChassisInterface>(chassis, "chassis").collect();
+    for row in interfaces {
+        txn.delete::<ChassisInterface>(row);
+    }
+    if let Some(private) = txn.find::<ChassisPrivate>(&[("name", name.into())]) {
+        txn.delete::<ChassisPrivate>(private);
+    }
+    txn.delete::<Chassis>(chassis);
+}
+
+fn interface_row(txn: &Txn<'_>, chassis: Uuid, iface_id: &str) -> Option<Uuid> {
+    txn.find::<ChassisInterface>(&[("iface_id", iface_id.into()), ("chassis", chassis.into())])
+}
+
+fn claim(txn: &mut Txn<'_>, chassis: Uuid, interface: &Interface) -> Result<(), Refusal> {
+    let row = interface_row(txn, chassis, &interface.iface_id);
+    let known = row.and_then(|row| txn.get::<ChassisInterface>(row));
+    let restated = known.filter(|known| interface.generation <= known.generation);
+    let (claim, claimed_at) = match restated {
+        Some(known) => (known.claim, known.claimed_at),
+        None => (next_claim(txn)?, txn.now_ms()),
+    };
+    let stored = ChassisInterface {
+        chassis: Strong::new(chassis),
+        iface_id: interface.iface_id.as_str().into(),
+        iface_id_ver: interface.iface_id_ver.as_str().into(),
+        generation: interface.generation,
+        claim,
+        claimed_at,
+    };
+    txn.put(row.unwrap_or_else(Uuid::new_v4), stored);
+    Ok(())
+}
+
+fn next_claim(txn: &mut Txn<'_>) -> Result<i64, Refusal> {
+    let Some((row, cluster)) = txn.iter::<Cluster>().next() else {
+        let message = "the store has no identity yet; retry shortly";
+        return Err(Refusal::service(Class::FailedPrecondition, "NOT_READY", message));
+    };
+    let claim = cluster.last_claim + 1;
+    txn.update::<Cluster>(row, |cluster| cluster.last_claim = claim);
+    Ok(claim)
+}
+
+/// Learns a MAC on a port that the chassis holds, or that every chassis shares.
+fn learn(txn: &mut Txn<'_>, chassis: Uuid, learned: &Learned) -> Result<(), Refusal> {
+    let Some(datapath) = txn.find::<DatapathBinding>(&[("tunnel_key", learned.datapath_key.into())]) else {
+        return Ok(());
+    };
+    let port = [("datapath", datapath.into()), ("tunnel_key", learned.port_key.into())];
+    let binding = txn.find::<PortBinding>(&port).and_then(|row| txn.get::<PortBinding>(row));
+    let here = Some(Weak::new(chassis));
+    // The port may have gone, or moved away, since the report.
+    let may = binding.is_some_and(|binding| binding.chassis == here || binding.r#type.as_ref() == "localnet");
+    if !may {
+        return Ok(());
+    }
+    let mac = learned.mac.to_string();
+    let known = txn.find::<Fdb>(&[("mac", mac.as_str().into()), ("dp_key", learned.datapath_key.into())]);
+    let now_ms = txn.now_ms();
+    if let Some(row) = known {
+        let fresh = txn.get::<Fdb>(row).is_some_and(|row| {
+            row.port_key == learned.port_key && now_ms.saturating_sub(row.timestamp) < LEARNED_REFRESH_MS
+        });
+        if !fresh {
+            txn.update::<Fdb>(row, |row| {
+                row.port_key = learned.port_key;
+                row.timestamp = now_ms;
+            });
+        }
+        return Ok(());
+    }
+    let row =
+        Fdb { mac: mac.into(), dp_key: learned.datapath_key, port_key: learned.port_key, timestamp: now_ms };
+    txn.insert(Uuid::new_v4(), row)
+}
+
+fn texts(pairs: &BTreeMap<String, String>) -> imbl::OrdMap<Text, Text> {
+    pairs.iter().map(|(name, value)| (Text::from(name.as_str()), Text::from(value.as_str()))).collect()
+}
+
+/// A MAC that is learned again within this time keeps its timestamp.
+const LEARNED_REFRESH_MS: i64 = 30_000;

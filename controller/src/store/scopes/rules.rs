@@ -1,0 +1,98 @@
+//! The declarations' scope rules, resolved to ids and in the order in which they can be followed.
+//!
+//! # Invariants
+//! - A table comes after every table that carries its rows; the declarations promise that this is possible.
+
+use std::{collections::BTreeSet, sync::LazyLock};
+
+use quantumnet_model::{
+    Database, Scope,
+    row::{ColumnId, TableDecl, TableId},
+    tables,
+};
+
+/// One rule of one table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Rule {
+    /// Its number among all rules.
+    pub(super) place: usize,
+    /// The table whose rows it puts into scopes.
+    pub(super) carried: TableId,
+    /// From where.
+    pub(super) link: Link,
+}
+
+/// What a rule goes by; see [`Scope`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Link {
+    Global,
+    Own,
+    Of { carrier: TableId, column: ColumnId },
+    Referrers { carrier: TableId, column: ColumnId },
+    Key { carrier: TableId, column: ColumnId, key: ColumnId },
+}
+
+/// Tables with rules, carriers first.
+pub(super) fn rules() -> &'static [(TableId, Vec<Rule>)] {
+    static RULES: LazyLock<Vec<(TableId, Vec<Rule>)>> = LazyLock::new(sorted);
+    &RULES
+}
+
+fn sorted() -> Vec<(TableId, Vec<Rule>)> {
+    let mut place = 0;
+    let mut left: Vec<(TableId, Vec<Rule>)> = tables::ids()
+        .filter(|table| tables::decl(*table).database != Database::Host)
+        .map(|carried| {
+            let decl = tables::decl(carried);
+            let rules = decl.scopes.iter().map(|scope| {
+                place += 1;
+                Rule { place, carried, link: resolve(decl, scope) }
+            });
+            (carried, rules.collect())
+        })
+        .collect();
+    let mut sorted = Vec::new();
+    let mut done = BTreeSet::new();
+    while !left.is_empty() {
+        let (ready, later): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|(_, rules)| rules.iter().all(|rule| follows(rule.link, &done)));
+        assert!(!ready.is_empty(), "declared scope rules form no cycle");
+        done.extend(ready.iter().map(|(table, _)| *table));
+        sorted.extend(ready.into_iter().filter(|(_, rules)| !rules.is_empty()));
+        left = later;
+    }
+    sorted
+}
+
+fn follows(link: Link, done: &BTreeSet<TableId>) -> bool {
+    match link {
+        Link::Global | Link::Own => true,
+        Link::Of { carrier, .. } | Link::Referrers { carrier, .. } | Link::Key { carrier, .. } => {
+            done.contains(&carrier)
+        }
+    }
+}
+
+fn resolve(decl: &TableDecl, scope: &Scope) -> Link {
+    let find = |table| tables::find(decl.database, table).expect("a scope rule names a declared table");
+    let own = |column| decl.column(column).expect("a scope rule names a declared column");
+    match scope {
+        Scope::Global => Link::Global,
+        Scope::Own => Link::Own,
+        Scope::Of(column) => {
+            let column = own(column);
+            let carrier = decl.column_decl(column).ty.key.ref_table.as_deref().map(find);
+            Link::Of { carrier: carrier.expect("the column refers to a table"), column }
+        }
+        Scope::Referrers { table, column } => {
+            let carrier = find(table);
+            let column = tables::decl(carrier).column(column).expect("a scope rule names a declared column");
+            Link::Referrers { carrier, column }
+        }
+        Scope::Key { column, table, key } => {
+            let carrier = find(table);
+            let key = tables::decl(carrier).column(key).expect("a scope rule names a declared column");
+            Link::Key { carrier, column: own(column), key }
+        }
+    }
+}
