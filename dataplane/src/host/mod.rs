@@ -1,0 +1,14 @@
+//! The host: what its switch database says, and what the agent keeps in it.
+//!
+//! # Contract
+//! - [`Config`] reads settings, [`Observed`] reads what is there, [`plan`] says what to change: pure functions of the
+//!   replica, so that whatever was lost between is found again by looking.
+
+mod config;
+pub mod mtu;
+mod observe;
+mod plan;
+
+pub use config::{Config, ConfigError};
+pub use observe::{Bridge, Observed, Plugged, TunnelPort, request};
+pub use plan::{Wanted, plan};

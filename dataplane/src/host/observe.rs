@@ -1,0 +1,184 @@
+//! What is in the switch database: the integration bridge, its interfaces and tunnels.
+//!
+//! # Invariants
+//! - A pure function of the replica.
+//! - Of two interfaces with one iface-id the first by name counts, and both are named as a problem.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ovsdb::{
+    replica::{Replica, Row},
+    request::ReplicaRequest,
+};
+use uuid::Uuid;
+
+use crate::host::Config;
+
+/// The integration bridge.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Bridge {
+    /// Not there: to be made.
+    #[default]
+    Missing,
+    /// There, and not to be used.
+    Refused,
+    /// There.
+    Ready {
+        /// Its row.
+        row: Uuid,
+    },
+}
+
+/// An interface with an iface-id.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Plugged {
+    /// Its row.
+    pub row: Uuid,
+    /// Its device's name.
+    pub name: String,
+    /// external_ids:iface-id-ver, or empty.
+    pub iface_id_ver: String,
+    /// Its OpenFlow port; 0 while it has none.
+    pub ofport: i64,
+    /// Whether it says `ovn-installed`.
+    pub installed: bool,
+}
+
+/// A tunnel port that the agent made.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TunnelPort {
+    /// Row of the port.
+    pub port: Uuid,
+    /// Row of its interface.
+    pub interface: Uuid,
+    /// Name of both.
+    pub name: String,
+    /// The chassis at the other end.
+    pub chassis: Uuid,
+    /// Its OpenFlow port; 0 while it has none.
+    pub ofport: i64,
+    /// options of the interface.
+    pub options: BTreeMap<String, String>,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Observed {
+    /// The bridge.
+    pub bridge: Bridge,
+    /// Interfaces by iface-id.
+    pub interfaces: BTreeMap<String, Plugged>,
+    /// Tunnel ports of ours by `Encap`.
+    pub tunnels: BTreeMap<Uuid, TunnelPort>,
+    /// Ports of ours that no longer say what they are for.
+    pub stray: BTreeSet<Uuid>,
+    /// Names of all ports.
+    pub names: BTreeSet<String>,
+    /// Facts for `Chassis.other_config`.
+    pub facts: BTreeMap<String, String>,
+    /// What is wrong.
+    pub problems: Vec<String>,
+}
+
+/// What of the switch database the agent follows.
+pub fn request() -> ReplicaRequest {
+    ReplicaRequest::new("Open_vSwitch")
+        .table("Open_vSwitch", ["external_ids", "bridges", "iface_types", "ovs_version"])
+        .table("Bridge", ["name", "ports", "fail_mode", "datapath_type", "other_config", "protocols"])
+        .table("Port", ["name", "interfaces", "external_ids"])
+        .table("Interface", ["name", "type", "ofport", "external_ids", "options", "error"])
+        .skip_missing()
+}
+
+impl Observed {
+    /// Looks.
+    pub fn new(replica: &Replica, config: &Config) -> Self {
+        let mut this = Self::default();
+        if let Some(system) = replica.rows("Open_vSwitch").next() {
+            let types: Vec<&str> = system.strings("iface_types").collect();
+            this.facts.insert("iface-types".to_owned(), types.join(","));
+            if let Some(version) = system.string("ovs_version") {
+                this.facts.insert("ovs-version".to_owned(), version.to_owned());
+            }
+        }
+        this.names = replica.rows("Port").filter_map(|port| port.string("name")).map(str::to_owned).collect();
+        let Some(bridge) = replica.rows("Bridge").find(|row| row.string("name") == Some(&config.bridge)) else {
+            return this;
+        };
+        if bridge.string("fail_mode") != Some("secure") {
+            this.problems.push(format!(
+                "bridge {name} is there with fail_mode {mode}, which forwards whatever it likes while no flows are \
+                 there; delete it, or run: ovs-vsctl set-fail-mode {name} secure",
+                name = config.bridge,
+                mode = bridge.string("fail_mode").unwrap_or("standalone (the default)"),
+            ));
+            this.bridge = Bridge::Refused;
+            return this;
+        }
+        this.bridge = Bridge::Ready { row: bridge.uuid() };
+        for port in bridge.references("ports").filter_map(|uuid| replica.row("Port", uuid)) {
+            let interfaces = port.references("interfaces").filter_map(|uuid| replica.row("Interface", uuid));
+            for interface in interfaces {
+                this.interface(port, interface);
+            }
+        }
+        this
+    }
+
+    fn interface(&mut self, port: &Row, interface: &Row) {
+        let name = interface.string("name").unwrap_or_default();
+        if let Some(error) = interface.string("error").filter(|error| !error.is_empty()) {
+            self.problems.push(format!("interface {name}: {error}"));
+        }
+        let ofport = interface.integer("ofport").unwrap_or_default().max(0);
+        if let Some(encap) = port.map_string("external_ids", TUNNEL_ENCAP) {
+            let chassis = port.map_string("external_ids", TUNNEL_CHASSIS).and_then(|text| text.parse().ok());
+            let (Ok(encap), Some(chassis)) = (encap.parse::<Uuid>(), chassis) else {
+                self.stray.insert(port.uuid());
+                return;
+            };
+            let options = interface.get("options").into_iter().flat_map(|options| options.pairs());
+            let text = |atom: &ovsdb::value::Atom| atom.as_str().unwrap_or_default().to_owned();
+            let tunnel = TunnelPort {
+                port: port.uuid(),
+                interface: interface.uuid(),
+                name: name.to_owned(),
+                chassis,
+                ofport,
+                options: options.map(|(key, value)| (text(key), text(value))).collect(),
+            };
+            if let Some(other) = self.tunnels.insert(encap, tunnel) {
+                self.stray.insert(other.port);
+            }
+            return;
+        }
+        let external = |key| interface.map_string("external_ids", key);
+        let Some(iface_id) = external("iface-id").filter(|id| !id.is_empty()) else { return };
+        let plugged = Plugged {
+            row: interface.uuid(),
+            name: name.to_owned(),
+            iface_id_ver: external("iface-id-ver").unwrap_or_default().to_owned(),
+            ofport,
+            installed: external("ovn-installed").is_some(),
+        };
+        match self.interfaces.get_mut(iface_id) {
+            Some(other) => {
+                let mut names = [other.name.clone(), plugged.name.clone()];
+                names.sort();
+                self.problems.push(format!(
+                    "interfaces {} and {} both have iface-id {iface_id}: the first is used",
+                    names[0], names[1]
+                ));
+                if plugged.name < other.name {
+                    *other = plugged;
+                }
+            }
+            None => drop(self.interfaces.insert(iface_id.to_owned(), plugged)),
+        }
+    }
+}
+
+/// external_ids of a tunnel port: the `Encap` at the other end.
+pub(super) const TUNNEL_ENCAP: &str = "quantumnet-encap";
+/// external_ids of a tunnel port: the `Chassis` at the other end.
+pub(super) const TUNNEL_CHASSIS: &str = "quantumnet-chassis";

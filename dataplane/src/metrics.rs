@@ -1,0 +1,121 @@
+//! What Prometheus sees of the agent.
+//!
+//! # Invariants
+//! - Values are read when they are asked for: a scrape costs, an idle agent does not.
+
+use std::time::Instant;
+
+use prometheus_client::{
+    encoding::text,
+    metrics::{counter::ConstCounter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use crate::{agent::Agent, compile::table::Table};
+
+type Labels = Vec<(&'static str, String)>;
+
+/// Metrics that can't be read off the agent's state.
+#[derive(Debug)]
+pub struct Metrics {
+    flow_mod_latency: Histogram,
+    batches: u64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Nothing measured yet.
+    pub fn new() -> Self {
+        let bounds = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
+        Self { flow_mod_latency: Histogram::new(bounds), batches: 0 }
+    }
+
+    /// Notes how long the last batch took, once each.
+    pub fn observe(&mut self, agent: &Agent) {
+        let stats = agent.driver().stats();
+        if stats.batches != self.batches {
+            self.batches = stats.batches;
+            stats.last_batch.iter().for_each(|took| self.flow_mod_latency.observe(took.as_secs_f64()));
+        }
+    }
+
+    /// The page.
+    pub fn page(&self, now: Instant, agent: &Agent) -> String {
+        let mut registry = Registry::with_prefix("quantumnet_agent");
+        let registry = &mut registry;
+        let (driver, stats, counts) = (agent.driver(), agent.driver().stats(), agent.counts());
+
+        let by_table = Family::<Labels, Gauge>::default();
+        for (number, flows) in driver.desired_by_table() {
+            let name = Table::from_number(number).map_or_else(|| number.to_string(), |table| table.decl().name.to_owned());
+            by_table.get_or_create(&vec![("table", name)]).set(saturating(flows));
+        }
+        registry.register("flows_desired", "Flows that should be in the switch, by table", by_table);
+        let outstanding = driver.outstanding().min(driver.desired_flows());
+        gauge(registry, "flows_installed", "Flows that are in the switch", driver.desired_flows() - outstanding);
+        gauge(registry, "flows_outstanding", "Flows that are not in the switch as they should be", driver.outstanding());
+        gauge(registry, "flows_refused", "Flows that the switch does not take", driver.refused());
+        let latency = self.flow_mod_latency.clone();
+        registry.register_with_unit("flow_mod", "From writing a batch to its barrier", Unit::Seconds, latency);
+
+        let compiler = agent.compiler().counters();
+        for (name, help, value) in [
+            ("bundles", "Bundles committed", stats.bundles),
+            ("flow_mods", "Flows changed in bundles", stats.flow_mods),
+            ("switch_errors", "Messages that the switch refused", stats.errors),
+            ("switch_checks", "Whole comparisons with the switch", stats.checks),
+            ("drift", "Flows found otherwise than left or than compiled from scratch", stats.drift + counts.recompute_drift),
+            ("full_recompute", "Times that the table was compiled anew because it had drifted", counts.full_recompute),
+            ("stream_errors", "Streams given up for what came over them", counts.stream_errors),
+            ("macs_learned", "MACs reported", counts.macs_learned),
+            ("compiler_batches", "Batches of rows compiled", compiler.batches),
+            ("compiler_units_run", "Units compiled", compiler.units_run),
+            ("compiler_flows_changed", "Flows changed by batches", compiler.flows_changed),
+        ] {
+            registry.register(name, help, ConstCounter::new(value));
+        }
+
+        let punts = Family::<Labels, Gauge>::default();
+        for ((reason, outcome), count) in &agent.punts().counts {
+            let labels = vec![("reason", (*reason).to_owned()), ("outcome", (*outcome).to_owned())];
+            punts.get_or_create(&labels).set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+        registry.register("punts", "Packets from the switch so far, by reason and outcome", punts);
+
+        let (tunnels, tunnels_up) = agent.tunnels();
+        gauge(registry, "tunnels", "Tunnel ports made", tunnels);
+        gauge(registry, "tunnels_up", "Tunnel ports that the switch gave a number", tunnels_up);
+        gauge(registry, "ports_bound", "Interfaces whose flows are in the switch", agent.ports_bound());
+        gauge(registry, "problems", "Problems that the agent reports", agent.problems().len());
+        gauge(registry, "controller_connected", "A controller answers", usize::from(agent.controller_connected()));
+        gauge(registry, "ovs_connected", "The bridge answers", usize::from(driver.is_up()));
+        let revision = Gauge::<i64>::default();
+        revision.set(agent.revision().and_then(|revision| i64::try_from(revision).ok()).unwrap_or_default());
+        registry.register("revision_applied", "Revision of the store that is in the switch", revision);
+        if let Some(stored) = agent.stored_at() {
+            let age = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
+            age.set(now.saturating_duration_since(stored).as_secs_f64());
+            registry.register_with_unit("snapshot_age", "Since the rows were last stored", Unit::Seconds, age);
+        }
+        let mut page = String::new();
+        match text::encode(&mut page, registry) {
+            Ok(()) => page,
+            Err(error) => format!("# {error}\n# EOF\n"),
+        }
+    }
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: usize) {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(saturating(value));
+    registry.register(name, help, gauge);
+}
+
+fn saturating(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

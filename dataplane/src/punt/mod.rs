@@ -1,0 +1,157 @@
+//! Packets that the switch hands to the agent, and what comes of them.
+//!
+//! # Contract
+//! - In: a packet-in and the rows. Out: a packet for the switch, a sighting of a MAC, or a reason for nothing.
+//!
+//! # Invariants
+//! - Handlers are functions of rows and packet.
+//! - Before a packet is looked into it passes its port's and reason's token bucket, so that one port's flood costs the
+//!   others no time even where the switch has no meters.
+
+pub mod dhcp;
+pub mod dhcp_options;
+mod learn;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Instant,
+};
+
+use ofpacket::{Action, PacketIn2, PacketOut};
+use quantumnet_model::{
+    Rows,
+    address::Mac,
+    nb::{DhcpOptions, LogicalSwitchPort},
+    sb::{DatapathBinding, PortBinding},
+};
+use uuid::Uuid;
+
+pub use learn::{Learner, Limits as LearnLimits, Outcome as LearnOutcome, Place};
+
+use crate::{
+    compile::{punt::Punt, punt::PuntReason, register, table::Table},
+    punt::dhcp::Offer,
+};
+
+/// What becomes of a packet.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The answer.
+    Answer(PacketOut),
+    /// A MAC was seen at a place.
+    Seen(Mac, Place),
+    /// Nothing, for this reason.
+    Nothing(&'static str),
+}
+
+/// Counts packets, and holds floods back.
+#[derive(Debug, Default)]
+pub struct Punts {
+    buckets: HashMap<(Uuid, PuntReason), Bucket>,
+    /// Packets by reason and outcome.
+    pub counts: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+impl Punts {
+    /// Looks into a packet.
+    pub fn handle(&mut self, now: Instant, rows: &Rows, packet: &PacketIn2) -> Verdict {
+        let punt = match Punt::decode(packet.userdata.as_deref().unwrap_or_default()) {
+            Ok(punt) => punt,
+            Err(_) => return self.count("unknown", Verdict::Nothing("bad_userdata")),
+        };
+        let reason = label(punt.reason);
+        if !self.admit(now, punt) {
+            return self.count(reason, Verdict::Nothing("limited"));
+        }
+        let verdict = verdict(rows, punt, packet.data.as_deref().unwrap_or_default());
+        self.count(reason, verdict)
+    }
+
+    fn admit(&mut self, now: Instant, punt: Punt) -> bool {
+        let spec = punt.reason.rate();
+        let (rate, burst) = (f64::from(spec.rate), f64::from(spec.burst));
+        if self.buckets.len() > BUCKETS_MAX {
+            // Full ones are as good as none.
+            self.buckets.retain(|_, bucket| {
+                bucket.tokens + now.saturating_duration_since(bucket.at).as_secs_f64() * rate < burst
+            });
+        }
+        let bucket = self.buckets.entry((punt.port, punt.reason)).or_insert(Bucket { tokens: burst, at: now });
+        let gained = now.saturating_duration_since(bucket.at).as_secs_f64() * rate;
+        *bucket = Bucket { tokens: (bucket.tokens + gained).min(burst), at: now };
+        let admitted = bucket.tokens >= 1.0;
+        if admitted {
+            bucket.tokens -= 1.0;
+        }
+        admitted
+    }
+
+    fn count(&mut self, reason: &'static str, verdict: Verdict) -> Verdict {
+        let outcome = match &verdict {
+            Verdict::Answer(_) => "answered",
+            Verdict::Seen(..) => "seen",
+            Verdict::Nothing(why) => why,
+        };
+        *self.counts.entry((reason, outcome)).or_default() += 1;
+        verdict
+    }
+}
+
+fn verdict(rows: &Rows, punt: Punt, frame: &[u8]) -> Verdict {
+    let binding = rows.get::<PortBinding>(punt.port);
+    let datapath = binding.and_then(|binding| rows.get::<DatapathBinding>(binding.datapath.uuid()));
+    let (Some(binding), Some(datapath)) = (binding, datapath) else { return Verdict::Nothing("no_port") };
+    let (Ok(datapath_key), Ok(port_key)) = (u32::try_from(datapath.tunnel_key), u32::try_from(binding.tunnel_key))
+    else {
+        return Verdict::Nothing("no_port");
+    };
+    match punt.reason {
+        PuntReason::LearnMac => match frame.get(6..12).and_then(|mac| mac.first_chunk::<6>()) {
+            Some(mac) => Verdict::Seen(Mac(*mac), Place { datapath: datapath_key, port: port_key }),
+            None => Verdict::Nothing("truncated"),
+        },
+        PuntReason::Dhcpv4 => {
+            let offer = match offer(rows, punt.port, binding) {
+                Some(Ok(offer)) => offer,
+                Some(Err(_)) => return Verdict::Nothing("bad_options"),
+                None => return Verdict::Nothing("no_options"),
+            };
+            match offer.answer(frame) {
+                Ok(answer) => Verdict::Answer(to_port(datapath_key, port_key, answer)),
+                Err(why) => Verdict::Nothing(why.label()),
+            }
+        }
+    }
+}
+
+/// What a port is offered; `None` when it has no options.
+pub fn offer(rows: &Rows, port: Uuid, binding: &PortBinding) -> Option<Result<Offer, dhcp::OfferError>> {
+    let row = rows.get::<LogicalSwitchPort>(port)?;
+    let options = rows.get::<DhcpOptions>(row.dhcpv4_options.as_ref()?.uuid())?;
+    Some(Offer::new(row, binding.mac.iter().map(AsRef::as_ref), options))
+}
+
+/// A frame for a port of this hypervisor: past all policies, as OVN lets its own answers pass.
+fn to_port(datapath: u32, port: u32, frame: Vec<u8>) -> PacketOut {
+    let actions = vec![
+        Action::load(register::SWITCH, datapath.into()),
+        Action::load(register::OUT_PORT, port.into()),
+        Action::resubmit(Table::Deliver.number()),
+    ];
+    PacketOut::new(actions, frame)
+}
+
+fn label(reason: PuntReason) -> &'static str {
+    match reason {
+        PuntReason::LearnMac => "learn_mac",
+        PuntReason::Dhcpv4 => "dhcpv4",
+    }
+}
+
+const BUCKETS_MAX: usize = 8_192;

@@ -1,0 +1,114 @@
+//! What the switch says it has, compared with what it should have, part by part as the answer comes.
+//!
+//! # Invariants
+//! - A flow that is as desired is not touched: its counters and its age stay.
+//! - What changed while the answer was under way is not judged by it.
+
+use std::sync::Arc;
+
+use ofpacket::{FlowStats, Instruction, MeterBand, MeterConfig, MeterFlags, MultipartReply, ReplyBody};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::compile::{FlowKey, FlowValue, MeterSpec};
+
+/// A comparison under way.
+#[derive(Debug, Default)]
+pub(super) struct Comparison {
+    pub(super) flows_xid: u32,
+    pub(super) meters_xid: u32,
+    flows_done: bool,
+    meters_done: bool,
+    seen: FxHashSet<Arc<FlowKey>>,
+    foreign: Vec<Arc<FlowKey>>,
+    wrong: Vec<Arc<FlowKey>>,
+    changed: FxHashSet<Arc<FlowKey>>,
+    meters: Vec<(u32, Option<MeterSpec>)>,
+}
+
+/// What differs.
+#[derive(Debug, Default)]
+pub(super) struct Difference {
+    /// Flows that are missing, wrong or not ours.
+    pub(super) flows: Vec<Arc<FlowKey>>,
+    /// Meters that the switch has; `None` for one of another form than ours.
+    pub(super) meters: Vec<(u32, Option<MeterSpec>)>,
+}
+
+impl Comparison {
+    pub(super) fn new(flows_xid: u32, meters_xid: Option<u32>) -> Self {
+        Self {
+            flows_xid,
+            meters_xid: meters_xid.unwrap_or_default(),
+            meters_done: meters_xid.is_none(),
+            ..Self::default()
+        }
+    }
+
+    /// Leaves these keys out.
+    pub(super) fn changed<'a>(&mut self, keys: impl Iterator<Item = &'a Arc<FlowKey>>) {
+        self.changed.extend(keys.cloned());
+    }
+
+    /// Takes part of the answer; true once it is whole.
+    pub(super) fn receive(
+        &mut self,
+        xid: u32,
+        reply: MultipartReply,
+        desired: &FxHashMap<Arc<FlowKey>, FlowValue>,
+    ) -> bool {
+        match reply.body {
+            ReplyBody::Flow(flows) if xid == self.flows_xid => {
+                for flow in flows {
+                    self.flow(flow, desired);
+                }
+                self.flows_done |= !reply.more;
+            }
+            ReplyBody::MeterConfig(meters) if xid == self.meters_xid => {
+                self.meters.extend(meters.iter().map(|meter| (meter.meter.0, spec(meter))));
+                self.meters_done |= !reply.more;
+            }
+            _ => {}
+        }
+        self.flows_done && self.meters_done
+    }
+
+    fn flow(&mut self, flow: FlowStats, desired: &FxHashMap<Arc<FlowKey>, FlowValue>) {
+        let key = FlowKey { table: flow.table.0, priority: flow.priority, matches: flow.matches };
+        let Some((key, value)) = desired.get_key_value(&key) else {
+            self.foreign.push(Arc::new(key));
+            return;
+        };
+        let same = flow.cookie == value.cookie
+            && flow.idle_timeout == 0
+            && flow.hard_timeout == 0
+            && match flow.instructions.as_slice() {
+                [] => value.actions.is_empty(),
+                [Instruction::ApplyActions(actions)] => actions[..] == value.actions[..],
+                _ => false,
+            };
+        if same {
+            self.seen.insert(key.clone());
+        } else {
+            tracing::debug!(?key, desired = ?value, found = ?flow.instructions, cookie = flow.cookie, "flow differs");
+            self.wrong.push(key.clone());
+        }
+    }
+
+    /// The result.
+    pub(super) fn finish(self, desired: &FxHashMap<Arc<FlowKey>, FlowValue>) -> Difference {
+        let wrong: FxHashSet<&Arc<FlowKey>> = self.wrong.iter().collect();
+        let missing = desired.keys().filter(|key| !self.seen.contains(*key) && !wrong.contains(*key)).cloned();
+        let foreign = self.foreign.iter().filter(|key| !desired.contains_key(*key)).cloned();
+        let flows = missing.chain(foreign).chain(self.wrong.iter().cloned());
+        let flows = flows.filter(|key| !self.changed.contains(key)).collect();
+        Difference { flows, meters: self.meters }
+    }
+}
+
+fn spec(meter: &MeterConfig) -> Option<MeterSpec> {
+    let packets = meter.flags.0 & MeterFlags::PKTPS.0 != 0;
+    match meter.bands.as_slice() {
+        [MeterBand::Drop { rate, burst }] if packets => Some(MeterSpec { rate: *rate, burst: *burst }),
+        _ => None,
+    }
+}

@@ -1,0 +1,652 @@
+//! The driver: keeps the switch's tables at what is desired, through errors, restarts and foreign hands.
+//!
+//! # Contract
+//! - In: the connection's bytes, net changes with a tag each, the word that the desired table is complete, time.
+//! - Out: bytes; which tag is in the switch; packets; what was refused.
+//! - A connection begins with the handshake. Only once the desired table is complete is the switch's content read
+//!   back, and then only the difference is written, in one bundle.
+//!
+//! # Invariants
+//! - Nothing is ever deleted wholesale: a flow is deleted by its own key, because it was read back or desired before.
+//! - A key is either known to be in the switch as desired, or dirty, or in the batch under way, or refused.
+//! - At most one batch is under way; what changes meanwhile goes together into the next.
+//! - `Applied(tag)` comes after the barrier that follows everything up to that tag, and tags never go back.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ofpacket::{
+    AsyncConfig, DecodeError, FlowRequest, Framer, Hello, Message, MeterId, MultipartRequest,
+    PACKET_IN_FORMAT_NXT2, PacketIn2, PacketOut, ReplyBody, SwitchConfig, TlvMap, TlvTableCommand, TlvTableMod,
+    TlvTableReply, Version,
+};
+use rustc_hash::{FxHashMap, FxHashSet};
+use thiserror::Error;
+
+use crate::{
+    compile::{FlowDelta, FlowKey, FlowValue, MeterSpec},
+    switch::{
+        batch::{Batch, Blamed, FlowChange, MeterChange, Outgoing, Xids},
+        compare::Comparison,
+    },
+};
+
+/// What happens to a driver.
+#[derive(Debug)]
+pub enum Input {
+    /// There is a new connection.
+    Connected,
+    /// Bytes came.
+    Received(Vec<u8>),
+    /// The connection is gone.
+    Disconnected,
+    /// The desired table changed; `tag` comes back once it is in the switch.
+    Delta {
+        /// What changed.
+        delta: FlowDelta,
+        /// A number that grows.
+        tag: u64,
+    },
+    /// The desired table is all there is to be: the switch may be made equal to it.
+    Complete,
+    /// Send a packet.
+    Packet(PacketOut),
+    /// It is [`Driver::poll_timeout`] or later.
+    Timeout,
+}
+
+/// What a driver wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send these bytes.
+    Send(Vec<u8>),
+    /// The handshake is done.
+    Up(Abilities),
+    /// Everything up to this tag is in the switch.
+    Applied(u64),
+    /// A packet came.
+    Packet(Box<PacketIn2>),
+    /// The switch did not take something.
+    Failed(Failure),
+    /// Close the connection and open another one.
+    Close(SwitchError),
+}
+
+/// What a switch can do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Abilities {
+    /// Slot of our Geneve option: `tun_metadataN`.
+    pub tunnel_option: u16,
+    /// How many meters it has.
+    pub meters: u32,
+}
+
+/// Something the switch did not take.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The flow, if it was one. It is left out until it changes, and tried again from time to time.
+    pub flow: Option<Arc<FlowKey>>,
+    /// Why.
+    pub error: String,
+}
+
+/// Why a connection is given up.
+#[derive(Clone, Debug, Error, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum SwitchError {
+    /// Bytes that are no messages.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// No common version.
+    #[error("the bridge does not speak OpenFlow 1.3")]
+    Version,
+    /// No room for the Geneve option.
+    #[error("the tunnel option table has no free slot")]
+    NoTunnelOption,
+    /// The handshake failed.
+    #[error("{what} refused: {error}")]
+    Refused {
+        /// What was asked.
+        what: &'static str,
+        /// The answer.
+        error: String,
+    },
+}
+
+/// Times and sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Time between comparisons of the whole table.
+    pub check_interval: Duration,
+    /// The first pause after a failed batch; doubles each time.
+    pub retry_min: Duration,
+    /// The longest pause.
+    pub retry_max: Duration,
+    /// Time until refused flows are tried again.
+    pub refused_retry: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            check_interval: Duration::from_secs(120),
+            retry_min: Duration::from_millis(50),
+            retry_max: Duration::from_secs(10),
+            refused_retry: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Counters since the start, and states.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// Bundles that were committed.
+    pub bundles: u64,
+    /// Flows in them.
+    pub flow_mods: u64,
+    /// Messages that the switch refused.
+    pub errors: u64,
+    /// Whole comparisons.
+    pub checks: u64,
+    /// Flows found otherwise than left, in comparisons without a reason for it.
+    pub drift: u64,
+    /// How long the last batch took, from write to barrier.
+    pub last_batch: Option<Duration>,
+    /// How many batches have a `last_batch`.
+    pub batches: u64,
+}
+
+/// The driver.
+#[derive(Debug)]
+pub struct Driver {
+    limits: Limits,
+    framer: Framer,
+    xids: Xids,
+    phase: Phase,
+    setup: Setup,
+    complete: bool,
+    desired: FxHashMap<Arc<FlowKey>, FlowValue>,
+    meters: BTreeMap<u32, MeterSpec>,
+    dirty: FxHashSet<Arc<FlowKey>>,
+    dirty_meters: BTreeSet<u32>,
+    installed_meters: BTreeMap<u32, Option<MeterSpec>>,
+    batch: Option<Batch>,
+    comparison: Option<Comparison>,
+    refused: FxHashMap<Arc<FlowKey>, Option<FlowValue>>,
+    refused_until: Option<Instant>,
+    retry_at: Option<Instant>,
+    retry_pause: Duration,
+    /// The next comparison is for repair: what it finds is no drift.
+    repair: bool,
+    check_at: Option<Instant>,
+    tag: u64,
+    applied: Option<u64>,
+    stats: Stats,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    Closed,
+    Hello,
+    Setup,
+    /// Waits for the desired table.
+    Waiting,
+    /// Reads back; nothing is written yet.
+    Reading,
+    Running,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Setup {
+    tlv_xid: u32,
+    tlv_mod_xid: u32,
+    barrier_xid: u32,
+    meters_xid: u32,
+    tunnel_option: Option<u16>,
+    meters: u32,
+}
+
+impl Driver {
+    /// A driver without a connection.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            framer: Framer::new(),
+            xids: Xids::default(),
+            phase: Phase::Closed,
+            setup: Setup::default(),
+            complete: false,
+            desired: FxHashMap::default(),
+            meters: BTreeMap::new(),
+            dirty: FxHashSet::default(),
+            dirty_meters: BTreeSet::new(),
+            installed_meters: BTreeMap::new(),
+            batch: None,
+            comparison: None,
+            refused: FxHashMap::default(),
+            refused_until: None,
+            retry_at: None,
+            retry_pause: limits.retry_min,
+            repair: false,
+            check_at: None,
+            tag: 0,
+            applied: None,
+            stats: Stats::default(),
+        }
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Whether the handshake is done.
+    pub fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Waiting | Phase::Reading | Phase::Running)
+    }
+
+    /// How many flows should be in the switch.
+    pub fn desired_flows(&self) -> usize {
+        self.desired.len()
+    }
+
+    /// Desired flows by table.
+    pub fn desired_by_table(&self) -> BTreeMap<u8, usize> {
+        let mut tables = BTreeMap::new();
+        for key in self.desired.keys() {
+            *tables.entry(key.table).or_insert(0) += 1;
+        }
+        tables
+    }
+
+    /// Flows that are not in the switch as they should be: not yet, or because it refused them.
+    pub fn outstanding(&self) -> usize {
+        self.dirty.len() + self.refused.len() + self.batch.as_ref().map_or(0, Batch::len)
+    }
+
+    /// Flows that the switch refused.
+    pub fn refused(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// When to say [`Input::Timeout`], if nothing else happens before.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.phase != Phase::Running {
+            return None;
+        }
+        let check = self.check_at.filter(|_| self.comparison.is_none() && self.batch.is_none());
+        [self.retry_at, check, self.refused_until].into_iter().flatten().min()
+    }
+
+    /// Takes what happened, tells what to do.
+    pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        match input {
+            Input::Connected => self.connected(&mut out),
+            Input::Received(bytes) => {
+                if self.phase != Phase::Closed
+                    && let Err(error) = self.receive(now, &bytes, &mut out)
+                {
+                    self.closed();
+                    out.push(Output::Close(error));
+                }
+            }
+            Input::Disconnected => self.closed(),
+            Input::Delta { delta, tag } => self.delta(delta, tag),
+            Input::Complete => self.complete = true,
+            Input::Packet(packet) => {
+                if self.is_up() {
+                    self.send(&Message::PacketOut(packet), &mut out);
+                }
+            }
+            Input::Timeout => self.timeout(now),
+        }
+        self.proceed(now, &mut out);
+        out
+    }
+
+    fn delta(&mut self, delta: FlowDelta, tag: u64) {
+        debug_assert!(tag >= self.tag, "tags grow");
+        self.tag = tag;
+        for flow in delta.put {
+            self.refused.remove(&flow.key);
+            self.dirty.insert(flow.key.clone());
+            self.desired.insert(flow.key, flow.value);
+        }
+        for key in delta.delete {
+            self.refused.remove(&key);
+            self.desired.remove(&key);
+            self.dirty.insert(key);
+        }
+        for (number, spec) in delta.meters_put {
+            self.meters.insert(number, spec);
+            self.dirty_meters.insert(number);
+        }
+        for number in delta.meters_delete {
+            self.meters.remove(&number);
+            self.dirty_meters.insert(number);
+        }
+    }
+
+    fn connected(&mut self, out: &mut Vec<Output>) {
+        self.closed();
+        self.framer = Framer::new();
+        self.phase = Phase::Hello;
+        self.send(&Message::Hello(Hello::new(&[Version::V1_3])), out);
+    }
+
+    fn closed(&mut self) {
+        if let Some(batch) = self.batch.take() {
+            self.dirty.extend(batch.keys().cloned());
+        }
+        self.phase = Phase::Closed;
+        self.setup = Setup::default();
+        self.comparison = None;
+        self.installed_meters.clear();
+        (self.retry_at, self.check_at) = (None, None);
+        self.retry_pause = self.limits.retry_min;
+    }
+
+    fn receive(&mut self, now: Instant, bytes: &[u8], out: &mut Vec<Output>) -> Result<(), SwitchError> {
+        self.framer.push(bytes);
+        loop {
+            let Some((header, message)) = self.framer.next_message()?.map(Message::decode).transpose()? else {
+                return Ok(());
+            };
+            self.message(now, header.xid, message, out)?;
+        }
+    }
+
+    fn message(&mut self, now: Instant, xid: u32, message: Message, out: &mut Vec<Output>) -> Result<(), SwitchError> {
+        match message {
+            Message::Hello(hello) => {
+                if self.phase != Phase::Hello {
+                    return Ok(());
+                }
+                if hello.supports(Version::V1_3) == Some(false) {
+                    return Err(SwitchError::Version);
+                }
+                self.begin_setup(out);
+            }
+            Message::EchoRequest(data) => {
+                let reply = Message::EchoReply(data).encode_as(Version::V1_3, xid);
+                out.extend(reply.into_iter().map(Output::Send));
+            }
+            Message::TlvTableReply(reply) if xid == self.setup.tlv_xid => self.tunnel_option(&reply, out)?,
+            Message::BarrierReply if xid == self.setup.barrier_xid => self.up(out),
+            Message::BarrierReply => self.batch_done(now, xid, out),
+            Message::MultipartReply(reply) => match reply.body {
+                ReplyBody::MeterFeatures(features) if xid == self.setup.meters_xid => {
+                    self.setup.meters = features.max_meters;
+                }
+                _ => {
+                    if let Some(comparison) = &mut self.comparison
+                        && comparison.receive(xid, reply, &self.desired)
+                    {
+                        self.compared(now);
+                    }
+                }
+            },
+            Message::BundleControl(control) => {
+                if let Some(batch) = &mut self.batch {
+                    batch.control(control.kind);
+                }
+            }
+            Message::PacketIn2(packet) => out.push(Output::Packet(Box::new(packet))),
+            Message::Error(error) => return self.error(now, xid, &error, out),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn begin_setup(&mut self, out: &mut Vec<Output>) {
+        self.phase = Phase::Setup;
+        let whole = SwitchConfig { flags: 0, miss_send_len: 0xffff };
+        self.send(&Message::SetConfig(whole), out);
+        self.send(&Message::SetPacketInFormat(PACKET_IN_FORMAT_NXT2), out);
+        self.send(&Message::SetAsync(AsyncConfig::new(ASYNC_ACTION, 0, 0)), out);
+        self.setup.meters_xid =
+            self.send(&Message::MultipartRequest(MultipartRequest::MeterFeatures), out);
+        self.setup.tlv_xid = self.send(&Message::TlvTableRequest, out);
+    }
+
+    fn tunnel_option(&mut self, reply: &TlvTableReply, out: &mut Vec<Output>) -> Result<(), SwitchError> {
+        let ours = |map: &&TlvMap| map.class == OPTION_CLASS && map.kind == OPTION_TYPE;
+        let slot = match reply.maps.iter().find(ours) {
+            Some(map) if map.length == OPTION_LENGTH => map.index,
+            Some(_) => return Err(SwitchError::NoTunnelOption),
+            None => {
+                let free = |slot: &u16| reply.maps.iter().all(|map| map.index != *slot);
+                let slot = (0..reply.max_fields).find(free).ok_or(SwitchError::NoTunnelOption)?;
+                let map = TlvMap { class: OPTION_CLASS, kind: OPTION_TYPE, length: OPTION_LENGTH, index: slot };
+                let add = TlvTableMod { command: TlvTableCommand::ADD, maps: vec![map] };
+                self.setup.tlv_mod_xid = self.send(&Message::TlvTableMod(add), out);
+                slot
+            }
+        };
+        self.setup.tunnel_option = Some(slot);
+        self.setup.barrier_xid = self.send(&Message::BarrierRequest, out);
+        Ok(())
+    }
+
+    fn up(&mut self, out: &mut Vec<Output>) {
+        let Some(tunnel_option) = self.setup.tunnel_option else { return };
+        self.phase = Phase::Waiting;
+        out.push(Output::Up(Abilities { tunnel_option, meters: self.setup.meters }));
+    }
+
+    fn error(
+        &mut self,
+        now: Instant,
+        xid: u32,
+        error: &ofpacket::ErrorMessage,
+        out: &mut Vec<Output>,
+    ) -> Result<(), SwitchError> {
+        let refused = |what| SwitchError::Refused { what, error: error.to_string() };
+        if self.phase == Phase::Hello {
+            return Err(SwitchError::Version);
+        }
+        if self.phase == Phase::Setup {
+            return match xid {
+                // A datapath without meters is no reason to have no network.
+                _ if xid == self.setup.meters_xid => Ok(()),
+                _ if xid == self.setup.tlv_mod_xid => Err(refused("the tunnel option")),
+                _ => Err(refused("a setting")),
+            };
+        }
+        if let Some(comparison) = &self.comparison
+            && (xid == comparison.flows_xid || xid == comparison.meters_xid)
+        {
+            return Err(refused("reading the tables"));
+        }
+        let Some(blamed) = self.batch.as_mut().and_then(|batch| batch.error(xid, error)) else {
+            // About a packet-out: the port went between question and answer.
+            tracing::debug!(%error, "the switch refused a message");
+            return Ok(());
+        };
+        self.stats.errors += 1;
+        match blamed {
+            Blamed::Flow(change) => self.refuse(now, change, error.to_string(), out),
+            Blamed::Meter(number) => {
+                // It exists already, or not any more: which, the next comparison shows.
+                let error = format!("meter {number}: {error}");
+                out.push(Output::Failed(Failure { flow: None, error }));
+            }
+            Blamed::Bundle => {
+                let error = format!("bundle: {error}");
+                out.push(Output::Failed(Failure { flow: None, error }));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, now: Instant, (key, value): FlowChange, error: String, out: &mut Vec<Output>) {
+        out.push(Output::Failed(Failure { flow: Some(key.clone()), error }));
+        // Unless it has changed since.
+        if self.desired.get(&key) == value.as_ref() {
+            self.dirty.remove(&key);
+            self.refused.insert(key, value);
+            self.refused_until.get_or_insert(now + self.limits.refused_retry);
+        }
+    }
+
+    fn batch_done(&mut self, now: Instant, xid: u32, out: &mut Vec<Output>) {
+        let Some(success) = self.batch.as_ref().and_then(|batch| batch.barrier(xid)) else { return };
+        let Some(batch) = self.batch.take() else { return };
+        if success {
+            self.stats.bundles += u64::from(batch.len() > 0);
+            self.stats.flow_mods += batch.len() as u64;
+            self.stats.last_batch = Some(now.saturating_duration_since(batch.sent_at));
+            self.stats.batches += 1;
+            self.retry_pause = self.limits.retry_min;
+            self.report(batch.tag, out);
+            return;
+        }
+        // All of it was rolled back. Do it again but for what was refused, after a look at what is there.
+        let again = batch.keys().filter(|key| !self.refused.contains_key(*key)).cloned();
+        self.dirty.extend(again);
+        self.repair = true;
+        self.retry_at = Some(now + self.retry_pause);
+        self.retry_pause = (self.retry_pause * 2).min(self.limits.retry_max);
+    }
+
+    fn report(&mut self, tag: u64, out: &mut Vec<Output>) {
+        if self.applied < Some(tag) {
+            self.applied = Some(tag);
+            out.push(Output::Applied(tag));
+        }
+    }
+
+    fn timeout(&mut self, now: Instant) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        if self.refused_until.is_some_and(|at| at <= now) {
+            self.refused_until = None;
+            let refused = std::mem::take(&mut self.refused);
+            self.dirty.extend(refused.into_keys());
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.check_at = Some(now);
+        }
+    }
+
+    /// Starts what can be started.
+    fn proceed(&mut self, now: Instant, out: &mut Vec<Output>) {
+        match self.phase {
+            Phase::Waiting if self.complete => {
+                self.phase = Phase::Reading;
+                self.repair = true;
+                self.compare(out);
+            }
+            Phase::Running if self.batch.is_none() && self.retry_at.is_none() => {
+                if self.comparison.is_none() && self.check_at.is_some_and(|at| at <= now) {
+                    self.check_at = None;
+                    self.compare(out);
+                }
+                // After a failure the look comes first.
+                if self.repair && self.comparison.is_some() {
+                    return;
+                }
+                if self.dirty.is_empty() && self.dirty_meters.is_empty() {
+                    self.report(self.tag, out);
+                } else {
+                    self.flush(now, out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn compare(&mut self, out: &mut Vec<Output>) {
+        let flows = self.send(&Message::MultipartRequest(MultipartRequest::Flow(FlowRequest::all())), out);
+        let meters = (self.setup.meters > 0)
+            .then(|| self.send(&Message::MultipartRequest(MultipartRequest::MeterConfig(MeterId::ALL)), out));
+        let mut comparison = Comparison::new(flows, meters);
+        if self.repair {
+            // Nothing is written meanwhile, so that the answer judges these too; most are there already.
+            self.dirty.clear();
+        } else {
+            comparison.changed(self.dirty.iter());
+        }
+        self.comparison = Some(comparison);
+    }
+
+    fn compared(&mut self, now: Instant) {
+        let Some(comparison) = self.comparison.take() else { return };
+        let difference = comparison.finish(&self.desired);
+        self.stats.checks += 1;
+        let unexplained = difference.flows.iter();
+        let unexplained = unexplained.filter(|key| !self.refused.contains_key(*key) && !self.dirty.contains(*key));
+        let unexplained: Vec<Arc<FlowKey>> = unexplained.cloned().collect();
+        if !std::mem::take(&mut self.repair) {
+            self.stats.drift += unexplained.len() as u64;
+        }
+        self.dirty.extend(unexplained);
+        if self.setup.meters > 0 {
+            self.installed_meters = difference.meters.into_iter().collect();
+            let numbers: BTreeSet<u32> = self.meters.keys().chain(self.installed_meters.keys()).copied().collect();
+            self.dirty_meters.extend(numbers.into_iter().filter(|number| {
+                self.meters.get(number) != self.installed_meters.get(number).and_then(Option::as_ref)
+                    || self.meters.contains_key(number) != self.installed_meters.contains_key(number)
+            }));
+        }
+        self.phase = Phase::Running;
+        self.check_at = Some(now + self.limits.check_interval);
+    }
+
+    fn flush(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let mut keys: Vec<Arc<FlowKey>> = self.dirty.drain().collect();
+        keys.sort_unstable();
+        let change = |key: Arc<FlowKey>| {
+            let value = self.desired.get(&key).cloned();
+            (key, value)
+        };
+        let flows: Vec<FlowChange> = keys.into_iter().map(change).collect();
+        let mut meters = Vec::new();
+        for number in std::mem::take(&mut self.dirty_meters) {
+            let change = match (self.meters.get(&number), self.installed_meters.contains_key(&number)) {
+                _ if self.setup.meters == 0 => continue,
+                (Some(spec), false) => MeterChange::Add(*spec),
+                (Some(spec), true) => MeterChange::Modify(*spec),
+                (None, true) => MeterChange::Delete,
+                (None, false) => continue,
+            };
+            match self.meters.get(&number) {
+                Some(spec) => self.installed_meters.insert(number, Some(*spec)),
+                None => self.installed_meters.remove(&number),
+            };
+            meters.push((number, change));
+        }
+        let mut outgoing = Outgoing::default();
+        let (batch, refused) = Batch::send(flows, &meters, self.tag, now, &mut self.xids, &mut outgoing);
+        if let Some(comparison) = &mut self.comparison {
+            comparison.changed(batch.keys());
+        }
+        self.batch = Some(batch);
+        out.extend(outgoing.into_pieces().into_iter().map(Output::Send));
+        for (change, error) in refused {
+            self.stats.errors += 1;
+            self.refuse(now, change, error.to_string(), out);
+        }
+    }
+
+    fn send(&mut self, message: &Message, out: &mut Vec<Output>) -> u32 {
+        let xid = self.xids.next();
+        match message.encode_as(Version::V1_3, xid) {
+            Ok(bytes) => out.push(Output::Send(bytes)),
+            Err(error) => tracing::warn!(%error, "a message has no encoding"),
+        }
+        xid
+    }
+}
+
+/// Packets sent by an action, and none for other reasons.
+const ASYNC_ACTION: u32 = 1 << 1;
+const OPTION_CLASS: u16 = 0x0102;
+const OPTION_TYPE: u8 = 0x80;
+const OPTION_LENGTH: u8 = 4;

@@ -1,0 +1,14 @@
+//! The switch: from a desired table to what ovs-vswitchd holds, over OpenFlow 1.3 with bundles.
+//!
+//! # Contract
+//! - [`Driver`] is the protocol and the bookkeeping, without sockets or clock; [`net`] carries its bytes.
+//!
+//! # Invariants
+//! - What is in the switch follows what is desired whatever fails between; see [`Driver`].
+
+mod batch;
+mod compare;
+mod driver;
+pub mod net;
+
+pub use driver::{Abilities, Driver, Failure, Input, Limits, Output, Stats, SwitchError};

@@ -1,0 +1,89 @@
+//! The socket to the bridge and the task around it.
+//!
+//! # Invariants
+//! - Writes are gathered: as many messages go into one write as wait for it.
+//! - A peer that does not read makes the queue of pieces grow by at most what the driver has under way: one batch.
+
+use std::{path::PathBuf, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    sync::mpsc,
+    time::sleep,
+};
+
+/// What the task tells.
+#[derive(Debug)]
+pub enum SocketEvent {
+    /// There is a connection: bytes may be sent here. Dropping the sender closes it.
+    Connected(mpsc::UnboundedSender<Vec<u8>>),
+    /// Bytes came.
+    Received(Vec<u8>),
+    /// The connection is gone, or can't be made.
+    Disconnected(String),
+}
+
+/// Connects again and again until the receiver of events is dropped.
+pub async fn run(path: PathBuf, events: mpsc::Sender<SocketEvent>) {
+    let mut pause = PAUSE_MIN;
+    while !events.is_closed() {
+        let why = match UnixStream::connect(&path).await {
+            Ok(stream) => {
+                pause = PAUSE_MIN;
+                carry(stream, &events).await
+            }
+            Err(error) => error.to_string(),
+        };
+        tracing::debug!(path = %path.display(), %why, "no connection to the bridge");
+        if events.send(SocketEvent::Disconnected(why)).await.is_err() {
+            return;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+async fn carry(stream: UnixStream, events: &mpsc::Sender<SocketEvent>) -> String {
+    let (mut reader, mut writer) = stream.into_split();
+    let (sender, mut pieces) = mpsc::unbounded_channel::<Vec<u8>>();
+    if events.send(SocketEvent::Connected(sender)).await.is_err() {
+        return "the agent ends".to_owned();
+    }
+    let write = async move {
+        let mut gathered = Vec::new();
+        while let Some(piece) = pieces.recv().await {
+            gathered.clear();
+            gathered.extend_from_slice(&piece);
+            while gathered.len() < GATHER_BYTES
+                && let Ok(more) = pieces.try_recv()
+            {
+                gathered.extend_from_slice(&more);
+            }
+            if let Err(error) = writer.write_all(&gathered).await {
+                return error.to_string();
+            }
+        }
+        "closed by the agent".to_owned()
+    };
+    let read = async {
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            match reader.read(&mut buffer).await {
+                Ok(0) => return "closed by the switch".to_owned(),
+                Ok(count) => {
+                    if events.send(SocketEvent::Received(buffer[..count].to_vec())).await.is_err() {
+                        return "the agent ends".to_owned();
+                    }
+                }
+                Err(error) => return error.to_string(),
+            }
+        }
+    };
+    tokio::select! { why = write => why, why = read => why }
+}
+
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+const GATHER_BYTES: usize = 512 << 10;
+const READ_BYTES: usize = 256 << 10;
