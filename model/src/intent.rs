@@ -209,7 +209,7 @@ table! {
         /// Milliseconds since the epoch.
         answered_at: i64,
     }
-    indexes [["principal", "request_id"]]
+    indexes [["answered_at", "principal", "request_id"], ["principal", "request_id"]]
 }
 
 table! {

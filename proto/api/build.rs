@@ -10,6 +10,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler.include_source_info(true).include_imports(true).open_files(files)?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;
-    tonic_prost_build::configure().bytes(".quantumnet.v1.RowChanges").compile_fds(compiler.file_descriptor_set())?;
+    tonic_prost_build::configure()
+        .bytes(".quantumnet.v1.RowChanges")
+        // In one order: the digest of a request, by which its repetition is known, is that of its encoding.
+        .btree_map(".quantumnet.v1.ObjectMeta")
+        .btree_map(".quantumnet.v1.DhcpConfig")
+        .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -83,20 +83,27 @@ pub fn release(pool: &mut Pool, key: u128, now_ms: i64) {
 
 /// How many keys of `allowed` are free, stopping at `i64::MAX`. Resting ones are not counted.
 pub fn count_free(pool: &Pool, allowed: &[Run]) -> u64 {
-    let mut sum: u128 = 0;
-    for &(first, last) in allowed {
-        let mut at = run_of(pool, first).or_else(|| next_run(pool, first));
-        while let Some((run_first, run_last)) = at.filter(|run| run.0 <= last) {
-            sum = sum.saturating_add((run_last.min(last) - run_first.max(first)).saturating_add(1));
-            at = run_last.checked_add(1).and_then(|next| next_run(pool, next));
-        }
-    }
-    u64::try_from(sum.min(i64::MAX as u128)).unwrap_or(u64::MAX)
+    bounded(allowed.iter().map(|run| free_within(pool, *run)).fold(0, u128::saturating_add))
 }
 
-/// The pool has not given this key.
-pub fn is_free_or_resting(pool: &Pool, key: u128) -> bool {
-    run_of(pool, key).is_some() || pool.resting.contains_key(&text(key))
+/// How many keys of the pool are taken, stopping at `i64::MAX`.
+pub fn count_taken(pool: &Pool, whole: Run) -> u64 {
+    let size = (whole.1 - whole.0).saturating_add(1);
+    bounded(size.saturating_sub(free_within(pool, whole)).saturating_sub(pool.resting.len() as u128))
+}
+
+fn free_within(pool: &Pool, (first, last): Run) -> u128 {
+    let mut sum: u128 = 0;
+    let mut at = run_of(pool, first).or_else(|| next_run(pool, first));
+    while let Some((run_first, run_last)) = at.filter(|run| run.0 <= last) {
+        sum = sum.saturating_add((run_last.min(last) - run_first.max(first)).saturating_add(1));
+        at = run_last.checked_add(1).and_then(|next| next_run(pool, next));
+    }
+    sum
+}
+
+fn bounded(count: u128) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX).min(i64::MAX as u64)
 }
 
 fn age(pool: &mut Pool, now_ms: i64, mut keys_max: usize) {

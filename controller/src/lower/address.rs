@@ -147,7 +147,7 @@ pub fn release(txn: &mut Txn<'_>, network: Uuid, port: Uuid, address: &str) {
 }
 
 /// How many addresses of a subnet are in use, and how many its pools can still give.
-pub fn usage(state: &State, network: Uuid, subnet: Uuid, row: &Subnet) -> (u64, u64) {
+pub fn usage(state: &State, subnet: Uuid, row: &Subnet) -> (u64, u64) {
     let Some(layout) = layout(row) else { return (0, 0) };
     let allowed = layout.given_freely();
     let fresh;
@@ -158,12 +158,7 @@ pub fn usage(state: &State, network: Uuid, subnet: Uuid, row: &Subnet) -> (u64, 
             &fresh
         }
     };
-    let used = state
-        .lookup::<Address>(&[("network", network.into())])
-        .filter_map(|uuid| state.get::<Address>(uuid)?.address.parse::<IpAddr>().ok())
-        .filter(|ip| layout.net.contains(ip))
-        .count();
-    (used as u64, pool::count_free(pool, &allowed))
+    (pool::count_taken(pool, layout.whole()), pool::count_free(pool, &allowed))
 }
 
 /// Ports with an address in the prefix: the first few as people name them, and how many there are.

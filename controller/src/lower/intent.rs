@@ -25,6 +25,9 @@ use crate::{
     store::{Class, Refusal, Touched, Txn},
 };
 
+/// Stands in `Port.allowed_address_pairs` for the port's own MAC, which may change.
+pub(crate) const OWN_MAC: &str = "*";
+
 pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) -> Result<(), Refusal> {
     let networks = txn.touched_in::<VirtualNetwork>();
     let subnets = txn.touched_in::<Subnet>();
@@ -257,8 +260,14 @@ fn northbound(uuid: Uuid, port: &Port, before: &LogicalSwitchPort) -> LogicalSwi
     }
     let mut port_security = OrdSet::new();
     if !port.port_security_disabled {
-        port_security = port.allowed_address_pairs.clone();
-        port_security.insert(own);
+        let mut own = own.to_string();
+        for pair in &port.allowed_address_pairs {
+            match pair.strip_prefix(OWN_MAC) {
+                Some(ip) => own.push_str(ip),
+                None => _ = port_security.insert(pair.clone()),
+            }
+        }
+        port_security.insert(own.into());
     }
     let hostname = if port.hostname.is_empty() { port.name.clone() } else { port.hostname.clone() };
     let mut options = OrdMap::unit("hostname".into(), hostname);

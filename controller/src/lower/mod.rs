@@ -20,7 +20,7 @@ pub mod binding;
 pub mod dhcp;
 pub mod facts;
 mod feedback;
-mod intent;
+pub(crate) mod intent;
 pub mod keys;
 mod lookup;
 pub mod owner;

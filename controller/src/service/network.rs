@@ -1,0 +1,243 @@
+//! `VirtualNetworkService`.
+
+use quantumnet_api::v1::{
+    CreateVirtualNetworkRequest, DeleteVirtualNetworkRequest, DeleteVirtualNetworkResponse,
+    GetVirtualNetworkRequest, ListVirtualNetworksRequest, ListVirtualNetworksResponse, NetworkType,
+    UpdateVirtualNetworkRequest, VirtualNetwork, VirtualNetworkSpec, VirtualNetworkStatus,
+    WatchVirtualNetworksRequest, WatchVirtualNetworksResponse,
+    virtual_network_service_server::VirtualNetworkService,
+};
+use quantumnet_model::{
+    Strong, Uuid,
+    intent::{Port, VirtualNetwork as Row},
+    sb::DatapathBinding,
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    lower::{address::NAMED_MAX, facts},
+    replica::SYSTEM_PROJECT,
+    service::{
+        Api, Kind, Verb, error, list,
+        meta::{self, Meta},
+        object::{self, expect_revision, find, named, project_of},
+        repeat::Repeat,
+        subnets, watch,
+    },
+    store::{Class, Refusal, State, Txn},
+};
+
+const PATHS: &[&str] = &["meta.name", "meta.description", "meta.labels", "spec.subnets", "spec.mtu"];
+
+#[tonic::async_trait]
+impl VirtualNetworkService for Api {
+    async fn create_virtual_network(
+        &self,
+        request: Request<CreateVirtualNetworkRequest>,
+    ) -> Result<Response<VirtualNetwork>, Status> {
+        let (call, request) = self.enter(request, Verb::Create, Kind::VirtualNetwork, |request| {
+            project_named(request.network.as_ref())
+        })?;
+        let repeat = Repeat::new(&call, "CreateVirtualNetwork", &request);
+        let network = request.network.unwrap_or_default();
+        let meta = Meta::parse(network.meta).map_err(error::refused)?;
+        let spec = network.spec.unwrap_or_default();
+        let parsed = subnets::parse(&spec.subnets).map_err(error::refused)?;
+        let (r#type, mtu) =
+            (network_type(&spec).map_err(error::refused)?, mtu(&spec).map_err(error::refused)?);
+        let door = call.clone();
+        let make = move |txn: &mut Txn<'_>| {
+            let project = project_of(txn.state(), &meta.project, "meta.project")?;
+            door.may(&project.to_string())?;
+            refuse_system(txn.state(), project)?;
+            let uuid = meta.free_id::<Row>(txn)?;
+            meta::free_name::<Row>(txn, Some(project), &meta.name, uuid)?;
+            let mut row = Row { project: Strong::new(project), r#type: r#type.into(), mtu, ..Row::default() };
+            meta.stamp(txn, &mut row);
+            row.subnets = subnets::write(txn, uuid, &row.subnets, parsed)?;
+            refuse_small_mtu(&row, txn.state())?;
+            txn.insert(uuid, row)?;
+            Ok(uuid)
+        };
+        let (_, uuid) = self
+            .write(&call, move |txn| repeat.once(txn, |txn, uuid| txn.get::<Row>(uuid).is_some(), make))
+            .await?;
+        self.answer::<Row>(uuid)
+    }
+
+    async fn get_virtual_network(
+        &self,
+        request: Request<GetVirtualNetworkRequest>,
+    ) -> Result<Response<VirtualNetwork>, Status> {
+        let (call, request) = self.enter(request, Verb::Read, Kind::VirtualNetwork, |request| {
+            request.network.as_ref().map_or("", |network| &network.project)
+        })?;
+        let state = self.read().await?;
+        let uuid = find::<Row>(&state, request.network.as_ref(), "network").map_err(error::refused)?;
+        owned(&call, &state, uuid).map_err(error::refused)?;
+        self.answer_from::<Row>(&state, uuid)
+    }
+
+    async fn list_virtual_networks(
+        &self,
+        request: Request<ListVirtualNetworksRequest>,
+    ) -> Result<Response<ListVirtualNetworksResponse>, Status> {
+        let (call, request) = self.enter(request, Verb::Read, Kind::VirtualNetwork, |request| {
+            request.options.as_ref().map_or("", |options| &options.project)
+        })?;
+        let state = self.read().await?;
+        let page = list::objects::<Row>(&state, &call, request.options).map_err(error::refused)?;
+        let (networks, next_page_token, revision) = (page.objects, page.next_page_token, page.revision);
+        Ok(Response::new(ListVirtualNetworksResponse { networks, next_page_token, revision }))
+    }
+
+    async fn update_virtual_network(
+        &self,
+        request: Request<UpdateVirtualNetworkRequest>,
+    ) -> Result<Response<VirtualNetwork>, Status> {
+        let (call, request) = self.enter(request, Verb::Update, Kind::VirtualNetwork, |request| {
+            project_named(request.network.as_ref())
+        })?;
+        let repeat = Repeat::new(&call, "UpdateVirtualNetwork", &request);
+        let covers = meta::mask(request.update_mask, PATHS).map_err(error::refused)?;
+        let network = request.network.unwrap_or_default();
+        let (meta, spec) = (network.meta.unwrap_or_default(), network.spec.unwrap_or_default());
+        let parsed = subnets::parse(&spec.subnets).map_err(error::refused)?;
+        let mtu = mtu(&spec).map_err(error::refused)?;
+        network_type(&spec).map_err(error::refused)?;
+        let door = call.clone();
+        let change = move |txn: &mut Txn<'_>| {
+            let uuid = find::<Row>(txn.state(), Some(&super::reference_of(&meta)), "network.meta")?;
+            owned(&door, txn.state(), uuid)?;
+            expect_revision::<Row>(txn, uuid, request.expected_revision)?;
+            let mut row = txn.get::<Row>(uuid).cloned().unwrap_or_default();
+            meta::apply(txn, uuid, &mut row, &meta, &covers)?;
+            let before = txn.touched().len();
+            if covers("spec.subnets") {
+                row.subnets = subnets::write(txn, uuid, &row.subnets, parsed)?;
+            }
+            if covers("spec.mtu") {
+                row.mtu = mtu;
+            }
+            refuse_small_mtu(&row, txn.state())?;
+            // Subnets are rows of their own; a change of one is a change of the network.
+            let forced = txn.touched().len() != before;
+            object::rewrite_if(txn, uuid, row, forced);
+            Ok(uuid)
+        };
+        let (_, uuid) = self
+            .write(&call, move |txn| repeat.once(txn, |txn, uuid| txn.get::<Row>(uuid).is_some(), change))
+            .await?;
+        self.answer::<Row>(uuid)
+    }
+
+    async fn delete_virtual_network(
+        &self,
+        request: Request<DeleteVirtualNetworkRequest>,
+    ) -> Result<Response<DeleteVirtualNetworkResponse>, Status> {
+        let (call, request) = self.enter(request, Verb::Delete, Kind::VirtualNetwork, |request| {
+            request.network.as_ref().map_or("", |network| &network.project)
+        })?;
+        let repeat = Repeat::new(&call, "DeleteVirtualNetwork", &request);
+        let door = call.clone();
+        let delete = move |txn: &mut Txn<'_>| {
+            let uuid = find::<Row>(txn.state(), request.network.as_ref(), "network")?;
+            owned(&door, txn.state(), uuid)?;
+            expect_revision::<Row>(txn, uuid, request.expected_revision)?;
+            let ports: Vec<Uuid> = txn.referrers_through::<Row, Port>(uuid, "network").collect();
+            if !ports.is_empty() {
+                let message = format!("the network has {} ports; delete them first", ports.len());
+                let blocking = ports.iter().take(NAMED_MAX).map(|port| named::<Port>(txn.state(), *port));
+                let refusal = Refusal::service(Class::FailedPrecondition, "NETWORK_IN_USE", message);
+                return Err(refusal.blocked_by(blocking.collect::<Vec<_>>()));
+            }
+            txn.delete::<Row>(uuid);
+            Ok(uuid)
+        };
+        let (revision, _) = self.write(&call, move |txn| repeat.once(txn, |_, _| true, delete)).await?;
+        Ok(Response::new(DeleteVirtualNetworkResponse { revision }))
+    }
+
+    type WatchVirtualNetworksStream = watch::Events<WatchVirtualNetworksResponse>;
+
+    async fn watch_virtual_networks(
+        &self,
+        request: Request<WatchVirtualNetworksRequest>,
+    ) -> Result<Response<Self::WatchVirtualNetworksStream>, Status> {
+        let (call, request) = self.enter(request, Verb::Read, Kind::VirtualNetwork, |request| {
+            request.options.as_ref().map_or("", |options| &options.project)
+        })?;
+        let make =
+            |kind, network, resume| WatchVirtualNetworksResponse { kind: kind as i32, network, resume };
+        watch::start::<Row, _>(self, call, request.options, make).await.map(Response::new)
+    }
+}
+
+/// The network as clients are sent it.
+pub(super) fn message(row: &Row, uuid: Uuid, state: &State) -> VirtualNetwork {
+    let tunnel_key = state.get::<DatapathBinding>(uuid).and_then(|row| u32::try_from(row.tunnel_key).ok());
+    let own_mtu = u32::try_from(row.mtu).unwrap_or(0);
+    VirtualNetwork {
+        meta: Some(object::meta(row, uuid)),
+        spec: Some(VirtualNetworkSpec {
+            r#type: NetworkType::Overlay as i32,
+            subnets: subnets::messages(state, uuid),
+            mtu: own_mtu,
+        }),
+        status: Some(VirtualNetworkStatus {
+            tunnel_key: tunnel_key.unwrap_or(0),
+            port_count: state.referrers_through::<Row, Port>(uuid, "network").count() as u64,
+            mtu: if own_mtu == 0 { facts::guest_mtu(state) } else { own_mtu },
+            subnets: subnets::status(state, uuid),
+        }),
+    }
+}
+
+/// Networks and ports of `system` are made by clients of the northbound database.
+pub(super) fn refuse_system(state: &State, project: Uuid) -> Result<(), Refusal> {
+    let name = state.get::<quantumnet_model::intent::Project>(project).map(|row| row.name.clone());
+    if name.as_deref() != Some(SYSTEM_PROJECT) {
+        return Ok(());
+    }
+    let message = format!("project {SYSTEM_PROJECT} holds what northbound clients make; choose another");
+    Err(Refusal::service(Class::FailedPrecondition, "PROJECT_BUILT_IN", message).at("meta.project"))
+}
+
+fn owned(call: &super::authorize::Call, state: &State, uuid: Uuid) -> Result<(), Refusal> {
+    let project = state.get::<Row>(uuid).map(|row| row.project.uuid().to_string()).unwrap_or_default();
+    call.may(&project)
+}
+
+fn project_named(network: Option<&VirtualNetwork>) -> &str {
+    network.and_then(|network| network.meta.as_ref()).map_or("", |meta| &meta.project)
+}
+
+fn network_type(spec: &VirtualNetworkSpec) -> Result<&'static str, Refusal> {
+    match NetworkType::try_from(spec.r#type) {
+        Ok(NetworkType::Unspecified | NetworkType::Overlay) => Ok("overlay"),
+        Err(_) => Err(error::invalid(
+            "spec.type",
+            "TYPE_INVALID",
+            format!("unknown type {}; use OVERLAY", spec.r#type),
+        )),
+    }
+}
+
+fn mtu(spec: &VirtualNetworkSpec) -> Result<i64, Refusal> {
+    if spec.mtu <= 65_535 {
+        return Ok(i64::from(spec.mtu));
+    }
+    Err(error::invalid("spec.mtu", "MTU_INVALID", format!("{} is too large, expected up to 65535", spec.mtu)))
+}
+
+fn refuse_small_mtu(row: &Row, state: &State) -> Result<(), Refusal> {
+    let least = subnets::mtu_min(row, state);
+    if row.mtu == 0 || row.mtu >= least {
+        return Ok(());
+    }
+    Err(error::invalid(
+        "spec.mtu",
+        "MTU_INVALID",
+        format!("{} is too small, hosts expect at least {least}", row.mtu),
+    ))
+}
