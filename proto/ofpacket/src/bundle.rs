@@ -1,6 +1,10 @@
 //! Bundles: changes that take effect together (OpenFlow 1.4.1, section 7.3.9; ONF extension 230 for 1.3).
 //!
-//! Meters cannot be in a bundle, and one group that exists already fails all of it.
+//! Traps of Open vSwitch:
+//! - Meters cannot be in a bundle, and one group that exists already fails all of it.
+//! - An addition that makes no sense by itself is answered with an error of its own and left out; a
+//!   commit then applies the rest. Put a barrier before the commit and discard after any error.
+//! - Replies do not repeat the flags.
 
 use crate::message::Message;
 use crate::wire::{wire_enum, wire_flags, wire_struct};

@@ -336,3 +336,18 @@ names! {
     OPENFLOW, 0x10, 5 => "OFPMOFC_BAD_FLAGS";
     OPENFLOW, 0x10, 6 => "OFPMOFC_BAD_TABLE_ID";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_open_vswitch() {
+        let error =
+            |kind, code, experimenter| ErrorMessage { kind, code, experimenter, data: Box::default() };
+        assert!(error(ErrorType::GROUP_MOD_FAILED, 0, None).is("OFPGMFC_GROUP_EXISTS"));
+        assert!(error(ErrorType::EXPERIMENTER, 2313, Some(VENDOR_ONF)).is("OFPBFC_MSG_FAILED"));
+        assert!(error(ErrorType::EXPERIMENTER, 20, Some(VENDOR_NICIRA)).is("NXTTMFC_ALREADY_MAPPED"));
+        assert_eq!(error(ErrorType::BAD_ACTION, 999, None).to_string(), "BAD_ACTION code 999");
+    }
+}

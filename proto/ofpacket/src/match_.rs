@@ -68,7 +68,8 @@ impl Match {
         Self { entries: Vec::new() }
     }
 
-    /// Adds `field == value`. An earlier condition on the same field is replaced.
+    /// Adds `field == value`. An earlier condition on the same field is replaced. Bits that the field
+    /// does not have are a mistake, asserted in debug builds and dropped in others.
     pub fn with(self, field: Field, value: impl FieldValue) -> Self {
         self.with_masked(field, value, u128::MAX)
     }

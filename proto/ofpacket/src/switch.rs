@@ -183,7 +183,9 @@ wire_struct! {
     pub struct SwitchConfig "ofp_switch_config" {
         /// 0 normal, 1 drop fragments, 2 reassemble.
         flags: u16,
-        /// Bytes of a packet-in for a table miss; 0xffff for all.
+        /// Bytes of a packet-in for a table miss; 0xffff for all. A connection to the management
+        /// socket of Open vSwitch gets no packet-in, port status or flow removed while this is 0,
+        /// as it is at first.
         miss_send_len: u16,
     }
 

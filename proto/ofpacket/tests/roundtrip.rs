@@ -24,9 +24,10 @@ fn unknown_field() -> impl Strategy<Value = Field> {
     })
 }
 
-fn with_value(
-    fields: impl Strategy<Value = Field>,
-) -> impl Strategy<Value = (Field, Vec<u8>, Option<Vec<u8>>)> {
+/// Field, value and mask.
+type Condition = (Field, Vec<u8>, Option<Vec<u8>>);
+
+fn with_value(fields: impl Strategy<Value = Field>) -> impl Strategy<Value = Condition> {
     fields.prop_flat_map(|field| {
         let width = usize::from(field.width());
         // Masked, an OXM has 255 bytes for value, mask and experimenter.
@@ -39,7 +40,7 @@ fn with_value(
 fn matches() -> impl Strategy<Value = Match> {
     vec(prop_oneof![8 => with_value(known_field()).boxed(), 1 => with_value(unknown_field()).boxed()], 0..8)
         .prop_map(|fields| {
-            let add = |matches: Match, (field, value, mask): (Field, Vec<u8>, Option<Vec<u8>>)| {
+            let add = |matches: Match, (field, value, mask): Condition| {
                 matches.with_bytes(field, &value, mask.as_deref())
             };
             fields.into_iter().fold(Match::new(), add)
@@ -499,7 +500,7 @@ proptest! {
             .filter(|(field, ..)| !matches!(*field, field::NXM_IP_TOS | field::IP_DSCP | field::NXM_IN_PORT))
             .filter(|(field, ..)| seen.insert(name(field)))
             .collect();
-        let build = |fields: &[(Field, Vec<u8>, Option<Vec<u8>>)]| {
+        let build = |fields: &[Condition]| {
             fields.iter().fold(Match::new(), |all, (field, value, mask)| all.with_bytes(*field, value, mask.as_deref()))
         };
         let mut reversed = fields.clone();

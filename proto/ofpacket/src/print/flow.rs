@@ -200,3 +200,50 @@ impl fmt::Display for MeterConfig {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::action::{Action, Conntrack, Nat, NatRange};
+    use crate::field;
+    use crate::match_::CtState;
+
+    #[track_caller]
+    fn check(flow: &FlowMod, expected: Expect) {
+        expected.assert_eq(&flow.to_string());
+    }
+
+    #[test]
+    fn a_flow_of_defaults_is_short() {
+        check(&FlowMod::add(0, DEFAULT_PRIORITY, Match::new(), vec![]), expect!["actions=drop"]);
+    }
+
+    #[test]
+    fn state_addresses_and_translation() {
+        let matches = Match::new()
+            .ipv4()
+            .ct_state(CtState::TRK | CtState::NEW, CtState::EST)
+            .with_prefix(field::IPV4_DST, std::net::Ipv4Addr::new(10, 0, 0, 0), 8)
+            .metadata(3);
+        let nat = Nat::destination(NatRange::one([192, 0, 2, 1])).ports(80, None);
+        let ct = Conntrack::zone_from(field::REG11.range(0, 16)).commit().table(9).nat(nat);
+        let ct = ct.exec(Action::set_masked(field::CT_MARK, 2, 2));
+        check(
+            &FlowMod::add(8, 7, matches, vec![ct.into()]),
+            expect![
+                "table=8, priority=7,ct_state=+new-est+trk,ip,metadata=0x3,nw_dst=10.0.0.0/8 actions=ct(commit,table=9,zone=NXM_NX_REG11[0..15],nat(dst=192.0.2.1:80),exec(set_field:0x2/0x2->ct_mark))"
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_shown_as_bytes() {
+        let unknown = Action::Unknown([0, 99, 0, 8, 1, 2, 3, 4].into());
+        check(
+            &FlowMod::add(1, DEFAULT_PRIORITY, Match::new(), vec![unknown]),
+            expect!["table=1, actions=unknown(00.63.00.08.01.02.03.04)"],
+        );
+    }
+}

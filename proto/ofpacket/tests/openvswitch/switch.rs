@@ -10,6 +10,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ pub(crate) struct Switch {
 }
 
 static SHARED: Mutex<Weak<Switch>> = Mutex::new(Weak::new());
+static STARTS: AtomicU32 = AtomicU32::new(0);
 const DEADLINE: Duration = Duration::from_secs(30);
 
 impl Switch {
@@ -47,8 +49,9 @@ impl Switch {
         let own = Command::new("id").arg("-u").output().expect("id runs");
         assert_eq!(own.stdout.trim_ascii(), b"0", "these tests make a network namespace and need root");
 
-        // A leftover of the same process id would be in the way.
-        let tag = format!("ofp{}-{}", std::process::id(), Instant::now().elapsed().subsec_nanos());
+        // Between two tests the switch may end and start again.
+        let start = STARTS.fetch_add(1, Ordering::Relaxed);
+        let tag = format!("ofp{}-{start}", std::process::id());
         let directory = std::env::temp_dir().join(format!("ofpacket-{tag}"));
         std::fs::create_dir_all(&directory).expect("a directory for the switch");
         let mut this = Self { directory, namespace: tag, children: Vec::new() };
@@ -244,9 +247,8 @@ impl Connection {
 
     /// Sends messages that the switch must take.
     pub(crate) fn apply(&mut self, messages: &[Message]) {
-        for (index, error) in self.refusals(messages) {
-            panic!("{error}: {:?}", messages[index]);
-        }
+        let refusals = self.refusals(messages);
+        assert!(refusals.is_empty(), "{refusals:?} of {messages:?}");
     }
 
     /// The one answer to a message.
