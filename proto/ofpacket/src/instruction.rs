@@ -1,7 +1,8 @@
 //! Instructions of a flow (OpenFlow 1.3.5, section 7.2.4).
 
 use crate::action::Action;
-use crate::error::DecodeError;
+use crate::error::{DecodeError, EncodeError};
+use crate::header::Version;
 use crate::port::{MeterId, TableId};
 use crate::wire::{Reader, Wire, Writer};
 
@@ -67,7 +68,7 @@ impl Instruction {
                 Self::ApplyActions(r.list()?)
             }
             CLEAR_ACTIONS => Self::ClearActions,
-            METER => Self::Meter(r.take()?),
+            METER if r.version < Version::V1_5 => Self::Meter(r.take()?),
             _ => return Ok(None),
         }))
     }
@@ -95,7 +96,13 @@ impl Wire for Instruction {
                 w.zeros(4);
                 w.list(actions);
             }
-            Self::Meter(meter) => w.put(*meter),
+            Self::Meter(meter) => {
+                if w.version >= Version::V1_5 {
+                    let expected = "the action `Meter` in OpenFlow 1.5";
+                    w.refuse(EncodeError::NotExpressible { what: "meter", expected });
+                }
+                w.put(*meter);
+            }
             Self::ClearActions | Self::Unknown(_) => {}
         }
         w.align(start, 8);

@@ -228,16 +228,15 @@ impl Message {
 
     fn put(&self, w: &mut Writer, xid: u32) {
         check_version(w);
+        self.needs(w, self.has_layout_of(w.version), "a message that this crate has in this version");
         let start = w.len();
         w.put(Header { version: w.version, kind: Kind(0), length: 0, xid });
         let kind = match self {
             Self::GroupMod13(group) => {
-                self.needs(w, w.version < Version::V1_5, "OpenFlow 1.3");
                 group.put(w);
                 Kind::GROUP_MOD
             }
             Self::GroupMod(group) => {
-                self.needs(w, w.version >= Version::V1_5, "OpenFlow 1.5");
                 group.put(w);
                 Kind::GROUP_MOD
             }
@@ -272,6 +271,25 @@ impl Message {
         };
         w.bytes[start + 1] = kind.0;
         w.length_at("ofp_header", start + 2, start);
+    }
+
+    /// Whether the layout this crate has for the message is that of a version: some changed after 1.3.
+    fn has_layout_of(&self, version: Version) -> bool {
+        let since_1_5 = version >= Version::V1_5;
+        match self {
+            Self::GroupMod(_) => since_1_5,
+            Self::GroupMod13(_)
+            | Self::PacketOut(_)
+            | Self::FlowRemoved(_)
+            | Self::PortStatus(_)
+            | Self::PortMod(_)
+            | Self::TableMod(_)
+            | Self::GetAsyncReply(_)
+            | Self::SetAsync(_) => !since_1_5,
+            Self::MultipartRequest(request) => request.has_layout_of(version),
+            Self::MultipartReply(reply) => reply.body.has_layout_of(version),
+            _ => true,
+        }
     }
 
     fn needs(&self, w: &mut Writer, holds: bool, expected: &'static str) {

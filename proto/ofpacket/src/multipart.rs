@@ -136,9 +136,33 @@ impl MultipartRequest {
             _ => Version::V1_3,
         }
     }
+
+    /// Whether the layout here is that of a version.
+    pub(crate) fn has_layout_of(&self, version: Version) -> bool {
+        match self {
+            Self::GroupDesc(_) => version >= Version::V1_5,
+            Self::GroupDesc13 | Self::PortDesc | Self::FlowMonitor(_) => version < Version::V1_5,
+            _ => true,
+        }
+    }
 }
 
 impl ReplyBody {
+    /// Whether the layout here is that of a version.
+    pub(crate) fn has_layout_of(&self, version: Version) -> bool {
+        match self {
+            Self::GroupDesc(_) => version >= Version::V1_5,
+            Self::Flow(_)
+            | Self::Aggregate(_)
+            | Self::Port(_)
+            | Self::Queue(_)
+            | Self::GroupDesc13(_)
+            | Self::PortDesc(_)
+            | Self::FlowMonitor(_) => version < Version::V1_5,
+            _ => true,
+        }
+    }
+
     pub(crate) const fn version(&self) -> Version {
         match self {
             Self::GroupDesc(_) => Version::V1_5,
@@ -222,7 +246,7 @@ impl Wire for MultipartRequest {
             METER_CONFIG => Self::MeterConfig(number(r).map(MeterId)?),
             METER_FEATURES => Self::MeterFeatures,
             PORT_DESC if !since_1_5 => Self::PortDesc,
-            EXPERIMENTER if r.peek().starts_with(&flow_monitor_head()) => {
+            EXPERIMENTER if !since_1_5 && r.peek().starts_with(&flow_monitor_head()) => {
                 r.skip(8)?;
                 Self::FlowMonitor(r.list()?)
             }
@@ -299,7 +323,7 @@ impl Wire for MultipartReply {
             METER_CONFIG => ReplyBody::MeterConfig(r.list()?),
             METER_FEATURES => ReplyBody::MeterFeatures(r.take()?),
             PORT_DESC => ReplyBody::PortDesc(r.list()?),
-            EXPERIMENTER if r.peek().starts_with(&flow_monitor_head()) => {
+            EXPERIMENTER if !since_1_5 && r.peek().starts_with(&flow_monitor_head()) => {
                 r.skip(8)?;
                 ReplyBody::FlowMonitor(r.list()?)
             }

@@ -171,6 +171,44 @@ fn groups_keep_their_selection_method_over_1_5() {
 }
 
 #[test]
+fn flows_and_groups_change_together_over_1_5() {
+    let switch = Switch::shared();
+    let socket = switch.bridge("together");
+    let mut connection = Connection::new(&socket, Version::V1_3);
+    prepare(&mut connection);
+    let mut newer = Connection::new(&socket, Version::V1_5);
+
+    // Flow-mods have the same layout; the meter is an action there.
+    let meters = |flow: &FlowMod| flow.instructions.iter().any(|part| matches!(part, Instruction::Meter(_)));
+    let flows: Vec<FlowMod> = cases::flows().into_iter().filter(|flow| !meters(flow)).collect();
+    let messages: Vec<Message> = flows.iter().cloned().map(Message::FlowMod).collect();
+    let refusals = newer.refusals(&messages);
+    let refusals: Vec<String> =
+        refusals.iter().map(|(at, error)| format!("{error}: {}", flows[*at])).collect();
+    assert!(refusals.is_empty(), "the switch refused:\n{}", refusals.join("\n"));
+    let read = flows_of(&mut connection);
+    assert_eq!(read.len(), flows.len());
+    for stats in &read {
+        let flow = flows.iter().find(|flow| flow.cookie == stats.cookie).expect("a flow we made");
+        assert_eq!(flow.matches, stats.matches, "{flow}");
+    }
+
+    let buckets = vec![Bucket::new(0, vec![Action::load(field::REG0, 1), Action::output(Port(1))]).weight(1)];
+    let group =
+        GroupMod::new(GroupModCommand::ADD, GroupType::SELECT, 9, buckets).selection(Selection::dp_hash());
+    let metered = vec![Action::Meter(MeterId(1)), Action::group(9)];
+    let changes = vec![
+        Message::FlowMod(FlowMod::delete(TableId::ALL, Match::new())),
+        Message::GroupMod(group),
+        Message::FlowMod(FlowMod::add(1, 5, Match::new().reg(3, 4), metered)),
+    ];
+    bundle(&mut newer, 7, changes).expect("one bundle for all");
+    let read = flows_of(&mut connection);
+    let [only] = read.as_slice() else { panic!("one flow expected, got {read:?}") };
+    assert_eq!(only.to_string(), "table=1, priority=5,reg3=0x4 actions=meter:1,group:9");
+}
+
+#[test]
 fn meters_read_as_written() {
     let switch = Switch::shared();
     let socket = switch.bridge("meters");
