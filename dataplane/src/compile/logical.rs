@@ -94,12 +94,12 @@ impl<'a> Vif<'a> {
 
     /// Packets that came from it.
     pub(crate) fn from(&self) -> Match {
-        on_switch(self.switch_key).with_bits(register::IN_PORT, self.key)
+        on_switch(self.switch_key).with(register::IN_PORT, self.key)
     }
 
     /// Packets that go to it.
     pub(crate) fn to(&self) -> Match {
-        on_switch(self.switch_key).with_bits(register::OUT_PORT, self.key)
+        on_switch(self.switch_key).with(register::OUT_PORT, self.key)
     }
 }
 

@@ -68,8 +68,8 @@ bits! {
     Built FLAG_FROM_TUNNEL = Reg(10), 16, 1, "Classify" => "Output: never sent into a tunnel again";
     Planned ROUTER_ZONE = Reg(11), 0, 16, "Classify, Output" => "RouterTrack, RouterSource: zone of the router";
     Planned SWITCH_ZONE = Reg(13), 0, 16, "Classify" => "BalanceTrack, Track, TrackIn: zone of the switch";
-    Built IN_PORT = Reg(14), 0, 16, "Classify" => "key of the port a packet came from";
-    Built OUT_PORT = Reg(15), 0, 16, "Forward, Classify" => "key of the port or group it goes to";
+    Built IN_PORT = Reg(14), 0, 32, "Classify" => "key of the port a packet came from";
+    Built OUT_PORT = Reg(15), 0, 32, "Forward, Classify" => "key of the port or group it goes to";
     Planned MARK_BLOCKED = CtMark, 0, 1, "FromVerdict, ToVerdict" => "FromPolicy, ToPolicy: a rule forbade the connection later";
     Planned MARK_TRANSLATED = CtMark, 1, 1, "Balance" => "Hairpin: made by a load balancer";
     Planned MARK_SKIP_SNAT = CtMark, 2, 1, "RouterBalance" => "RouterSource";
@@ -87,9 +87,13 @@ pub const ZONES: &[(&str, &str, Status)] = &[
 /// Key of the switch.
 pub const SWITCH: Subfield = field::METADATA.range(0, 24);
 /// Key of the ingress port.
-pub const IN_PORT: Subfield = Field::reg(14).range(0, 16);
+pub const IN_PORT: Field = Field::reg(14);
 /// Key of the egress port or group.
-pub const OUT_PORT: Subfield = Field::reg(15).range(0, 16);
+pub const OUT_PORT: Field = Field::reg(15);
+/// The part of `IN_PORT` that a key can fill and a tunnel header carries.
+pub const IN_PORT_KEY: Subfield = IN_PORT.range(0, 15);
+/// The part of `OUT_PORT` that a key can fill and a tunnel header carries.
+pub const OUT_PORT_KEY: Subfield = OUT_PORT.range(0, 16);
 /// A neighbour's MAC, in registers 2 and 3.
 pub const ANSWER_MAC: Subfield = Field::xreg(1).range(0, 48);
 /// Chunk of a group.

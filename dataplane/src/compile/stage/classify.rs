@@ -62,8 +62,8 @@ fn tunnel(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(option) = option(view) else { return };
     out.flow(Table::Classify, 100, Match::new().in_port(Port(ofport.into())), [
         Action::copy(field::TUNNEL_ID.range(0, 24), register::SWITCH),
-        Action::copy(option.range(16, 15), field::REG14.range(0, 15)),
-        Action::copy(option.range(0, 16), register::OUT_PORT),
+        Action::copy(option.range(16, 15), register::IN_PORT_KEY),
+        Action::copy(option.range(0, 16), register::OUT_PORT_KEY),
         Action::load(register::FROM_TUNNEL, 1),
         go(Table::Output),
     ]);

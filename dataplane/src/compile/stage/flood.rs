@@ -76,7 +76,7 @@ fn group(view: &View<'_>, owner: Owner, out: &mut Sink) {
         return;
     }
     for (group, elsewhere) in GROUPS {
-        let to_group = on_switch(key).with_bits(register::OUT_PORT, group);
+        let to_group = on_switch(key).with(register::OUT_PORT, group);
         let chunks: Vec<Action> = view
             .related(Relation::FloodChunks, switch, group.into())
             .flat_map(|chunk| [Action::load(register::CHUNK, number(chunk).into()), go(Table::FloodPorts)])
@@ -126,7 +126,7 @@ fn chunk(view: &View<'_>, owner: Owner, out: &mut Sink) {
         ports.push((port.key, actions));
     }
     ports.sort_by_key(|(key, _)| *key);
-    let matches = on_switch(key).with_bits(register::OUT_PORT, group).with_bits(register::CHUNK, chunk);
+    let matches = on_switch(key).with(register::OUT_PORT, group).with_bits(register::CHUNK, chunk);
     out.flow(Table::FloodPorts, 100, matches, ports.into_iter().flat_map(|(_, actions)| actions).collect::<Vec<_>>());
 }
 

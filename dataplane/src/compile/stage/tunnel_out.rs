@@ -80,7 +80,7 @@ pub(super) fn header_actions(view: &View<'_>) -> Option<Vec<Action>> {
     let option = classify::option(view)?;
     Some(vec![
         Action::copy(register::SWITCH, field::TUNNEL_ID.range(0, 24)),
-        Action::copy(register::OUT_PORT, option.range(0, 16)),
-        Action::copy(field::REG14.range(0, 15), option.range(16, 15)),
+        Action::copy(register::OUT_PORT_KEY, option.range(0, 16)),
+        Action::copy(register::IN_PORT_KEY, option.range(16, 15)),
     ])
 }

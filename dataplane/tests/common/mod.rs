@@ -1,0 +1,221 @@
+//! Models for the compiler's tests: rows of switches, ports and hypervisors in a few words.
+#![allow(dead_code, unreachable_pub)] // each test binary uses its own part
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use quantumnet_dataplane::compile::{Compiler, FlowDelta, RowUpdate};
+use quantumnet_model::{
+    DynRow, Row, Rows, TableId, Uuid,
+    host::{HostInterface, HostSelf, HostTunnel},
+    nb::{DhcpOptions, LogicalSwitch, LogicalSwitchPort},
+    sb::{Chassis, DatapathBinding, Encap, Fdb, PortBinding},
+};
+
+pub mod interpreter;
+pub mod ovs;
+pub mod random;
+
+/// A uuid that says what it is for.
+pub fn id(kind: Kind, number: u32) -> Uuid {
+    Uuid::from_u128((number as u128) << 96 | 0x4000 << 64 | kind as u128)
+}
+
+/// Kinds of rows.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    Chassis = 1,
+    Encap,
+    Switch,
+    Port,
+    Interface,
+    Tunnel,
+    Own,
+    Dhcp,
+    Fdb,
+}
+
+/// A logical port in few words.
+#[derive(Clone, Debug, Default)]
+pub struct PortSpec {
+    pub number: u32,
+    pub switch: u32,
+    pub key: i64,
+    pub chassis: Option<u32>,
+    pub addresses: Vec<String>,
+    pub security: Vec<String>,
+    pub disabled: bool,
+    pub dhcp: Option<u32>,
+}
+
+/// Rows, and what changed since the last batch.
+#[derive(Clone, Default)]
+pub struct Model {
+    pub rows: Rows,
+    batch: BTreeMap<(TableId, Uuid), Option<Arc<dyn DynRow>>>,
+}
+
+pub fn text(text: &str) -> Arc<str> {
+    text.into()
+}
+
+pub fn texts<S: AsRef<str>>(texts: impl IntoIterator<Item = S>) -> imbl::OrdSet<Arc<str>> {
+    texts.into_iter().map(|text| Arc::from(text.as_ref())).collect()
+}
+
+pub fn options(pairs: &[(&str, &str)]) -> imbl::OrdMap<Arc<str>, Arc<str>> {
+    pairs.iter().map(|(key, value)| (text(key), text(value))).collect()
+}
+
+/// The MAC of port `number`, as in `ports`.
+pub fn mac(number: u32) -> String {
+    let [_, a, b, c] = number.to_be_bytes();
+    format!("0a:00:00:{a:02x}:{b:02x}:{c:02x}")
+}
+
+impl Model {
+    /// Hypervisor 1 of `chassis`, with tunnels to the others by ports 1000 + number.
+    pub fn hypervisor(chassis: u32) -> Self {
+        let mut this = Self::default();
+        this.put(id(Kind::Own, 0), HostSelf { chassis: text("hv1"), tunnel_option: 0 });
+        for number in 1..=chassis {
+            this.chassis(number);
+        }
+        this
+    }
+
+    pub fn chassis(&mut self, number: u32) {
+        let encap = id(Kind::Encap, number);
+        self.put(encap, Encap {
+            r#type: text("geneve"),
+            ip: text(&format!("192.0.2.{number}")),
+            chassis_name: text(&format!("hv{number}")),
+            ..Encap::default()
+        });
+        self.put(id(Kind::Chassis, number), Chassis {
+            name: text(&format!("hv{number}")),
+            encaps: std::iter::once(quantumnet_model::Strong::new(encap)).collect(),
+            ..Chassis::default()
+        });
+        if number != 1 {
+            let row = HostTunnel { chassis: id(Kind::Chassis, number), encap, ofport: 1000 + i64::from(number) };
+            self.put(id(Kind::Tunnel, number), row);
+        }
+    }
+
+    pub fn switch(&mut self, number: u32) {
+        self.put(id(Kind::Switch, number), DatapathBinding {
+            tunnel_key: i64::from(number),
+            r#type: Some(text("logical-switch")),
+            ..DatapathBinding::default()
+        });
+        self.put(id(Kind::Switch, number), LogicalSwitch { name: text(&format!("sw{number}")), ..LogicalSwitch::default() });
+    }
+
+    pub fn vlan_passthru(&mut self, switch: u32) {
+        let other_config = options(&[("vlan-passthru", "true")]);
+        self.put(id(Kind::Switch, switch), LogicalSwitch { other_config, ..LogicalSwitch::default() });
+    }
+
+    /// The port's rows; when it is on hypervisor 1 its interface has OpenFlow port `number`.
+    pub fn port(&mut self, spec: &PortSpec) {
+        let uuid = id(Kind::Port, spec.number);
+        let name = format!("p{}", spec.number);
+        self.put(uuid, LogicalSwitchPort {
+            name: text(&name),
+            enabled: spec.disabled.then_some(false),
+            dhcpv4_options: spec.dhcp.map(|number| id(Kind::Dhcp, number).into()),
+            ..LogicalSwitchPort::default()
+        });
+        self.put(uuid, PortBinding {
+            logical_port: text(&name),
+            datapath: id(Kind::Switch, spec.switch).into(),
+            tunnel_key: spec.key,
+            chassis: spec.chassis.map(|number| id(Kind::Chassis, number).into()),
+            mac: texts(&spec.addresses),
+            port_security: texts(&spec.security),
+            ..PortBinding::default()
+        });
+        if spec.chassis == Some(1) {
+            self.interface(spec.number, i64::from(spec.number));
+        }
+    }
+
+    pub fn interface(&mut self, port: u32, ofport: i64) {
+        let name = format!("p{port}");
+        let row = HostInterface { name: text(&format!("v{name}")), iface_id: text(&name), ofport, meter: i64::from(port) * 16 };
+        self.put(id(Kind::Interface, port), row);
+    }
+
+    pub fn dhcp(&mut self, number: u32, cidr: &str, server: &str) {
+        let options = options(&[("server_id", server), ("server_mac", "0a:dd:00:00:00:01"), ("lease_time", "3600")]);
+        self.put(id(Kind::Dhcp, number), DhcpOptions { cidr: text(cidr), options, ..DhcpOptions::default() });
+    }
+
+    pub fn fdb(&mut self, number: u32, switch: u32, port_key: i64, mac: &str) {
+        let row = Fdb { mac: text(mac), dp_key: switch.into(), port_key, timestamp: 0 };
+        self.put(id(Kind::Fdb, number), row);
+    }
+
+    pub fn put<T: Row>(&mut self, uuid: Uuid, row: T) {
+        self.set(T::TABLE, uuid, Some(Arc::new(row)));
+    }
+
+    pub fn remove<T: Row>(&mut self, uuid: Uuid) {
+        self.set(T::TABLE, uuid, None);
+    }
+
+    pub fn set(&mut self, table: TableId, uuid: Uuid, row: Option<Arc<dyn DynRow>>) {
+        self.rows.set(table, uuid, row.clone());
+        self.batch.insert((table, uuid), row);
+    }
+
+    /// What changed since the last call.
+    pub fn take_batch(&mut self) -> Vec<RowUpdate> {
+        std::mem::take(&mut self.batch).into_iter().map(|((table, uuid), row)| (table, uuid, row)).collect()
+    }
+
+    /// Applies what changed.
+    pub fn apply(&mut self, compiler: &mut Compiler) -> FlowDelta {
+        compiler.apply(self.take_batch())
+    }
+
+    pub fn compiled(&mut self) -> Compiler {
+        let mut compiler = Compiler::new();
+        self.apply(&mut compiler);
+        compiler
+    }
+}
+
+/// A plain port: key and MAC by its number, address 10.0.0.number.
+pub fn plain(number: u32, switch: u32, chassis: u32) -> PortSpec {
+    PortSpec {
+        number,
+        switch,
+        key: i64::from(number),
+        chassis: Some(chassis),
+        addresses: vec![format!("{} 10.0.{}.{} fd00::{number:x}", mac(number), number >> 8, number & 0xff)],
+        ..PortSpec::default()
+    }
+}
+
+/// A flow as text that `ovs-ofctl add-flows` reads.
+pub fn flow_text(key: &quantumnet_dataplane::compile::FlowKey, value: &quantumnet_dataplane::compile::FlowValue) -> String {
+    let actions: Vec<String> = value.actions.iter().map(|action| action.to_string()).collect();
+    let actions = if actions.is_empty() { "drop".to_owned() } else { actions.join(",") };
+    let matches = key.matches.to_string();
+    let comma = if matches.is_empty() { "" } else { "," };
+    format!("table={},priority={}{comma}{matches} actions={actions}", key.table, key.priority)
+}
+
+/// Waits until there is an answer, at most ten seconds.
+pub fn wait_for<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(std::time::Instant::now() < deadline, "nothing came in ten seconds");
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,132 @@
+//! The declared pipeline: its document, and the cost of paths.
+
+mod common;
+
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+
+use common::{Model, PortSpec, flow_text, mac, plain};
+use quantumnet_dataplane::compile::{
+    punt::PuntReason,
+    register::{BITS, Place, ZONES},
+    stage_of,
+    table::{PATHS, Status, TABLES, Table},
+};
+
+/// A network in which every built table has a flow.
+fn example() -> Model {
+    let mut model = Model::hypervisor(2);
+    model.switch(7);
+    model.dhcp(1, "10.0.0.0/24", "10.0.0.254");
+    model.port(&PortSpec {
+        security: vec![format!("{} 10.0.0.1 fd00::1", mac(1))],
+        dhcp: Some(1),
+        ..plain(1, 7, 1)
+    });
+    model.port(&PortSpec { addresses: vec!["unknown".into()], ..plain(2, 7, 1) });
+    model.port(&plain(3, 7, 2));
+    model.fdb(1, 7, 2, "0a:44:00:00:00:01");
+    model
+}
+
+fn document() -> String {
+    let status = |status: Status| if status == Status::Built { "" } else { "planned" };
+    let mut text = String::from(
+        "# The pipeline\n\n\
+        Generated from `dataplane/src/compile/table.rs`, `register.rs` and `punt.rs` by `dataplane/tests/pipeline.rs`\n\
+        (`UPDATE=1 cargo test -p quantumnet-dataplane --test pipeline`). Do not edit.\n\n\
+        A packet that matches no flow of a table is dropped, in every table.\n\n",
+    );
+    let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("strings do not fail");
+    line(format_args!("## Tables\n\n| table | name | what it decides | without match | |\n|---|---|---|---|---|"));
+    for table in TABLES {
+        line(format_args!("| {} | {} | {} | {} | {} |", table.table.number(), table.name, table.purpose, table.miss, status(table.status)));
+    }
+    line(format_args!("\n## Paths\n\nPasses are entries into the datapath of a packet of an established connection.\n"));
+    line(format_args!("| packet | tables | passes | through | |\n|---|---|---|---|---|"));
+    for path in PATHS {
+        let tables: Vec<&str> = path.tables.iter().map(|table| table.decl().name).collect();
+        line(format_args!("| {} | {} | {} | {} | {} |", path.name, tables.len(), path.passes, tables.join(", "), status(path.status)));
+    }
+    line(format_args!("\n## Metadata, registers and connection marks\n\n| where | bits | name | written by | read by | |\n|---|---|---|---|---|---|"));
+    for bits in BITS {
+        let place = match bits.place {
+            Place::Metadata => "metadata".to_owned(),
+            Place::Reg(number) => format!("reg{number}"),
+            Place::CtMark => "ct_mark".to_owned(),
+        };
+        let range = format!("{}..{}", bits.offset, bits.offset + bits.bits - 1);
+        line(format_args!("| {place} | {range} | {} | {} | {} | {} |", bits.name, bits.writer, bits.reader, status(bits.status)));
+    }
+    line(format_args!("\n## Connection tracking zones\n\n| zone | given to | |\n|---|---|---|"));
+    for (name, purpose, built) in ZONES {
+        line(format_args!("| {name} | {purpose} | {} |", status(*built)));
+    }
+    line(format_args!("\n## Packets for the agent\n\n| reason | number | packets a second and port | at once |\n|---|---|---|---|"));
+    for reason in PuntReason::ALL {
+        line(format_args!("| {reason:?} | {} | {} | {} |", *reason as u8, reason.rate().rate, reason.rate().burst));
+    }
+    line(format_args!("\n## Examples\n\nPort 1 (port security, DHCP) and port 2 (unknown addresses) are here, port 3 is on another hypervisor.\n"));
+    let mut flows: BTreeMap<u8, Vec<String>> = BTreeMap::new();
+    for (key, value) in example().compiled().table() {
+        let stage = stage_of(value.cookie).0.map_or("nobody", |stage| stage.name);
+        flows.entry(key.table).or_default().push(format!("# {stage}\n{}", flow_text(&key, &value)));
+    }
+    for (number, flows) in flows {
+        let name = Table::from_number(number).map_or("?", |table| table.decl().name);
+        line(format_args!("### {number} {name}\n\n```\n{}\n```\n", flows.join("\n")));
+    }
+    text
+}
+
+#[test]
+fn the_document_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/pipeline.md");
+    let text = document();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, text).expect("the document can be written");
+        return;
+    }
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(there == text, "docs/pipeline.md differs from the declarations: run with UPDATE=1 and read the difference");
+}
+
+#[test]
+fn paths_keep_their_budgets() {
+    let cost = |name: &str| {
+        let path = PATHS.iter().find(|path| path.name == name).expect("a declared path");
+        (path.tables.len(), path.passes)
+    };
+    let at_most = |name, tables, passes| {
+        let (got, entered) = cost(name);
+        assert!(got <= tables && entered <= passes, "{name}: {got} tables, {entered} passes");
+    };
+    at_most("switched, one hypervisor", 8, 1);
+    at_most("switched, sender", 8, 1);
+    at_most("stateful rules, one hypervisor", 14, 2);
+    at_most("load balancer of a switch", 14, 2);
+    at_most("routed, one hypervisor", 40, 1);
+    at_most("source translation, at the gateway", 20, 2);
+    at_most("floating IP, at the port's hypervisor", 20, 2);
+    for path in PATHS.iter().filter(|path| path.status == Status::Built) {
+        assert!(path.tables.iter().all(|table| table.decl().status == Status::Built), "{} uses a planned table", path.name);
+    }
+}
+
+#[test]
+fn built_tables_have_flows_and_planned_ones_none() {
+    let table = example().compiled().table();
+    for decl in TABLES {
+        let filled = table.keys().any(|key| key.table == decl.table.number());
+        assert_eq!(filled, decl.status == Status::Built, "{}", decl.name);
+    }
+}
+
+#[test]
+fn cookies_lead_back() {
+    for (key, value) in example().compiled().table() {
+        let (stage, _) = stage_of(value.cookie);
+        let stage = stage.unwrap_or_else(|| panic!("{key:?} has a cookie of nobody"));
+        assert!(stage.tables.iter().any(|table| table.number() == key.table), "{} made {key:?}", stage.name);
+    }
+    assert!(stage_of(0).0.is_none());
+}
