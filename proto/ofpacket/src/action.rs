@@ -10,6 +10,7 @@ use crate::error::{DecodeError, EncodeError};
 use crate::field::{Field, Form, Subfield};
 use crate::header::Version;
 use crate::match_::FieldValue;
+use crate::message::VENDOR_ONF;
 use crate::port::{GroupId, MeterId, Port, QueueId, TableId};
 use crate::wire::{Reader, Wire, Writer};
 
@@ -34,6 +35,7 @@ pub use set::{
 enum Id {
     OpenFlow(u16),
     Nicira(u16),
+    Onf(u16),
 }
 
 /// Declares the actions: the variant, what it carries, and its number. The body is padded with
@@ -120,6 +122,8 @@ actions! {
     PopQueue = Nicira 5;
     /// Copies bits from field to field.
     RegMove(RegMove) = Nicira 6;
+    /// The same in the form of ONF, in which Open vSwitch reports what it was told over 1.5.
+    CopyField(RegMove as set::OnfCopyField) = Onf 3200;
     /// Sets at most 64 bits of a field.
     RegLoad(RegLoad) = Nicira 7;
     /// Bytes without meaning to the switch.
@@ -260,7 +264,7 @@ impl Action {
                     w.refuse(EncodeError::NotExpressible { what: "load", expected: "bits within the field" })
                 }
             },
-            Self::RegMove(copy) if !before_1_5 => {
+            Self::RegMove(copy) | Self::CopyField(copy) if !before_1_5 => {
                 put_action(w, Id::OpenFlow(OFPAT_COPY_FIELD), |w| copy.put_copy_field(w));
             }
             _ => return false,
@@ -304,10 +308,11 @@ impl Wire for Action {
         let id = match kind {
             OFPAT_EXPERIMENTER => {
                 let vendor: u32 = body.take()?;
-                if vendor != VENDOR_NICIRA || raw.len() < 16 {
-                    return Ok(Self::Unknown(raw.into()));
+                match vendor {
+                    VENDOR_NICIRA if raw.len() >= 16 => Id::Nicira(body.take()?),
+                    VENDOR_ONF if raw.len() >= 16 => Id::Onf(body.take()?),
+                    _ => return Ok(Self::Unknown(raw.into())),
                 }
-                Id::Nicira(body.take()?)
             }
             kind => Id::OpenFlow(kind),
         };
@@ -337,6 +342,12 @@ fn put_action(w: &mut Writer, id: Id, body: impl FnOnce(&mut Writer)) {
             w.put(OFPAT_EXPERIMENTER);
             w.put(0u16);
             w.put(VENDOR_NICIRA);
+            w.put(subtype);
+        }
+        Id::Onf(subtype) => {
+            w.put(OFPAT_EXPERIMENTER);
+            w.put(0u16);
+            w.put(VENDOR_ONF);
             w.put(subtype);
         }
     }

@@ -289,6 +289,16 @@ impl Field {
         }
     }
 
+    /// Whether a four-byte header can name it.
+    pub(crate) fn has_short(self) -> bool {
+        self.numbers(Form::Nxm).0 != CLASS_EXPERIMENTER
+    }
+
+    /// Appends the header alone.
+    pub(crate) fn put_header(self, w: &mut Writer, form: Form) {
+        self.put_numbers(w, form, false);
+    }
+
     /// Appends an entry: header, value and mask.
     pub(crate) fn put_entry(self, w: &mut Writer, form: Form, value: &[u8], mask: Option<&[u8]>) {
         if value.len() != usize::from(self.width) || mask.is_some_and(|mask| mask.len() != value.len()) {
@@ -327,7 +337,7 @@ impl Field {
 
     /// Appends a four-byte header in the form that Nicira actions use.
     pub(crate) fn put_short(self, w: &mut Writer) {
-        if self.numbers(Form::Nxm).0 == CLASS_EXPERIMENTER {
+        if !self.has_short() {
             w.refuse(EncodeError::NotExpressible {
                 what: "nxm header",
                 expected: "a field outside the experimenter class",

@@ -69,7 +69,7 @@ pub struct RegMove {
 }
 
 impl RegMove {
-    fn put_with(&self, w: &mut Writer, between: usize) {
+    fn put_with(&self, w: &mut Writer, between: usize, form: Form) {
         w.put(self.source.bits);
         w.put(self.source.offset);
         w.put(self.target.offset);
@@ -78,8 +78,8 @@ impl RegMove {
             let expected = "source and target of one size";
             w.refuse(crate::error::EncodeError::NotExpressible { what: "move", expected });
         }
-        w.put(self.source.field);
-        w.put(self.target.field);
+        self.source.field.put_header(w, form);
+        self.target.field.put_header(w, form);
     }
 
     fn take_with(r: &mut Reader<'_>, between: usize) -> Result<Self, DecodeError> {
@@ -90,7 +90,7 @@ impl RegMove {
     }
 
     pub(super) fn put_copy_field(&self, w: &mut Writer) {
-        self.put_with(w, 2);
+        self.put_with(w, 2, Form::Oxm);
     }
 
     pub(super) fn take_copy_field(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -100,10 +100,24 @@ impl RegMove {
 
 impl Wire for RegMove {
     fn put(&self, w: &mut Writer) {
-        self.put_with(w, 0);
+        self.put_with(w, 0, Form::Nxm);
     }
     fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Self::take_with(r, 0)
+    }
+}
+
+/// The form of ONF extension 320 (ONFACT_COPY_FIELD).
+pub(super) struct OnfCopyField(pub(super) RegMove);
+
+impl Wire for OnfCopyField {
+    fn put(&self, w: &mut Writer) {
+        w.zeros(2);
+        self.0.put_copy_field(w);
+    }
+    fn take(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        r.skip(2)?;
+        RegMove::take_copy_field(r).map(Self)
     }
 }
 

@@ -100,7 +100,9 @@ impl fmt::Display for Action {
             Self::SetTunnel(id) => write!(f, "set_tunnel:{}", Hex((*id).into())),
             Self::SetTunnel64(id) => write!(f, "set_tunnel64:{}", Hex((*id).into())),
             Self::PopQueue => f.write_str("pop_queue"),
-            Self::RegMove(RegMove { source, target }) => write!(f, "move:{source}->{target}"),
+            Self::RegMove(RegMove { source, target }) | Self::CopyField(RegMove { source, target }) => {
+                write!(f, "move:{source}->{target}")
+            }
             Self::RegLoad(RegLoad { target, value }) => write!(f, "load:{}->{target}", Hex((*value).into())),
             Self::Note(note) => write!(f, "note:{}", Dotted(note.as_bytes())),
             Self::Multipath(multipath) => multipath.fmt(f),

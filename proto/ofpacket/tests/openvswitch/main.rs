@@ -63,7 +63,7 @@ fn flows_read_as_written_and_print_as_ovs_ofctl_prints_them() {
 
     let mut wrong = Vec::new();
     for flow in &flows {
-        let instructions = flow.instructions.iter().map(Instruction::reported).collect();
+        let instructions = flow.reported(Version::V1_3);
         let flow = &FlowMod { instructions, ..flow.clone() };
         let key = format!("cookie={:#x}", flow.cookie);
         let (ours, theirs) = (flow.to_string(), text.get(key.as_str()).copied().unwrap_or("missing"));
@@ -191,6 +191,7 @@ fn flows_and_groups_change_together_over_1_5() {
     for stats in &read {
         let flow = flows.iter().find(|flow| flow.cookie == stats.cookie).expect("a flow we made");
         assert_eq!(flow.matches, stats.matches, "{flow}");
+        assert_eq!(flow.reported(Version::V1_5), stats.instructions, "{flow}");
     }
 
     let buckets = vec![Bucket::new(0, vec![Action::load(field::REG0, 1), Action::output(Port(1))]).weight(1)];
