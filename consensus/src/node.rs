@@ -13,6 +13,8 @@
 //! * Every answer follows the `Apply` or `InstallSnapshot` that justifies it.
 //! * Between two events nothing waits inside raft-rs: each call drains it.
 
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::{

@@ -188,6 +188,10 @@ fn check_entries(message: &Message, entries: &[Entry]) -> Result<(), DecodeError
     let unexpected = |what, expected, got| Err(DecodeError::Unexpected { what, expected, got });
     match message.get_msg_type() {
         MessageType::MsgAppend => {
+            // raft-rs takes term 0 for "beyond the end", and would find that to match.
+            if (message.index == 0) != (message.log_term == 0) {
+                return unexpected("log term", "0 exactly at index 0", message.log_term);
+            }
             let mut term = message.log_term;
             for (entry, index) in entries.iter().zip(message.index + 1..) {
                 if entry.index != index {
@@ -267,6 +271,17 @@ mod tests {
         let message = append();
         let bytes = encode(CLUSTER, MemberId(1), MemberId(2), &Envelope::Raft(message.clone()));
         assert_eq!(decode(CLUSTER, MemberId(1), MemberId(2), bytes), Ok(Envelope::Raft(message)));
+    }
+
+    #[test]
+    fn format_is_stable() {
+        let bytes = encode(CLUSTER, MemberId(1), MemberId(2), &Envelope::Raft(append()));
+        let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let header = "0101 07000000000000000000000000000000 0100000000000000 0200000000000000";
+        let numbers = "01 0500000000000000 0400000000000000 0900000000000000 0000000000000000 0000000000000000 \
+            0000000000000000 00 00000000";
+        let entries = "01000000 0500000000000000 0a00000000000000 04000000 64617461";
+        assert_eq!(hex, [header, numbers, entries].concat().replace(' ', ""));
     }
 
     #[test]
