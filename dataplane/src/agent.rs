@@ -160,6 +160,8 @@ pub struct Agent {
     replica: Option<Arc<Replica>>,
     observed: Observed,
     transacting: bool,
+    /// Since when tunnels that are there have not been needed.
+    unneeded: BTreeMap<Uuid, Instant>,
     transact_after: Option<Instant>,
     abilities: Option<Abilities>,
     bridge_open: Option<String>,
@@ -207,6 +209,7 @@ impl Agent {
             replica: None,
             observed: Observed::default(),
             transacting: false,
+            unneeded: BTreeMap::new(),
             transact_after: None,
             abilities: None,
             bridge_open: None,
@@ -238,6 +241,7 @@ impl Agent {
     /// When to say [`Event::Timeout`], if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let grace = (self.from_disk && !self.complete).then(|| self.started + DISK_GRACE);
+        let can_transact = !self.transacting && self.transact_after.is_none();
         let times = [
             self.driver.poll_timeout(),
             self.learner.poll_timeout(),
@@ -245,6 +249,7 @@ impl Agent {
             self.mtu_at,
             self.store_at,
             grace,
+            self.unneeded.values().map(|since| *since + TUNNEL_HOLD).filter(|_| can_transact).min(),
             Some(self.check_at),
         ];
         times.into_iter().flatten().min()
@@ -727,8 +732,17 @@ impl Agent {
             return;
         }
         let (Some(replica), Some(config)) = (&self.replica, &self.config) else { return };
+        // Before everything is known, no tunnel seems to be needed.
+        let tunnels = self.complete.then(|| self.compiler.wanted_tunnels());
+        let needed: BTreeSet<Uuid> = tunnels.iter().flatten().map(|tunnel| tunnel.encap).collect();
+        self.unneeded.retain(|encap, _| !needed.contains(encap) && self.observed.tunnels.contains_key(encap));
+        for encap in self.observed.tunnels.keys().filter(|encap| tunnels.is_some() && !needed.contains(encap)) {
+            self.unneeded.entry(*encap).or_insert(now);
+        }
+        let young = self.unneeded.iter().filter(|(_, since)| now < **since + TUNNEL_HOLD);
         let wanted = Wanted {
-            tunnels: self.rows_known.then(|| self.compiler.wanted_tunnels()),
+            tunnels,
+            kept: young.map(|(encap, _)| *encap).collect(),
             installed: self.installed.clone(),
             now_ms,
         };
@@ -797,6 +811,8 @@ impl Agent {
 
 /// Rows from disk are used after so long without a word from a controller.
 const DISK_GRACE: Duration = Duration::from_secs(2);
+/// A port that is plugged again at once finds its tunnels still there.
+const TUNNEL_HOLD: Duration = Duration::from_secs(10);
 const TRANSACT_PAUSE: Duration = Duration::from_secs(1);
 const MTU_INTERVAL: Duration = Duration::from_secs(30);
 const STORE_DELAY: Duration = Duration::from_millis(500);

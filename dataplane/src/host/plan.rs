@@ -32,6 +32,8 @@ use crate::{
 pub struct Wanted {
     /// Tunnels; `None` while the rows are not known.
     pub tunnels: Option<BTreeSet<WantedTunnel>>,
+    /// Endpoints whose tunnels are not needed any more and stay for a while all the same.
+    pub kept: BTreeSet<Uuid>,
     /// Rows of interfaces whose flows are in the switch; `None` while that is not known.
     pub installed: Option<BTreeSet<Uuid>>,
     /// For `ovn-installed-ts`.
@@ -52,7 +54,7 @@ pub fn plan(
         Bridge::Ready { row } => {
             plan.mend_bridge(replica, row);
             if let Some(tunnels) = &wanted.tunnels {
-                plan.tunnels(row, tunnels);
+                plan.tunnels(row, tunnels, &wanted.kept);
             }
             if let Some(installed) = &wanted.installed {
                 plan.installed(installed, wanted.now_ms);
@@ -107,9 +109,9 @@ impl Plan<'_> {
         }
     }
 
-    fn tunnels(&mut self, bridge: Uuid, wanted: &BTreeSet<WantedTunnel>) {
+    fn tunnels(&mut self, bridge: Uuid, wanted: &BTreeSet<WantedTunnel>, kept: &BTreeSet<Uuid>) {
         let mut gone = self.observed.stray.clone();
-        let encaps: BTreeSet<Uuid> = wanted.iter().map(|tunnel| tunnel.encap).collect();
+        let encaps: BTreeSet<Uuid> = wanted.iter().map(|tunnel| tunnel.encap).chain(kept.iter().copied()).collect();
         gone.extend(self.observed.tunnels.iter().filter(|(encap, _)| !encaps.contains(*encap)).map(|(_, t)| t.port));
         let mut names = self.observed.names.clone();
         let mut made = Vec::new();
