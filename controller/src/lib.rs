@@ -1,9 +1,12 @@
 //! The replicated store and everything northbound of the agents.
 
 pub mod agents;
+pub mod config;
+pub mod controller;
 pub mod ipam;
 pub mod lower;
 pub mod metrics;
 pub mod replica;
+pub mod serve;
 pub mod service;
 pub mod store;

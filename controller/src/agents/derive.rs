@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use quantumnet_model::{
-    Uuid, Weak,
+    Weak,
     sb::{ChassisPrivate, PortBinding},
 };
 
@@ -39,10 +39,10 @@ pub async fn derive(replica: Replica, hub: Arc<Hub>) {
 
 fn write(txn: &mut Txn<'_>, due: &Due) -> Result<(), Refusal> {
     for (binding, chassis) in &due.up {
-        set_up(txn, *binding, Some(*chassis), true);
-    }
-    for binding in &due.down {
-        set_up(txn, *binding, None, false);
+        // It may have moved meanwhile.
+        if txn.get::<PortBinding>(*binding).is_some_and(|row| row.chassis == Some(Weak::new(*chassis))) {
+            txn.update::<PortBinding>(*binding, |row| row.up = Some(true));
+        }
     }
     let now_ms = txn.now_ms();
     for (private, nb_cfg) in &due.nb_cfg {
@@ -54,14 +54,6 @@ fn write(txn: &mut Txn<'_>, due: &Due) -> Result<(), Refusal> {
         }
     }
     Ok(())
-}
-
-/// Sets `up` of a binding that still is where it was.
-fn set_up(txn: &mut Txn<'_>, binding: Uuid, chassis: Option<Uuid>, up: bool) {
-    let there = txn.get::<PortBinding>(binding).is_some_and(|row| row.chassis == chassis.map(Weak::new));
-    if there {
-        txn.update::<PortBinding>(binding, |row| row.up = Some(up));
-    }
 }
 
 const BATCH_EVERY: Duration = Duration::from_millis(5);

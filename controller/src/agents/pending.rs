@@ -1,4 +1,4 @@
-//! What derived columns wait for, and counts of what was learned: followed from applied transactions.
+//! What derived columns wait for (lowering sets `up` to false when a binding moves), and counts of what was learned: followed from applied transactions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +16,6 @@ use crate::store::{State, Touched};
 pub(crate) struct Pending {
     /// Bindings that are not up, by chassis, with the revision at which they were bound to it.
     bound: BTreeMap<Uuid, BTreeMap<Uuid, u64>>,
-    /// Bindings that are up but nowhere.
-    unbound: BTreeSet<Uuid>,
     /// `NB_Global.nb_cfg` by the revision that set it.
     nb_cfg: BTreeMap<u64, i64>,
     /// Acknowledged revision by chassis, since this member started.
@@ -33,8 +31,6 @@ pub(crate) struct Pending {
 pub(crate) struct Due {
     /// Bindings that are up on this chassis.
     pub(crate) up: Vec<(Uuid, Uuid)>,
-    /// Bindings that are down if they still are nowhere.
-    pub(crate) down: Vec<Uuid>,
     /// `nb_cfg` that is in the chassis' switch.
     pub(crate) nb_cfg: Vec<(Uuid, i64)>,
 }
@@ -60,7 +56,7 @@ impl Pending {
 
     /// Whether something may be due.
     pub(crate) fn is_due(&self) -> bool {
-        !self.due.is_empty() || !self.unbound.is_empty()
+        !self.due.is_empty()
     }
 
     /// Everything is to be looked at again.
@@ -70,7 +66,7 @@ impl Pending {
 
     /// Takes what is due; what is written leaves with the transaction that writes it.
     pub(crate) fn take_due(&mut self, state: &State) -> Due {
-        let mut due = Due { down: self.unbound.iter().copied().collect(), ..Due::default() };
+        let mut due = Due::default();
         for chassis in std::mem::take(&mut self.due) {
             let Some(acknowledged) = self.acknowledged.get(&chassis).copied() else { continue };
             let bound = self.bound.get(&chassis).into_iter().flatten();
@@ -135,11 +131,6 @@ impl Pending {
             // A binding that merely changed keeps the revision at which it was bound.
             self.bound.entry(bound).or_default().entry(row.uuid).or_insert(revision);
             self.due.insert(bound);
-        }
-        if up && bound.is_none() {
-            self.unbound.insert(row.uuid);
-        } else {
-            self.unbound.remove(&row.uuid);
         }
     }
 }

@@ -1,0 +1,161 @@
+//! One controller: the replica, the agents' hub, the services and their sockets put together.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use axum::{
+    Router, extract::State as Shared, http::StatusCode, http::header, response::IntoResponse, routing::get,
+};
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{
+    agents::{AgentRegistry, Agents, Hub, derive},
+    config::Config,
+    lower::{self, binding},
+    metrics::Metrics,
+    replica::{self, Replica},
+    serve::Listener,
+    service::{self, Admins},
+};
+
+/// A controller that serves.
+pub struct Controller {
+    replica: Replica,
+    stop: watch::Sender<bool>,
+    servers: JoinSet<()>,
+    background: JoinSet<()>,
+    unix: Option<PathBuf>,
+}
+
+impl Controller {
+    /// Opens the data directory, starts the member and serves on the configured sockets.
+    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::default());
+        let hub = Hub::new(HISTORY_TRANSACTIONS_MAX, metrics.clone());
+        let registry = Arc::new(AgentRegistry::default());
+        let replica = replica::start(replica::Options {
+            data_dir: config.data_dir.clone(),
+            member: config.member_id,
+            history_transactions_max: HISTORY_TRANSACTIONS_MAX,
+            snapshot_after_bytes: SNAPSHOT_AFTER_BYTES,
+            lower: Arc::new(lower::run),
+            observers: vec![Box::new(hub.clone())],
+            metrics: metrics.clone(),
+        })?;
+        let address = config.listen.first().map(ToString::to_string).unwrap_or_default();
+        let context = service::Context {
+            replica: replica.clone(),
+            agents: registry.clone(),
+            policy: Arc::new(Admins),
+            members: vec![(config.member_id, address)],
+        };
+        let routes = service::routes(context)
+            .map_err(|error| anyhow::anyhow!(error))
+            .context("cannot build the API")?;
+        let agents = Agents::new(replica.clone(), hub.clone(), registry.clone(), metrics.clone());
+        let routes = routes.route_service(AGENT_SERVICE, agents.into_server());
+
+        let (stop, stopping) = watch::channel(false);
+        let mut servers = JoinSet::new();
+        for address in &config.listen {
+            let listener = Listener::tcp(*address).await;
+            let listener = listener.with_context(|| format!("cannot listen on {address} (--listen)"))?;
+            servers.spawn(listener.serve(routes.clone(), stopping.clone()));
+        }
+        if let Some(path) = &config.listen_unix {
+            let listener = Listener::unix(path);
+            let listener =
+                listener.with_context(|| format!("cannot listen on {} (--listen-unix)", path.display()))?;
+            servers.spawn(listener.serve(routes, stopping.clone()));
+        }
+        let listener = Listener::tcp(config.metrics).await;
+        let listener =
+            listener.with_context(|| format!("cannot listen on {} (--metrics)", config.metrics))?;
+        let exposed = Exposed { replica: replica.clone(), registry, metrics };
+        let router = Router::new().route("/metrics", get(expose)).with_state(exposed);
+        servers.spawn(listener.serve(router, stopping));
+
+        let mut background = JoinSet::new();
+        background.spawn(derive(replica.clone(), hub));
+        background.spawn(settle_claims(replica.clone()));
+        Ok(Self { replica, stop, servers, background, unix: config.listen_unix.clone() })
+    }
+
+    /// The member.
+    pub const fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Stops serving, then the member.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.servers.join_next().await.is_some() {}
+        self.background.shutdown().await;
+        self.replica.stop();
+        let mut status = self.replica.status_changes();
+        // Its thread may have ended before.
+        _ = tokio::time::timeout(STOP_WITHIN, status.wait_for(|status| status.stopped.is_some())).await;
+        if let Some(path) = &self.unix {
+            _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Runs the transactions that give ports to claims whose wait is over. Sleeps until one is due.
+async fn settle_claims(replica: Replica) {
+    let mut applied = replica.applied();
+    loop {
+        let due = binding::due(&applied.borrow_and_update());
+        let Some(due) = due.filter(|_| replica.status().writable) else {
+            if applied.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let wait = u64::try_from(due).map_or(Duration::ZERO, Duration::from_millis).saturating_sub(now);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {
+                if let Err(error) = replica.propose("quantumnet-controller", binding::relower_damped).await {
+                    tracing::warn!(%error, "waiting claims not settled; they will be");
+                    tokio::time::sleep(SETTLE_RETRY).await;
+                }
+            }
+            changed = applied.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Exposed {
+    replica: Replica,
+    registry: Arc<AgentRegistry>,
+    metrics: Arc<Metrics>,
+}
+
+async fn expose(Shared(exposed): Shared<Exposed>) -> impl IntoResponse {
+    let revision = exposed.replica.state().revision();
+    let agents = exposed.registry.all();
+    let connected = agents.values().filter(|agent| agent.connected);
+    let behind = connected.clone().map(|agent| revision.saturating_sub(agent.applied_revision)).max();
+    exposed.metrics.agents(connected.count(), behind.unwrap_or(0));
+    match exposed.metrics.text(&exposed.replica) {
+        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, OPENMETRICS)], text),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], error.to_string())
+        }
+    }
+}
+
+const AGENT_SERVICE: &str = "/quantumnet.v1.AgentService/{*method}";
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Transactions kept for watchers and agents that resume.
+const HISTORY_TRANSACTIONS_MAX: usize = 4_096;
+const SNAPSHOT_AFTER_BYTES: u64 = 64 << 20;
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+const SETTLE_RETRY: Duration = Duration::from_secs(1);
