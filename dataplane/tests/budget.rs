@@ -31,7 +31,8 @@ fn cost(model: &mut Model, compiler: &mut Compiler, change: impl FnOnce(&mut Mod
 fn costs(ports: u32) -> Vec<(&'static str, (u64, u64))> {
     let (mut model, mut compiler) = network(ports);
     let (model, compiler) = (&mut model, &mut compiler);
-    let moved = |number| PortSpec { addresses: vec![format!("{} 10.9.9.9", mac(number))], ..plain(number, 1, 1) };
+    let moved =
+        |number| PortSpec { addresses: vec![format!("{} 10.9.9.9", mac(number))], ..plain(number, 1, 1) };
     let elsewhere = PortSpec { addresses: vec![format!("{} 10.9.9.8", mac(50))], ..plain(50, 1, 2 + 49 % 9) };
     vec![
         ("another address of a port here", cost(model, compiler, |model| model.port(&moved(3)))),
@@ -75,7 +76,10 @@ fn figures() {
     for round in 0..3 {
         let start = std::time::Instant::now();
         for number in 0..100u32 {
-            model.port(&PortSpec { addresses: vec![format!("{} 10.9.{round}.{number}", mac(3))], ..plain(3, 1, 1) });
+            model.port(&PortSpec {
+                addresses: vec![format!("{} 10.9.{round}.{number}", mac(3))],
+                ..plain(3, 1, 1)
+            });
             model.apply(&mut compiler);
         }
         println!("one port change: {:?}", start.elapsed() / 100);

@@ -4,7 +4,10 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Model, random::{Step, step}};
+use common::{
+    Model,
+    random::{Step, step},
+};
 use proptest::{collection::vec, prelude::*};
 use quantumnet_dataplane::compile::{Compiler, FlowDelta, FlowKey, FlowValue, MeterSpec, compile_full};
 
@@ -22,7 +25,12 @@ impl Switch {
         }
         for flow in delta.put {
             let key = flow.key.as_ref().clone();
-            prop_assert_ne!(self.flows.insert(key, flow.value.clone()), Some(flow.value), "{:?} did not change", flow.key);
+            prop_assert_ne!(
+                self.flows.insert(key, flow.value.clone()),
+                Some(flow.value),
+                "{:?} did not change",
+                flow.key
+            );
         }
         for key in delta.delete {
             prop_assert!(self.flows.remove(key.as_ref()).is_some(), "{:?} was not there", key);

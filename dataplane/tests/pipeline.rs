@@ -37,17 +37,37 @@ fn document() -> String {
         A packet that matches no flow of a table is dropped, in every table.\n\n",
     );
     let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("strings do not fail");
-    line(format_args!("## Tables\n\n| table | name | what it decides | without match | |\n|---|---|---|---|---|"));
+    line(format_args!(
+        "## Tables\n\n| table | name | what it decides | without match | |\n|---|---|---|---|---|"
+    ));
     for table in TABLES {
-        line(format_args!("| {} | {} | {} | {} | {} |", table.table.number(), table.name, table.purpose, table.miss, status(table.status)));
+        line(format_args!(
+            "| {} | {} | {} | {} | {} |",
+            table.table.number(),
+            table.name,
+            table.purpose,
+            table.miss,
+            status(table.status)
+        ));
     }
-    line(format_args!("\n## Paths\n\nPasses are entries into the datapath of a packet of an established connection.\n"));
+    line(format_args!(
+        "\n## Paths\n\nPasses are entries into the datapath of a packet of an established connection.\n"
+    ));
     line(format_args!("| packet | tables | passes | through | |\n|---|---|---|---|---|"));
     for path in PATHS {
         let tables: Vec<&str> = path.tables.iter().map(|table| table.decl().name).collect();
-        line(format_args!("| {} | {} | {} | {} | {} |", path.name, tables.len(), path.passes, tables.join(", "), status(path.status)));
+        line(format_args!(
+            "| {} | {} | {} | {} | {} |",
+            path.name,
+            tables.len(),
+            path.passes,
+            tables.join(", "),
+            status(path.status)
+        ));
     }
-    line(format_args!("\n## Metadata, registers and connection marks\n\n| where | bits | name | written by | read by | |\n|---|---|---|---|---|---|"));
+    line(format_args!(
+        "\n## Metadata, registers and connection marks\n\n| where | bits | name | written by | read by | |\n|---|---|---|---|---|---|"
+    ));
     for bits in BITS {
         let place = match bits.place {
             Place::Metadata => "metadata".to_owned(),
@@ -55,17 +75,32 @@ fn document() -> String {
             Place::CtMark => "ct_mark".to_owned(),
         };
         let range = format!("{}..{}", bits.offset, bits.offset + bits.bits - 1);
-        line(format_args!("| {place} | {range} | {} | {} | {} | {} |", bits.name, bits.writer, bits.reader, status(bits.status)));
+        line(format_args!(
+            "| {place} | {range} | {} | {} | {} | {} |",
+            bits.name,
+            bits.writer,
+            bits.reader,
+            status(bits.status)
+        ));
     }
     line(format_args!("\n## Connection tracking zones\n\n| zone | given to | |\n|---|---|---|"));
     for (name, purpose, built) in ZONES {
         line(format_args!("| {name} | {purpose} | {} |", status(*built)));
     }
-    line(format_args!("\n## Packets for the agent\n\n| reason | number | packets a second and port | at once |\n|---|---|---|---|"));
+    line(format_args!(
+        "\n## Packets for the agent\n\n| reason | number | packets a second and port | at once |\n|---|---|---|---|"
+    ));
     for reason in PuntReason::ALL {
-        line(format_args!("| {reason:?} | {} | {} | {} |", *reason as u8, reason.rate().rate, reason.rate().burst));
+        line(format_args!(
+            "| {reason:?} | {} | {} | {} |",
+            *reason as u8,
+            reason.rate().rate,
+            reason.rate().burst
+        ));
     }
-    line(format_args!("\n## Examples\n\nPort 1 (port security, DHCP) and port 2 (unknown addresses) are here, port 3 is on another hypervisor.\n"));
+    line(format_args!(
+        "\n## Examples\n\nPort 1 (port security, DHCP) and port 2 (unknown addresses) are here, port 3 is on another hypervisor.\n"
+    ));
     let mut flows: BTreeMap<u8, Vec<String>> = BTreeMap::new();
     for (key, value) in example().compiled().table() {
         let stage = stage_of(value.cookie).0.map_or("nobody", |stage| stage.name);
@@ -87,7 +122,10 @@ fn the_document_is_up_to_date() {
         return;
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(there == text, "docs/pipeline.md differs from the declarations: run with UPDATE=1 and read the difference");
+    assert!(
+        there == text,
+        "docs/pipeline.md differs from the declarations: run with UPDATE=1 and read the difference"
+    );
 }
 
 #[test]
@@ -108,7 +146,11 @@ fn paths_keep_their_budgets() {
     at_most("source translation, at the gateway", 20, 2);
     at_most("floating IP, at the port's hypervisor", 20, 2);
     for path in PATHS.iter().filter(|path| path.status == Status::Built) {
-        assert!(path.tables.iter().all(|table| table.decl().status == Status::Built), "{} uses a planned table", path.name);
+        assert!(
+            path.tables.iter().all(|table| table.decl().status == Status::Built),
+            "{} uses a planned table",
+            path.name
+        );
     }
 }
 

@@ -58,7 +58,10 @@ impl Desired {
 
     /// All flows, in no order.
     pub(crate) fn iter<'a>(&'a self, order: UnitOrder<'a>) -> impl Iterator<Item = DesiredFlow> + 'a {
-        self.slots.iter().flatten().filter_map(move |slot| Some(DesiredFlow { key: slot.key.clone(), value: slot.merged(order)? }))
+        self.slots
+            .iter()
+            .flatten()
+            .filter_map(move |slot| Some(DesiredFlow { key: slot.key.clone(), value: slot.merged(order)? }))
     }
 
     pub(crate) fn meters(&self) -> impl Iterator<Item = (u32, MeterSpec)> {
@@ -66,7 +69,14 @@ impl Desired {
     }
 
     /// Notes that `unit` wants a flow, in place of what it wanted with that key.
-    pub(crate) fn want(&mut self, unit: UnitId, key: FlowKey, mut value: FlowValue, before: &mut Before, order: UnitOrder<'_>) -> FlowId {
+    pub(crate) fn want(
+        &mut self,
+        unit: UnitId,
+        key: FlowKey,
+        mut value: FlowValue,
+        before: &mut Before,
+        order: UnitOrder<'_>,
+    ) -> FlowId {
         value.actions = self.shared(value.actions);
         let id = match self.ids.get(&key) {
             Some(id) => *id,
@@ -101,7 +111,13 @@ impl Desired {
     }
 
     /// Replaces the meters that `unit` wants.
-    pub(crate) fn want_meters(&mut self, unit: UnitId, old: &[u32], new: &[(u32, MeterSpec)], before: &mut Before) {
+    pub(crate) fn want_meters(
+        &mut self,
+        unit: UnitId,
+        old: &[u32],
+        new: &[(u32, MeterSpec)],
+        before: &mut Before,
+    ) {
         for number in old.iter().copied().chain(new.iter().map(|(number, _)| *number)) {
             let now = self.meters.get(&number).and_then(merged_meter);
             before.meters.entry(number).or_insert(now);
@@ -125,7 +141,11 @@ impl Desired {
         let mut touched: Vec<_> = before.flows.into_iter().collect();
         touched.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         for (key, old) in touched {
-            let now = self.ids.get(&key).and_then(|id| self.slots[id.0 as usize].as_ref()).and_then(|slot| slot.merged(order));
+            let now = self
+                .ids
+                .get(&key)
+                .and_then(|id| self.slots[id.0 as usize].as_ref())
+                .and_then(|slot| slot.merged(order));
             match now {
                 None if old.is_some() => delta.delete.push(key),
                 Some(value) if old.as_ref() != Some(&value) => delta.put.push(DesiredFlow { key, value }),

@@ -191,12 +191,18 @@ impl Compiler {
     /// Compiles everything anew and compares. Costs as much as a start.
     pub fn recompute_check(&self) -> Drift {
         let (full, now) = (full::compile_full(self.rows()), self.table());
-        let missing = full.flows.iter().filter(|(key, value)| now.get(*key) != Some(value)).map(|(key, _)| key.clone());
-        let extra = now.keys().filter(|key| !full.flows.contains_key(key.as_ref())).map(|key| key.as_ref().clone());
+        let missing =
+            full.flows.iter().filter(|(key, value)| now.get(*key) != Some(value)).map(|(key, _)| key.clone());
+        let extra =
+            now.keys().filter(|key| !full.flows.contains_key(key.as_ref())).map(|key| key.as_ref().clone());
         let meters = self.meters();
         let numbers: BTreeSet<u32> = meters.keys().chain(full.meters.keys()).copied().collect();
         let differ = |number: &u32| meters.get(number) != full.meters.get(number);
-        Drift { missing: missing.collect(), extra: extra.collect(), meters: numbers.into_iter().filter(differ).collect() }
+        Drift {
+            missing: missing.collect(),
+            extra: extra.collect(),
+            meters: numbers.into_iter().filter(differ).collect(),
+        }
     }
 
     fn set_row(&mut self, table: TableId, uuid: Uuid, row: Option<Arc<dyn DynRow>>) {
@@ -211,7 +217,8 @@ impl Compiler {
         }
         let present = row.is_some();
         let mut keys: SmallVec<[Dep; 4]> = SmallVec::new();
-        let old = self.store.rows.set(table, uuid, row, &mut |index, hash| keys.push(Dep::Index(index, hash)));
+        let old =
+            self.store.rows.set(table, uuid, row, &mut |index, hash| keys.push(Dep::Index(index, hash)));
         keys.push(Dep::Row(table, uuid));
         for dep in keys {
             self.touch(dep);

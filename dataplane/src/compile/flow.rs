@@ -82,7 +82,10 @@ pub struct FlowDelta {
 impl FlowDelta {
     /// Nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.put.is_empty() && self.delete.is_empty() && self.meters_put.is_empty() && self.meters_delete.is_empty()
+        self.put.is_empty()
+            && self.delete.is_empty()
+            && self.meters_put.is_empty()
+            && self.meters_delete.is_empty()
     }
 }
 

@@ -65,9 +65,16 @@ pub fn compile_full(rows: &Rows) -> FullTable {
         let owners: Vec<Owner> = match stage.owners {
             Owners::Switch => vec![Owner::Switch],
             Owners::Rows(table) => rows.table(table).keys().map(|uuid| Owner::Row(table, *uuid)).collect(),
-            Owners::Facts(relation) => plain.facts.iter().filter(|((of, ..), _)| *of == relation).flat_map(
-                |((_, of, part), values)| values.iter().map(|value| Owner::Fact(Fact { relation, of: *of, part: *part, value: *value })),
-            ).collect(),
+            Owners::Facts(relation) => plain
+                .facts
+                .iter()
+                .filter(|((of, ..), _)| *of == relation)
+                .flat_map(|((_, of, part), values)| {
+                    values
+                        .iter()
+                        .map(|value| Owner::Fact(Fact { relation, of: *of, part: *part, value: *value }))
+                })
+                .collect(),
         };
         let mut facts = Vec::new();
         for owner in owners {

@@ -4,12 +4,18 @@
 //! - An index entry is the hash of the key; who looks up compares the rows, so that a collision costs time only.
 //! - A column that holds a set is indexed by each of its elements: reverse references are indexes like others.
 
-use std::{hash::{Hash, Hasher}, sync::Arc};
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use ovsdb::value::{Atom, Datum};
 use quantumnet_model::{
-    ColumnId, DynRow, Row, Rows, TableId, host::{HostInterface, HostSelf, HostTunnel}, nb::NbGlobal,
-    sb::{Chassis, DatapathBinding, PortBinding}, tables,
+    ColumnId, DynRow, Row, Rows, TableId,
+    host::{HostInterface, HostSelf, HostTunnel},
+    nb::NbGlobal,
+    sb::{Chassis, DatapathBinding, PortBinding},
+    tables,
 };
 use rustc_hash::{FxHashMap, FxHasher};
 use smallvec::SmallVec;
@@ -127,7 +133,8 @@ pub(crate) type Key = SmallVec<[Atom; 2]>;
 /// The keys under which an index holds a row.
 pub(crate) fn keys(index: Index, row: &dyn DynRow) -> impl Iterator<Item = Key> {
     let decl = tables::decl(index.table);
-    let columns: SmallVec<[ColumnId; 2]> = index.columns.iter().filter_map(|name| decl.column(name)).collect();
+    let columns: SmallVec<[ColumnId; 2]> =
+        index.columns.iter().filter_map(|name| decl.column(name)).collect();
     assert_eq!(columns.len(), index.columns.len(), "an index names columns of its table");
     let atoms = |column: ColumnId| match row.datum(column) {
         Datum::Set(atoms) => atoms,
@@ -136,7 +143,9 @@ pub(crate) fn keys(index: Index, row: &dyn DynRow) -> impl Iterator<Item = Key> 
     let mut keys: Vec<Key> = vec![Key::new()];
     for column in columns {
         let atoms = atoms(column);
-        let extend = |key: &Key| atoms.iter().map(|atom| [key.as_slice(), &[atom.clone()]].concat().into()).collect::<Vec<Key>>();
+        let extend = |key: &Key| {
+            atoms.iter().map(|atom| [key.as_slice(), &[atom.clone()]].concat().into()).collect::<Vec<Key>>()
+        };
         keys = keys.iter().flat_map(extend).collect();
     }
     keys.into_iter()

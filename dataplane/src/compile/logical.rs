@@ -17,12 +17,7 @@ use quantumnet_model::{
 };
 use uuid::Uuid;
 
-use super::{
-    index::By,
-    register,
-    table::Table,
-    view::View,
-};
+use super::{index::By, register, table::Table, view::View};
 
 /// A port of a logical switch with an interface behind it, wherever it is.
 #[derive(Clone, Copy)]
@@ -49,7 +44,13 @@ impl<'a> Vif<'a> {
             return None;
         }
         let switch = binding.datapath.uuid();
-        Some(Self { uuid, binding, key: port_key(binding.tunnel_key)?, switch, switch_key: switch_key(view, switch)? })
+        Some(Self {
+            uuid,
+            binding,
+            key: port_key(binding.tunnel_key)?,
+            switch,
+            switch_key: switch_key(view, switch)?,
+        })
     }
 
     /// Neither disabled nor without its northbound row.

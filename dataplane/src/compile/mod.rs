@@ -12,8 +12,8 @@
 //!   batches led there. Numbers (tunnel and port keys, OpenFlow ports, meters) are inputs.
 //! - Dangling references and values that make no sense have no flows; they never panic and never open anything.
 
-mod desired;
 pub mod derive;
+mod desired;
 mod engine;
 mod flow;
 mod full;
@@ -25,6 +25,8 @@ pub mod register;
 mod sink;
 pub mod stage;
 pub mod table;
+#[cfg(test)]
+mod testing;
 mod tunnels;
 mod view;
 

@@ -88,11 +88,14 @@ impl Punt {
     /// Back from user data.
     pub fn decode(bytes: &[u8]) -> Result<Self, PuntError> {
         let bytes: &[u8; LENGTH] = bytes.try_into().map_err(|_| PuntError::Length { got: bytes.len() })?;
-        let [format, reason, zeros @ .., ] = bytes;
+        let [format, reason, zeros @ ..] = bytes;
         if *format != FORMAT || zeros[..2] != [0, 0] {
             return Err(PuntError::Format { got: *format });
         }
-        let reason = PuntReason::ALL.iter().find(|known| **known as u8 == *reason).ok_or(PuntError::Reason { got: *reason })?;
+        let reason = PuntReason::ALL
+            .iter()
+            .find(|known| **known as u8 == *reason)
+            .ok_or(PuntError::Reason { got: *reason })?;
         let port = Uuid::from_slice(&zeros[2..]).map_err(|_| PuntError::Length { got: bytes.len() })?;
         Ok(Self { reason: *reason, port })
     }

@@ -80,8 +80,16 @@ bits! {
 
 /// Zones of connection tracking.
 pub const ZONES: &[(&str, &str, Status)] = &[
-    ("switch", "one for each switch with a stateful rule or load balancer here: a packet between two of its ports is looked up once, not once a port", Status::Planned),
-    ("router", "one for each router with translation here, for source and destination alike", Status::Planned),
+    (
+        "switch",
+        "one for each switch with a stateful rule or load balancer here: a packet between two of its ports is looked up once, not once a port",
+        Status::Planned,
+    ),
+    (
+        "router",
+        "one for each router with translation here, for source and destination alike",
+        Status::Planned,
+    ),
 ];
 
 /// Key of the switch.

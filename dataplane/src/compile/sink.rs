@@ -40,7 +40,11 @@ impl Sink {
 
     /// Wants a flow. No action drops.
     pub fn flow(&mut self, table: Table, priority: u16, matches: Match, actions: impl Into<Vec<Action>>) {
-        debug_assert!(self.stage.tables.contains(&table), "stage {} does not declare {table:?}", self.stage.name);
+        debug_assert!(
+            self.stage.tables.contains(&table),
+            "stage {} does not declare {table:?}",
+            self.stage.name
+        );
         debug_assert_eq!(matches.missing_prerequisite(), None, "a switch would refuse {matches:?}");
         let cookie = flow::cookie(self.stage.number, self.row);
         let key = FlowKey { table: table.number(), priority, matches };
@@ -49,7 +53,11 @@ impl Sink {
 
     /// States a fact.
     pub fn fact(&mut self, relation: Relation, of: Uuid, part: u32, value: Uuid) {
-        debug_assert!(self.stage.relations.contains(&relation), "stage {} does not declare {relation:?}", self.stage.name);
+        debug_assert!(
+            self.stage.relations.contains(&relation),
+            "stage {} does not declare {relation:?}",
+            self.stage.name
+        );
         self.made.facts.push(Fact { relation, of, part, value });
     }
 
@@ -68,7 +76,9 @@ impl Sink {
         let mut flows: Vec<(FlowKey, FlowValue)> = Vec::with_capacity(made.flows.len());
         for (key, value) in made.flows {
             match flows.last_mut() {
-                Some((last, before)) if *last == key => *before = merge([&*before, &value]).expect("two are not none"),
+                Some((last, before)) if *last == key => {
+                    *before = merge([&*before, &value]).expect("two are not none")
+                }
                 _ => flows.push((key, value)),
             }
         }
@@ -94,9 +104,17 @@ pub(crate) fn merge<'a>(wishes: impl IntoIterator<Item = &'a FlowValue>) -> Opti
     if rest.is_empty() {
         return Some((*first).clone());
     }
-    let mut clauses: Vec<(u32, u8, &Action)> = conjunctions.iter().flat_map(|wish| wish.actions.iter()).filter_map(|action| {
-        if let Action::Conjunction(clause) = action { Some((clause.id, clause.clause, action)) } else { None }
-    }).collect();
+    let mut clauses: Vec<(u32, u8, &Action)> = conjunctions
+        .iter()
+        .flat_map(|wish| wish.actions.iter())
+        .filter_map(|action| {
+            if let Action::Conjunction(clause) = action {
+                Some((clause.id, clause.clause, action))
+            } else {
+                None
+            }
+        })
+        .collect();
     clauses.sort_by_key(|(id, clause, _)| (*id, *clause));
     clauses.dedup_by_key(|(id, clause, _)| (*id, *clause));
     let actions: Arc<[Action]> = clauses.into_iter().map(|(_, _, action)| action.clone()).collect();
@@ -136,7 +154,8 @@ mod tests {
         let out = wish(1, vec![Action::output(Port(1))]);
         let other = wish(2, vec![Action::output(Port(2))]);
         let drop = wish(3, vec![]);
-        let (a, b) = (wish(4, vec![Action::conjunction(1, 0, 2)]), wish(5, vec![Action::conjunction(2, 1, 2)]));
+        let (a, b) =
+            (wish(4, vec![Action::conjunction(1, 0, 2)]), wish(5, vec![Action::conjunction(2, 1, 2)]));
         assert_eq!(merge([&out, &drop, &a]), Some(drop.clone()));
         assert_eq!(merge([&out, &other]), Some(out.clone()));
         assert_eq!(merge([&a, &other]), Some(other));

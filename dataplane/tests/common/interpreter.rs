@@ -87,7 +87,13 @@ impl World {
         for number in 1..=6u32 {
             let switch = 1 + u32::from(random.one_in(3));
             let chassis = if number <= 4 { 1 } else { number - 3 };
-            let mut port = PortSpec { number, switch, key: i64::from(number) + 0x100 * i64::from(random.one_in(2)), chassis: Some(chassis), ..PortSpec::default() };
+            let mut port = PortSpec {
+                number,
+                switch,
+                key: i64::from(number) + 0x100 * i64::from(random.one_in(2)),
+                chassis: Some(chassis),
+                ..PortSpec::default()
+            };
             let (mac, v4, v6) = (mac(number), format!("10.0.0.{number}"), format!("fd00::{number}"));
             if !random.one_in(5) {
                 port.addresses.push(format!("{mac} {v4} {v6}"));
@@ -95,8 +101,15 @@ impl World {
             if random.one_in(4) {
                 port.addresses.push("unknown".into());
             }
-            let entry = [mac.clone(), format!("{mac} {v4}"), format!("{mac} {v6}"), format!("{mac} {v4}/24 {v6}/64"),
-                format!("{mac} 10.0.0.0/24"), format!("{mac} fd00::/64"), "nonsense".into()];
+            let entry = [
+                mac.clone(),
+                format!("{mac} {v4}"),
+                format!("{mac} {v6}"),
+                format!("{mac} {v4}/24 {v6}/64"),
+                format!("{mac} 10.0.0.0/24"),
+                format!("{mac} fd00::/64"),
+                "nonsense".into(),
+            ];
             if random.one_in(2) {
                 port.security.push(random.pick(&entry).clone());
             }
@@ -134,19 +147,49 @@ impl World {
     /// A packet that may mean something here.
     pub fn packet(&self, random: &mut Random) -> Packet {
         let port = random.below(4) as u32 + 1;
-        let macs: Vec<Mac> = (1..=6).map(mac).chain(["0a:44:00:00:00:00".into(), "0a:44:00:00:00:01".into(), "0a:55:00:00:00:01".into(),
-            "0a:99:00:00:00:01".into()]).map(|mac| mac.parse().expect("a MAC")).collect();
+        let macs: Vec<Mac> = (1..=6)
+            .map(mac)
+            .chain([
+                "0a:44:00:00:00:00".into(),
+                "0a:44:00:00:00:01".into(),
+                "0a:55:00:00:00:01".into(),
+                "0a:99:00:00:00:01".into(),
+            ])
+            .map(|mac| mac.parse().expect("a MAC"))
+            .collect();
         let groups: [Mac; 3] = [Mac::BROADCAST, Mac([1, 0, 0x5e, 0, 0, 1]), Mac([0x33, 0x33, 0xff, 0, 0, 2])];
         let own: Mac = mac(port).parse().expect("a MAC");
-        let v4 = |random: &mut Random| *random.pick(&[Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 3),
-            Ipv4Addr::new(10, 0, 0, 5), Ipv4Addr::new(10, 0, 0, 77), Ipv4Addr::new(10, 9, 0, 1), Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST, SERVER,
-            Ipv4Addr::new(10, 0, 0, 255), Ipv4Addr::new(224, 0, 0, 251)]);
+        let v4 = |random: &mut Random| {
+            *random.pick(&[
+                Ipv4Addr::new(10, 0, 0, 1),
+                Ipv4Addr::new(10, 0, 0, 2),
+                Ipv4Addr::new(10, 0, 0, 3),
+                Ipv4Addr::new(10, 0, 0, 5),
+                Ipv4Addr::new(10, 0, 0, 77),
+                Ipv4Addr::new(10, 9, 0, 1),
+                Ipv4Addr::UNSPECIFIED,
+                Ipv4Addr::BROADCAST,
+                SERVER,
+                Ipv4Addr::new(10, 0, 0, 255),
+                Ipv4Addr::new(224, 0, 0, 251),
+            ])
+        };
         let v6 = |random: &mut Random| {
             let near = format!("fd00::{}", 1 + random.below(6));
             let solicited = format!("ff02::1:ff00:{}", 1 + random.below(6));
             let local = own.link_local().to_string();
-            random.pick(&[near, "fd00::77".into(), "fd01::1".into(), "::".into(), solicited, "ff02::16".into(), local])
-                .parse::<Ipv6Addr>().expect("an address")
+            random
+                .pick(&[
+                    near,
+                    "fd00::77".into(),
+                    "fd01::1".into(),
+                    "::".into(),
+                    solicited,
+                    "ff02::16".into(),
+                    local,
+                ])
+                .parse::<Ipv6Addr>()
+                .expect("an address")
         };
         let own4 = Ipv4Addr::new(10, 0, 0, port as u8);
         let own6: Ipv6Addr = format!("fd00::{port}").parse().expect("an address");
@@ -157,7 +200,11 @@ impl World {
                 to: v4(random).into(),
                 ports: *random.pick(&[(68, 67), (1000, 2000)]),
             },
-            2 => Payload::Udp { source: if random.one_in(2) { own6.into() } else { v6(random).into() }, to: v6(random).into(), ports: (1000, 2000) },
+            2 => Payload::Udp {
+                source: if random.one_in(2) { own6.into() } else { v6(random).into() },
+                to: v6(random).into(),
+                ports: (1000, 2000),
+            },
             3 | 4 => Payload::Icmp6 {
                 source: if random.one_in(2) { own6 } else { v6(random) },
                 to: v6(random),
@@ -178,12 +225,23 @@ impl World {
             Payload::Icmp6 { source, kind: 135, hops, target, option, to } if random.one_in(2) => {
                 let [.., low] = target.segments();
                 let solicited = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, low);
-                Payload::Icmp6 { source, kind: 135, hops, target, option, to: if random.one_in(3) { to } else { solicited } }
+                Payload::Icmp6 {
+                    source,
+                    kind: 135,
+                    hops,
+                    target,
+                    option,
+                    to: if random.one_in(3) { to } else { solicited },
+                }
             }
             other => other,
         };
         let broadcast = random.one_in(2) && !matches!(payload, Payload::Udp { to: IpAddr::V6(_), .. });
-        let to = if broadcast { groups[random.below(3) * usize::from(random.one_in(2))] } else { *random.pick(&macs) };
+        let to = if broadcast {
+            groups[random.below(3) * usize::from(random.one_in(2))]
+        } else {
+            *random.pick(&macs)
+        };
         let source = match random.below(8) {
             0 => *random.pick(&macs),
             1 => groups[1],
@@ -218,7 +276,8 @@ impl World {
 
     /// Receiving side: only what is here.
     fn receive(&self, packet: &Packet, switch: u32, key: u16, outcome: &mut Outcome) {
-        for port in self.ports.iter().filter(|port| port.switch == switch && self.here(port.number).is_some()) {
+        for port in self.ports.iter().filter(|port| port.switch == switch && self.here(port.number).is_some())
+        {
             let member = match key {
                 0x8000 => true,
                 0x8001 => is_unknown(port),
@@ -232,7 +291,10 @@ impl World {
     }
 
     fn switch(&self, packet: &Packet, port: &PortSpec, outcome: &mut Outcome) {
-        if packet.tag && self.passthru != Some(port.switch) || packet.source.is_multicast() || !in_allowed(port, packet) {
+        if packet.tag && self.passthru != Some(port.switch)
+            || packet.source.is_multicast()
+            || !in_allowed(port, packet)
+        {
             return;
         }
         let source = packet.source.to_string();
@@ -261,7 +323,16 @@ impl World {
             Payload::Arp { operation: 1, target, .. } if packet.to == Mac::BROADCAST => target.into(),
             Payload::Icmp6 { kind: 135, hops: 255, target, to, .. } => {
                 let bytes = target.octets();
-                let solicited = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(bytes[13]), u16::from(bytes[14]) << 8 | u16::from(bytes[15]));
+                let solicited = Ipv6Addr::new(
+                    0xff02,
+                    0,
+                    0,
+                    0,
+                    0,
+                    1,
+                    0xff00 | u16::from(bytes[13]),
+                    u16::from(bytes[14]) << 8 | u16::from(bytes[15]),
+                );
                 if to != target && to != solicited {
                     return None;
                 }
@@ -269,7 +340,11 @@ impl World {
             }
             _ => return None,
         };
-        let owns = |port: &&PortSpec| !port.disabled && !is_unknown(port) && addresses(port).iter().any(|(_, ips)| ips.contains(&target));
+        let owns = |port: &&PortSpec| {
+            !port.disabled
+                && !is_unknown(port)
+                && addresses(port).iter().any(|(_, ips)| ips.contains(&target))
+        };
         let owner = self.ports.iter().filter(|port| port.switch == asker.switch).find(owns)?;
         if owner.number == asker.number {
             return None;
@@ -278,7 +353,8 @@ impl World {
     }
 
     fn forward(&self, packet: &Packet, port: &PortSpec, outcome: &mut Outcome) {
-        let peers = || self.ports.iter().filter(|peer| peer.switch == port.switch && peer.number != port.number);
+        let peers =
+            || self.ports.iter().filter(|peer| peer.switch == port.switch && peer.number != port.number);
         let mut deliver = |peer: &PortSpec, checked: bool| {
             let name = match peer.chassis {
                 Some(1) if checked && !out_allowed(peer, packet) => return,
@@ -294,7 +370,11 @@ impl World {
             peers().filter(|peer| !peer.disabled).for_each(|peer| deliver(peer, false));
             return;
         }
-        let owner = self.ports.iter().filter(|peer| peer.switch == port.switch).find(|peer| addresses(peer).iter().any(|(mac, _)| *mac == packet.to));
+        let owner = self
+            .ports
+            .iter()
+            .filter(|peer| peer.switch == port.switch)
+            .find(|peer| addresses(peer).iter().any(|(mac, _)| *mac == packet.to));
         if let Some(owner) = owner {
             if !owner.disabled && owner.number != port.number {
                 deliver(owner, true);
@@ -302,12 +382,18 @@ impl World {
             return;
         }
         let learned = self.learned.iter().find(|(number, switch, mac)| {
-            let learns = |port: &PortSpec| port.number == *number && is_unknown(port) && port.security.is_empty() && !port.disabled;
+            let learns = |port: &PortSpec| {
+                port.number == *number && is_unknown(port) && port.security.is_empty() && !port.disabled
+            };
             *switch == port.switch && *mac == packet.to.to_string() && self.ports.iter().any(learns)
         });
         match learned {
-            Some((number, ..)) => peers().filter(|peer| peer.number == *number).for_each(|peer| deliver(peer, true)),
-            None => peers().filter(|peer| is_unknown(peer) && !peer.disabled).for_each(|peer| deliver(peer, true)),
+            Some((number, ..)) => {
+                peers().filter(|peer| peer.number == *number).for_each(|peer| deliver(peer, true))
+            }
+            None => {
+                peers().filter(|peer| is_unknown(peer) && !peer.disabled).for_each(|peer| deliver(peer, true))
+            }
         }
     }
 }
@@ -348,13 +434,15 @@ fn in_allowed(port: &PortSpec, packet: &Packet) -> bool {
             Payload::Other => any,
             Payload::Arp { sender: (mac, ip), .. } => mac == entry.mac && (any || covers(entry, ip.into())),
             Payload::Udp { source: IpAddr::V4(ip), to, ports } => {
-                let discover = ip.is_unspecified() && to == IpAddr::V4(Ipv4Addr::BROADCAST) && ports == (68, 67);
+                let discover =
+                    ip.is_unspecified() && to == IpAddr::V4(Ipv4Addr::BROADCAST) && ports == (68, 67);
                 any || covers(entry, ip.into()) || has(entry, true) && discover
             }
             Payload::Udp { source: IpAddr::V6(ip), .. } => any || has(entry, false) && local(ip),
             Payload::Icmp6 { source, to, kind, hops, target, option } => {
                 let early = source.is_unspecified() && to.segments()[0] == 0xff02;
-                let from = any || has(entry, false) && (local(source) || early && [131, 135, 143].contains(&kind));
+                let from =
+                    any || has(entry, false) && (local(source) || early && [131, 135, 143].contains(&kind));
                 let own_option = option.is_none_or(|mac| mac == entry.mac);
                 let inside = match kind {
                     135 if hops == 255 => own_option,
@@ -383,8 +471,11 @@ fn out_allowed(port: &PortSpec, packet: &Packet) -> bool {
         }
         match to {
             IpAddr::V4(ip) => {
-                let broadcast = |net: &ipnet::IpNet| net.prefix_len() < 32 && net.broadcast() == to && net.addr() != net.network();
-                has(entry, true) && (ip.is_broadcast() || ip.is_multicast()) || entry.ips.iter().any(broadcast)
+                let broadcast = |net: &ipnet::IpNet| {
+                    net.prefix_len() < 32 && net.broadcast() == to && net.addr() != net.network()
+                };
+                has(entry, true) && (ip.is_broadcast() || ip.is_multicast())
+                    || entry.ips.iter().any(broadcast)
             }
             IpAddr::V6(ip) => has(entry, false) && (ip == entry.mac.link_local() || ip.is_multicast()),
         }
@@ -393,24 +484,28 @@ fn out_allowed(port: &PortSpec, packet: &Packet) -> bool {
 }
 
 fn asks_dhcp(port: &PortSpec, packet: &Packet) -> bool {
-    let Payload::Udp { source: IpAddr::V4(source), to: IpAddr::V4(to), ports: (68, 67) } = packet.payload else { return false };
+    let Payload::Udp { source: IpAddr::V4(source), to: IpAddr::V4(to), ports: (68, 67) } = packet.payload
+    else {
+        return false;
+    };
     let offer = |(mac, ips): &(Mac, Vec<IpAddr>)| {
-        *mac == packet.source && ips.iter().any(|ip| matches!(ip, IpAddr::V4(ip) if *ip == source || source.is_unspecified()))
+        *mac == packet.source
+            && ips.iter().any(|ip| matches!(ip, IpAddr::V4(ip) if *ip == source || source.is_unspecified()))
     };
     port.dhcp.is_some() && (to == SERVER || to.is_broadcast()) && addresses(port).iter().any(offer)
 }
 
 impl Packet {
-    pub fn is_arp_request(&self) -> bool {
-        matches!(self.payload, Payload::Arp { operation: 1, .. })
-    }
-
     /// As `ofproto/trace` reads it.
     pub fn flow(&self) -> String {
         let mut flow = match self.from {
             From::Port(number) => format!("in_port={number}"),
             From::Tunnel { chassis, switch, key } => {
-                format!("in_port={},tun_id={switch},tun_metadata0={:#x}", 1000 + chassis, 0x63 << 16 | u32::from(key))
+                format!(
+                    "in_port={},tun_id={switch},tun_metadata0={:#x}",
+                    1000 + chassis,
+                    0x63 << 16 | u32::from(key)
+                )
             }
         };
         flow += &format!(",dl_src={},dl_dst={}", self.source, self.to);
@@ -422,10 +517,15 @@ impl Packet {
                 format!(",udp,nw_src={source},nw_dst={to},nw_ttl=64,udp_src={},udp_dst={}", ports.0, ports.1)
             }
             Payload::Udp { source, to, ports } => {
-                format!(",udp6,ipv6_src={source},ipv6_dst={to},nw_ttl=64,udp_src={},udp_dst={}", ports.0, ports.1)
+                format!(
+                    ",udp6,ipv6_src={source},ipv6_dst={to},nw_ttl=64,udp_src={},udp_dst={}",
+                    ports.0, ports.1
+                )
             }
             Payload::Icmp6 { source, to, kind, hops, target, option } => {
-                let mut text = format!(",icmp6,ipv6_src={source},ipv6_dst={to},nw_ttl={hops},icmpv6_type={kind},icmpv6_code=0");
+                let mut text = format!(
+                    ",icmp6,ipv6_src={source},ipv6_dst={to},nw_ttl={hops},icmpv6_type={kind},icmpv6_code=0"
+                );
                 if matches!(kind, 135 | 136) {
                     text += &format!(",nd_target={target}");
                     if let Some(option) = option {
@@ -436,7 +536,9 @@ impl Packet {
                 text
             }
             Payload::Arp { operation, sender: (mac, ip), target } => {
-                format!(",arp,arp_op={operation},arp_sha={mac},arp_spa={ip},arp_tpa={target},arp_tha=00:00:00:00:00:00")
+                format!(
+                    ",arp,arp_op={operation},arp_sha={mac},arp_spa={ip},arp_tpa={target},arp_tha=00:00:00:00:00:00"
+                )
             }
             Payload::Other => ",dl_type=0x88b5".to_owned(),
         }

@@ -86,30 +86,43 @@ impl Model {
 
     pub fn chassis(&mut self, number: u32) {
         let encap = id(Kind::Encap, number);
-        self.put(encap, Encap {
-            r#type: text("geneve"),
-            ip: text(&format!("192.0.2.{number}")),
-            chassis_name: text(&format!("hv{number}")),
-            ..Encap::default()
-        });
-        self.put(id(Kind::Chassis, number), Chassis {
-            name: text(&format!("hv{number}")),
-            encaps: std::iter::once(quantumnet_model::Strong::new(encap)).collect(),
-            ..Chassis::default()
-        });
+        self.put(
+            encap,
+            Encap {
+                r#type: text("geneve"),
+                ip: text(&format!("192.0.2.{number}")),
+                chassis_name: text(&format!("hv{number}")),
+                ..Encap::default()
+            },
+        );
+        self.put(
+            id(Kind::Chassis, number),
+            Chassis {
+                name: text(&format!("hv{number}")),
+                encaps: std::iter::once(quantumnet_model::Strong::new(encap)).collect(),
+                ..Chassis::default()
+            },
+        );
         if number != 1 {
-            let row = HostTunnel { chassis: id(Kind::Chassis, number), encap, ofport: 1000 + i64::from(number) };
+            let row =
+                HostTunnel { chassis: id(Kind::Chassis, number), encap, ofport: 1000 + i64::from(number) };
             self.put(id(Kind::Tunnel, number), row);
         }
     }
 
     pub fn switch(&mut self, number: u32) {
-        self.put(id(Kind::Switch, number), DatapathBinding {
-            tunnel_key: i64::from(number),
-            r#type: Some(text("logical-switch")),
-            ..DatapathBinding::default()
-        });
-        self.put(id(Kind::Switch, number), LogicalSwitch { name: text(&format!("sw{number}")), ..LogicalSwitch::default() });
+        self.put(
+            id(Kind::Switch, number),
+            DatapathBinding {
+                tunnel_key: i64::from(number),
+                r#type: Some(text("logical-switch")),
+                ..DatapathBinding::default()
+            },
+        );
+        self.put(
+            id(Kind::Switch, number),
+            LogicalSwitch { name: text(&format!("sw{number}")), ..LogicalSwitch::default() },
+        );
     }
 
     pub fn vlan_passthru(&mut self, switch: u32) {
@@ -121,21 +134,27 @@ impl Model {
     pub fn port(&mut self, spec: &PortSpec) {
         let uuid = id(Kind::Port, spec.number);
         let name = format!("p{}", spec.number);
-        self.put(uuid, LogicalSwitchPort {
-            name: text(&name),
-            enabled: spec.disabled.then_some(false),
-            dhcpv4_options: spec.dhcp.map(|number| id(Kind::Dhcp, number).into()),
-            ..LogicalSwitchPort::default()
-        });
-        self.put(uuid, PortBinding {
-            logical_port: text(&name),
-            datapath: id(Kind::Switch, spec.switch).into(),
-            tunnel_key: spec.key,
-            chassis: spec.chassis.map(|number| id(Kind::Chassis, number).into()),
-            mac: texts(&spec.addresses),
-            port_security: texts(&spec.security),
-            ..PortBinding::default()
-        });
+        self.put(
+            uuid,
+            LogicalSwitchPort {
+                name: text(&name),
+                enabled: spec.disabled.then_some(false),
+                dhcpv4_options: spec.dhcp.map(|number| id(Kind::Dhcp, number).into()),
+                ..LogicalSwitchPort::default()
+            },
+        );
+        self.put(
+            uuid,
+            PortBinding {
+                logical_port: text(&name),
+                datapath: id(Kind::Switch, spec.switch).into(),
+                tunnel_key: spec.key,
+                chassis: spec.chassis.map(|number| id(Kind::Chassis, number).into()),
+                mac: texts(&spec.addresses),
+                port_security: texts(&spec.security),
+                ..PortBinding::default()
+            },
+        );
         if spec.chassis == Some(1) {
             self.interface(spec.number, i64::from(spec.number));
         }
@@ -143,12 +162,18 @@ impl Model {
 
     pub fn interface(&mut self, port: u32, ofport: i64) {
         let name = format!("p{port}");
-        let row = HostInterface { name: text(&format!("v{name}")), iface_id: text(&name), ofport, meter: i64::from(port) * 16 };
+        let row = HostInterface {
+            name: text(&format!("v{name}")),
+            iface_id: text(&name),
+            ofport,
+            meter: i64::from(port) * 16,
+        };
         self.put(id(Kind::Interface, port), row);
     }
 
     pub fn dhcp(&mut self, number: u32, cidr: &str, server: &str) {
-        let options = options(&[("server_id", server), ("server_mac", "0a:dd:00:00:00:01"), ("lease_time", "3600")]);
+        let options =
+            options(&[("server_id", server), ("server_mac", "0a:dd:00:00:00:01"), ("lease_time", "3600")]);
         self.put(id(Kind::Dhcp, number), DhcpOptions { cidr: text(cidr), options, ..DhcpOptions::default() });
     }
 
@@ -200,7 +225,10 @@ pub fn plain(number: u32, switch: u32, chassis: u32) -> PortSpec {
 }
 
 /// A flow as text that `ovs-ofctl add-flows` reads.
-pub fn flow_text(key: &quantumnet_dataplane::compile::FlowKey, value: &quantumnet_dataplane::compile::FlowValue) -> String {
+pub fn flow_text(
+    key: &quantumnet_dataplane::compile::FlowKey,
+    value: &quantumnet_dataplane::compile::FlowValue,
+) -> String {
     let actions: Vec<String> = value.actions.iter().map(|action| action.to_string()).collect();
     let actions = if actions.is_empty() { "drop".to_owned() } else { actions.join(",") };
     let matches = key.matches.to_string();

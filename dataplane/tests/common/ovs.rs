@@ -21,24 +21,51 @@ impl Ovs {
         }
         let this = Self { folder: TempDir::new().expect("a temporary folder") };
         let (db, remote) = (this.path("conf.db"), format!("unix:{}", this.path("db.sock")));
-        let schema = ["/usr/share/openvswitch/vswitch.ovsschema", "/usr/local/share/openvswitch/vswitch.ovsschema"];
-        let schema = schema.into_iter().find(|path| Path::new(path).exists()).expect("Open vSwitch brings its schema");
+        let schema =
+            ["/usr/share/openvswitch/vswitch.ovsschema", "/usr/local/share/openvswitch/vswitch.ovsschema"];
+        let schema =
+            schema.into_iter().find(|path| Path::new(path).exists()).expect("Open vSwitch brings its schema");
         this.run("ovsdb-tool", &["create", &db, schema]);
         let common = ["--detach", "--no-chdir", "-vconsole:off"];
         let option = |name: &str, file: &str| format!("--{name}={}", this.path(file));
         let listen = format!("--remote=p{remote}");
-        let (db_pid, db_log, db_ctl) = (option("pidfile", "db.pid"), option("log-file", "db.log"), option("unixctl", "db.ctl"));
+        let (db_pid, db_log, db_ctl) =
+            (option("pidfile", "db.pid"), option("log-file", "db.log"), option("unixctl", "db.ctl"));
         this.run("ovsdb-server", &[&common[..], &[&db, &listen, &db_pid, &db_log, &db_ctl]].concat());
         this.vsctl(&["--no-wait", "init"]);
-        let (pid, log, ctl) = (option("pidfile", "vs.pid"), option("log-file", "vs.log"), option("unixctl", "vs.ctl"));
+        let (pid, log, ctl) =
+            (option("pidfile", "vs.pid"), option("log-file", "vs.log"), option("unixctl", "vs.ctl"));
         let dummy = ["--enable-dummy=override", "--disable-system", "--disable-system-route"];
         this.run("ovs-vswitchd", &[&common[..], &dummy, &[&remote, &pid, &log, &ctl]].concat());
-        this.vsctl(&["add-br", "br", "--", "set", "Bridge", "br", "fail_mode=secure", "datapath_type=dummy", "protocols=OpenFlow13"]);
-        let names = (1..=ports).map(|n| (format!("p{n}"), n)).chain((2..=tunnels).map(|n| (format!("t{n}"), 1000 + n)));
+        this.vsctl(&[
+            "add-br",
+            "br",
+            "--",
+            "set",
+            "Bridge",
+            "br",
+            "fail_mode=secure",
+            "datapath_type=dummy",
+            "protocols=OpenFlow13",
+        ]);
+        let names = (1..=ports)
+            .map(|n| (format!("p{n}"), n))
+            .chain((2..=tunnels).map(|n| (format!("t{n}"), 1000 + n)));
         for (name, number) in names {
             let request = format!("ofport_request={number}");
             let capture = format!("options:tx_pcap={}", this.path(&format!("{name}.pcap")));
-            this.vsctl(&["add-port", "br", &name, "--", "set", "Interface", &name, "type=dummy", &request, &capture]);
+            this.vsctl(&[
+                "add-port",
+                "br",
+                &name,
+                "--",
+                "set",
+                "Interface",
+                &name,
+                "type=dummy",
+                &request,
+                &capture,
+            ]);
         }
         this.ofctl(&["add-tlv-map", &this.bridge(), "{class=0x102,type=0x80,len=4}->tun_metadata0"]);
         Some(this)
@@ -47,13 +74,19 @@ impl Ovs {
     /// Replaces the flows by a compiler's table, in one bundle.
     pub fn load(&self, compiler: &Compiler) {
         for (number, spec) in compiler.meters() {
-            let meter = format!("meter={number},pktps,burst,band=type=drop,rate={},burst_size={}", spec.rate, spec.burst);
+            let meter = format!(
+                "meter={number},pktps,burst,band=type=drop,rate={},burst_size={}",
+                spec.rate, spec.burst
+            );
             // Of an earlier load, perhaps; a meter that is missing fails the bundle below.
-            self.command("ovs-ofctl", &["-O", "OpenFlow13", "add-meter", &self.bridge(), &meter]).output().expect("it runs");
+            self.command("ovs-ofctl", &["-O", "OpenFlow13", "add-meter", &self.bridge(), &meter])
+                .output()
+                .expect("it runs");
         }
         let mut text = String::new();
         for (key, value) in compiler.table() {
-            writeln!(text, "cookie={:#x},{}", value.cookie, flow_text(&key, &value)).expect("strings do not fail");
+            writeln!(text, "cookie={:#x},{}", value.cookie, flow_text(&key, &value))
+                .expect("strings do not fail");
         }
         let file = self.path("flows");
         std::fs::write(&file, text).expect("a temporary file");
@@ -168,7 +201,8 @@ impl Trace {
             }
             word.push(letter);
         }
-        let table = |line: &str| line.trim_start().split_once(". ").and_then(|(number, _)| number.parse().ok());
+        let table =
+            |line: &str| line.trim_start().split_once(". ").and_then(|(number, _)| number.parse().ok());
         let tables = text.lines().filter_map(table).collect();
         Self { outputs, punts, tables, text }
     }
@@ -181,7 +215,10 @@ impl Trace {
 
     /// What the last `move` put into bits.
     pub fn moved(&self, bits: &str) -> Option<String> {
-        let lines = self.text.lines().filter_map(|line| line.trim().strip_prefix("-> ")?.strip_prefix(bits)?.strip_prefix(" is now "));
+        let lines = self
+            .text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("-> ")?.strip_prefix(bits)?.strip_prefix(" is now "));
         lines.last().map(str::to_owned)
     }
 

@@ -36,14 +36,35 @@ pub enum Step {
     PortEncap(u32, Option<u32>),
 }
 
-const ADDRESSES: &[&str] = &["unknown", "0a:00:00:00:00:01 10.0.0.1", "0a:00:00:00:00:02 10.0.0.2 fd00::2",
-    "0a:00:00:00:00:03", "dynamic", "nonsense", "0a:00:00:00:00:01 fd00::1 fd00::9"];
-const SECURITY: &[&str] = &["0a:00:00:00:00:01", "0a:00:00:00:00:01 10.0.0.1 10.1.0.0/16", "0a:00:00:00:00:02 fd00::2/64",
-    "what", "0a:00:00:00:00:02 10.0.0.2/24 fd00::2"];
+const ADDRESSES: &[&str] = &[
+    "unknown",
+    "0a:00:00:00:00:01 10.0.0.1",
+    "0a:00:00:00:00:02 10.0.0.2 fd00::2",
+    "0a:00:00:00:00:03",
+    "dynamic",
+    "nonsense",
+    "0a:00:00:00:00:01 fd00::1 fd00::9",
+];
+const SECURITY: &[&str] = &[
+    "0a:00:00:00:00:01",
+    "0a:00:00:00:00:01 10.0.0.1 10.1.0.0/16",
+    "0a:00:00:00:00:02 fd00::2/64",
+    "what",
+    "0a:00:00:00:00:02 10.0.0.2/24 fd00::2",
+];
 
 fn port() -> impl Strategy<Value = PortSpec> {
     let subset = |from: &'static [&'static str], max| proptest::sample::subsequence(from.to_vec(), 0..=max);
-    (0..4u32, 0..3u32, -1..4i64, proptest::option::of(0..4u32), subset(ADDRESSES, 3), subset(SECURITY, 2), any::<bool>(), proptest::option::of(0..2u32))
+    (
+        0..4u32,
+        0..3u32,
+        -1..4i64,
+        proptest::option::of(0..4u32),
+        subset(ADDRESSES, 3),
+        subset(SECURITY, 2),
+        any::<bool>(),
+        proptest::option::of(0..2u32),
+    )
         .prop_map(|(number, switch, key, chassis, addresses, security, disabled, dhcp)| PortSpec {
             number,
             switch,
@@ -93,7 +114,9 @@ impl Step {
                 // Interfaces have steps of their own.
                 match interface {
                     Some(row) => model.put(id(Kind::Interface, spec.number), row),
-                    None if spec.number % 2 == 0 => model.remove::<HostInterface>(id(Kind::Interface, spec.number)),
+                    None if spec.number % 2 == 0 => {
+                        model.remove::<HostInterface>(id(Kind::Interface, spec.number))
+                    }
                     None => {}
                 }
             }
@@ -124,48 +147,71 @@ impl Step {
             }
             Self::Chassis(chassis, kind) => {
                 let zone = [None, Some("a"), Some("b"), None][usize::from(*kind)];
-                model.put(id(Kind::Chassis, *chassis), Chassis {
-                    name: text(&format!("hv{chassis}")),
-                    encaps: [*chassis, u32::from(*kind)].into_iter().map(|encap| quantumnet_model::Strong::new(id(Kind::Encap, encap))).collect(),
-                    transport_zones: super::texts(zone),
-                    ..Chassis::default()
-                });
+                model.put(
+                    id(Kind::Chassis, *chassis),
+                    Chassis {
+                        name: text(&format!("hv{chassis}")),
+                        encaps: [*chassis, u32::from(*kind)]
+                            .into_iter()
+                            .map(|encap| quantumnet_model::Strong::new(id(Kind::Encap, encap)))
+                            .collect(),
+                        transport_zones: super::texts(zone),
+                        ..Chassis::default()
+                    },
+                );
             }
             Self::DropChassis(chassis) => model.remove::<Chassis>(id(Kind::Chassis, *chassis)),
-            Self::Encap(encap, kind) => model.put(id(Kind::Encap, *encap), Encap {
-                r#type: text(if *kind == 0 { "vxlan" } else { "geneve" }),
-                ip: text(["192.0.2.1", "192.0.2.2", "fd00::1", "nowhere"][usize::from(*kind)]),
-                options: if *kind == 1 { options(&[("is_default", "true")]) } else { options(&[]) },
-                ..Encap::default()
-            }),
-            Self::Interface(port, ofport, meter) => model.put(id(Kind::Interface, *port), HostInterface {
-                name: text(&format!("v{port}")),
-                iface_id: text(&format!("p{}", port % 3)),
-                ofport: *ofport,
-                meter: *meter,
-            }),
+            Self::Encap(encap, kind) => model.put(
+                id(Kind::Encap, *encap),
+                Encap {
+                    r#type: text(if *kind == 0 { "vxlan" } else { "geneve" }),
+                    ip: text(["192.0.2.1", "192.0.2.2", "fd00::1", "nowhere"][usize::from(*kind)]),
+                    options: if *kind == 1 { options(&[("is_default", "true")]) } else { options(&[]) },
+                    ..Encap::default()
+                },
+            ),
+            Self::Interface(port, ofport, meter) => model.put(
+                id(Kind::Interface, *port),
+                HostInterface {
+                    name: text(&format!("v{port}")),
+                    iface_id: text(&format!("p{}", port % 3)),
+                    ofport: *ofport,
+                    meter: *meter,
+                },
+            ),
             Self::DropInterface(port) => model.remove::<HostInterface>(id(Kind::Interface, *port)),
-            Self::Tunnel(number, chassis, encap, ofport) => model.put(id(Kind::Tunnel, *number), HostTunnel {
-                chassis: id(Kind::Chassis, *chassis),
-                encap: id(Kind::Encap, *encap),
-                ofport: ofport * 100,
-            }),
+            Self::Tunnel(number, chassis, encap, ofport) => model.put(
+                id(Kind::Tunnel, *number),
+                HostTunnel {
+                    chassis: id(Kind::Chassis, *chassis),
+                    encap: id(Kind::Encap, *encap),
+                    ofport: ofport * 100,
+                },
+            ),
             Self::DropTunnel(number) => model.remove::<HostTunnel>(id(Kind::Tunnel, *number)),
-            Self::Own(name, slot) => model.put(id(Kind::Own, 0), HostSelf { chassis: text(&format!("hv{name}")), tunnel_option: *slot }),
+            Self::Own(name, slot) => model.put(
+                id(Kind::Own, 0),
+                HostSelf { chassis: text(&format!("hv{name}")), tunnel_option: *slot },
+            ),
             Self::DropOwn => model.remove::<HostSelf>(id(Kind::Own, 0)),
             Self::Dhcp(number, whole) => {
                 model.dhcp(*number, "10.0.0.0/24", "10.0.0.254");
                 if !whole {
-                    edit::<DhcpOptions>(model, id(Kind::Dhcp, *number), |row| row.options = options(&[("server_id", "10.0.0.254")]));
+                    edit::<DhcpOptions>(model, id(Kind::Dhcp, *number), |row| {
+                        row.options = options(&[("server_id", "10.0.0.254")])
+                    });
                 }
             }
             Self::DropDhcp(number) => model.remove::<DhcpOptions>(id(Kind::Dhcp, *number)),
             Self::Fdb(number, switch, port, address) => model.fdb(*number, *switch, *port, &mac(*address)),
             Self::DropFdb(number) => model.remove::<Fdb>(id(Kind::Fdb, *number)),
-            Self::LspDown(ignore) => model.put(id(Kind::Own, 9), NbGlobal {
-                options: options(&[("ignore_lsp_down", if *ignore { "true" } else { "false" })]),
-                ..NbGlobal::default()
-            }),
+            Self::LspDown(ignore) => model.put(
+                id(Kind::Own, 9),
+                NbGlobal {
+                    options: options(&[("ignore_lsp_down", if *ignore { "true" } else { "false" })]),
+                    ..NbGlobal::default()
+                },
+            ),
         }
     }
 }

@@ -77,7 +77,9 @@ fn tunnel_peers(view: &View<'_>, owner: Owner, out: &mut Sink) {
 
 fn wanted_tunnels(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(own) = view.related_one(Relation::OwnChassis, Uuid::nil()) else { return };
-    let (Some(own), Some(peer)) = (view.row::<Chassis>(own), view.row::<Chassis>(owner.row())) else { return };
+    let (Some(own), Some(peer)) = (view.row::<Chassis>(own), view.row::<Chassis>(owner.row())) else {
+        return;
+    };
     let (ours, theirs) = (&own.transport_zones, &peer.transport_zones);
     let zoneless = ours.is_empty() && theirs.is_empty();
     if !zoneless && !ours.iter().any(|zone| theirs.contains(zone)) {

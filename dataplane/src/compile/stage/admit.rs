@@ -96,7 +96,10 @@ fn ipv6(from: &Match, mac: Mac, allowed: &[Ipv6Net], out: &mut Sink) {
         out.flow(Table::Admit, 90, matches, [go(Table::AdmitNeighbour)]);
     }
     // Before a host has an address: listener reports (MLD) and duplicate address detection.
-    let unspecified = from.with(field::IPV6_SRC, 0u128).with_prefix(field::IPV6_DST, 0xff02u128 << 112, 16).ip_proto(ICMPV6);
+    let unspecified = from
+        .with(field::IPV6_SRC, 0u128)
+        .with_prefix(field::IPV6_DST, 0xff02u128 << 112, 16)
+        .ip_proto(ICMPV6);
     for (kind, next) in [(131u8, Table::Steer), (143, Table::Steer), (NS, Table::AdmitNeighbour)] {
         let matches = unspecified.clone().with(field::ICMPV6_TYPE, kind).with(field::ICMPV6_CODE, 0u8);
         out.flow(Table::Admit, 90, matches, [go(next)]);
@@ -166,3 +169,97 @@ pub(super) const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 pub(super) const NS: u8 = 135;
 pub(super) const NA: u8 = 136;
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::compile::testing::{Port, check};
+
+    #[test]
+    fn a_port_without_security() {
+        check(
+            &STAGE,
+            &[Port { number: 1, ..Port::default() }],
+            expect![[r#"
+            Admit 50 reg14=0x1,metadata=0x7 => resubmit(,7)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_learning_port() {
+        check(
+            &STAGE,
+            &[Port { number: 4, addresses: &["unknown"], ..Port::default() }],
+            expect![[r#"
+            Admit 50 reg14=0x4,metadata=0x7 => resubmit(,3)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_mac() {
+        check(
+            &STAGE,
+            &[Port { number: 1, security: &["0a:00:00:00:00:01"], ..Port::default() }],
+            expect![[r#"
+            Admit 90 reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01 => resubmit(,2)
+            Admit 95 arp,reg14=0x1,metadata=0x7 => resubmit(,2)
+            AdmitNeighbour 90 arp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,arp_sha=0a:00:00:00:00:01 => resubmit(,7)
+            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=135,icmp_code=0,nd_sll=00:00:00:00:00:00 => resubmit(,7)
+            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=135,icmp_code=0,nd_sll=0a:00:00:00:00:01 => resubmit(,7)
+            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_tll=00:00:00:00:00:00 => resubmit(,7)
+            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_tll=0a:00:00:00:00:01 => resubmit(,7)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn ipv4_addresses() {
+        check(
+            &STAGE,
+            &[Port {
+                number: 1,
+                security: &["0a:00:00:00:00:01 10.0.0.1/24 10.1.0.0/16"],
+                ..Port::default()
+            }],
+            expect![[r#"
+            Admit 90 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=0.0.0.0,nw_dst=255.255.255.255,tp_src=68,tp_dst=67 => resubmit(,7)
+            Admit 90 ip,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=10.0.0.1 => resubmit(,7)
+            Admit 90 ip,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=10.1.0.0/16 => resubmit(,7)
+            Admit 95 arp,reg14=0x1,metadata=0x7 => resubmit(,2)
+            AdmitNeighbour 90 arp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,arp_spa=10.0.0.1,arp_sha=0a:00:00:00:00:01 => resubmit(,7)
+            AdmitNeighbour 90 arp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,arp_spa=10.1.0.0/16,arp_sha=0a:00:00:00:00:01 => resubmit(,7)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn ipv6_addresses() {
+        check(
+            &STAGE,
+            &[Port { number: 1, security: &["0a:00:00:00:00:01 fd00::1"], ..Port::default() }],
+            expect![[r#"
+            Admit 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,ipv6_src=::,ipv6_dst=ff02::/16,icmp_type=131,icmp_code=0 => resubmit(,7)
+            Admit 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,ipv6_src=::,ipv6_dst=ff02::/16,icmp_type=135,icmp_code=0 => resubmit(,2)
+            Admit 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,ipv6_src=::,ipv6_dst=ff02::/16,icmp_type=143,icmp_code=0 => resubmit(,7)
+            Admit 90 ipv6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,ipv6_src=fd00::1 => resubmit(,2)
+            Admit 90 ipv6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,ipv6_src=fe80::800:ff:fe00:1 => resubmit(,2)
+            Admit 95 arp,reg14=0x1,metadata=0x7 => resubmit(,2)
+            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=135,icmp_code=0,nd_sll=00:00:00:00:00:00 => resubmit(,7)
+            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=135,icmp_code=0,nd_sll=0a:00:00:00:00:01 => resubmit(,7)
+            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_target=fd00::1,nd_tll=00:00:00:00:00:00 => resubmit(,7)
+            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_target=fd00::1,nd_tll=0a:00:00:00:00:01 => resubmit(,7)
+            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_target=fe80::800:ff:fe00:1,nd_tll=00:00:00:00:00:00 => resubmit(,7)
+            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_target=fe80::800:ff:fe00:1,nd_tll=0a:00:00:00:00:01 => resubmit(,7)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn an_entry_that_does_not_parse_allows_nothing() {
+        check(&STAGE, &[Port { number: 1, security: &["nonsense"], ..Port::default() }], expect![[""]]);
+    }
+}

@@ -35,14 +35,20 @@ pub(super) const STAGE: Stage = Stage {
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = answered(view, owner) else { return };
+    let here = is_here(view, &port);
     for (mac, ips) in port.addresses() {
         for ip in address::v4(&ips) {
-            let request = |matches: ofpacket::Match| matches.arp().with(field::ARP_OP, 1u16).with(field::ARP_TPA, ip);
-            out.flow(Table::Neighbour, 50, request(on_switch(port.switch_key)), [
-                Action::load(register::ANSWER_MAC, bits(mac)),
-                go(Table::NeighbourReply),
-            ]);
-            out.flow(Table::Neighbour, 100, request(port.from()), send(register::GROUP_FLOOD));
+            let request =
+                |matches: ofpacket::Match| matches.arp().with(field::ARP_OP, 1u16).with(field::ARP_TPA, ip);
+            out.flow(
+                Table::Neighbour,
+                50,
+                request(on_switch(port.switch_key)),
+                [Action::load(register::ANSWER_MAC, bits(mac)), go(Table::NeighbourReply)],
+            );
+            if here {
+                out.flow(Table::Neighbour, 100, request(port.from()), send(register::GROUP_FLOOD));
+            }
         }
     }
 }
@@ -58,7 +64,83 @@ pub(super) fn answered<'a>(view: &View<'a>, owner: Owner) -> Option<Vif<'a>> {
     (known && up).then_some(port)
 }
 
+/// Whether its requests come from this hypervisor.
+pub(super) fn is_here(view: &View<'_>, port: &Vif<'_>) -> bool {
+    let own = view.related_one(Relation::OwnChassis, Uuid::nil());
+    own.is_some() && port.binding.chassis.map(|chassis| chassis.uuid()) == own
+}
+
 /// A MAC as the number that a register holds.
 pub(super) fn bits(mac: address::Mac) -> u64 {
     mac.0.iter().fold(0, |bits, octet| bits << 8 | u64::from(*octet))
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::compile::testing::{Port, check, check_with, vlan_passthru};
+
+    #[test]
+    fn ports_here_and_elsewhere() {
+        check(
+            &STAGE,
+            &[
+                Port { number: 1, addresses: &["0a:00:00:00:00:01 10.0.0.1 fd00::1"], ..Port::default() },
+                Port {
+                    number: 3,
+                    elsewhere: true,
+                    addresses: &["0a:00:00:00:00:03 10.0.0.3"],
+                    ..Port::default()
+                },
+            ],
+            expect![[r#"
+            Neighbour 50 arp,metadata=0x7,arp_tpa=10.0.0.1,arp_op=1 => load:0xa0000000001->OXM_OF_PKT_REG1[0..47],resubmit(,9)
+            Neighbour 50 arp,metadata=0x7,arp_tpa=10.0.0.3,arp_op=1 => load:0xa0000000003->OXM_OF_PKT_REG1[0..47],resubmit(,9)
+            Neighbour 100 arp,reg14=0x1,metadata=0x7,arp_tpa=10.0.0.1,arp_op=1 => load:0x8000->NXM_NX_REG15[],resubmit(,32)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn not_for_disabled_or_unknown() {
+        check(
+            &STAGE,
+            &[
+                Port {
+                    number: 2,
+                    disabled: true,
+                    addresses: &["0a:00:00:00:00:02 10.0.0.2"],
+                    ..Port::default()
+                },
+                Port { number: 4, addresses: &["unknown", "0a:00:00:00:00:04 10.0.0.4"], ..Port::default() },
+            ],
+            expect![[""]],
+        );
+    }
+
+    #[test]
+    fn not_where_tags_pass() {
+        check_with(
+            &STAGE,
+            &[Port { number: 1, addresses: &["0a:00:00:00:00:01 10.0.0.1 fd00::1"], ..Port::default() }],
+            vec![vlan_passthru()],
+            expect![[""]],
+        );
+    }
+
+    #[test]
+    fn not_without_a_port_here() {
+        check(
+            &STAGE,
+            &[Port {
+                number: 3,
+                elsewhere: true,
+                addresses: &["0a:00:00:00:00:03 10.0.0.3"],
+                ..Port::default()
+            }],
+            expect![[""]],
+        );
+    }
 }

@@ -46,3 +46,45 @@ fn deliver(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(interface) = port.interface(view) else { return };
     out.flow(Table::Deliver, 100, port.to(), [Action::output(Port(interface.ofport.into()))]);
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::compile::testing::{Port, check};
+
+    #[test]
+    fn with_and_without_security() {
+        check(
+            &OUTPUT,
+            &[
+                Port { number: 1, addresses: &["0a:00:00:00:00:01 10.0.0.1 fd00::1"], ..Port::default() },
+                Port { number: 2, security: &["0a:00:00:00:00:02"], ..Port::default() },
+            ],
+            expect![[r#"
+            Output 100 reg15=0x1,metadata=0x7 => resubmit(,45)
+            Output 100 reg15=0x2,metadata=0x7 => resubmit(,44)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn out_of_the_interface() {
+        check(
+            &DELIVER,
+            &[
+                Port { number: 1, addresses: &["0a:00:00:00:00:01 10.0.0.1 fd00::1"], ..Port::default() },
+                Port {
+                    number: 3,
+                    elsewhere: true,
+                    addresses: &["0a:00:00:00:00:03 10.0.0.3"],
+                    ..Port::default()
+                },
+            ],
+            expect![[r#"
+            Deliver 100 reg15=0x1,metadata=0x7 => output:1
+        "#]],
+        );
+    }
+}

@@ -41,7 +41,9 @@ pub(super) const STAGE: Stage = Stage {
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = Vif::read(view, owner.row()) else { return };
     let Some(interface) = port.interface(view) else { return };
-    let Some(options) = view.row::<LogicalSwitchPort>(port.uuid).and_then(|row| row.dhcpv4_options) else { return };
+    let Some(options) = view.row::<LogicalSwitchPort>(port.uuid).and_then(|row| row.dhcpv4_options) else {
+        return;
+    };
     let Some((subnet, server)) = view.row::<DhcpOptions>(options.uuid()).and_then(usable) else { return };
 
     let punt = Punt { reason: PuntReason::Dhcpv4, port: port.uuid };
@@ -82,4 +84,46 @@ fn usable(options: &DhcpOptions) -> Option<(Ipv4Net, Ipv4Addr)> {
     option("server_mac")?.parse::<Mac>().ok()?;
     option("lease_time")?.parse::<u32>().ok()?;
     Some((options.cidr.parse().ok()?, option("server_id")?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::compile::testing::{Port, check};
+
+    #[test]
+    fn requests_of_a_port_with_options() {
+        check(
+            &STAGE,
+            &[Port {
+                number: 1,
+                addresses: &["0a:00:00:00:00:01 10.0.0.1 fd00::1"],
+                dhcp: true,
+                ..Port::default()
+            }],
+            expect![[r#"
+            Steer 105 udp,reg14=0x1,metadata=0x7,nw_dst=10.0.0.254 => resubmit(,10)
+            Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=0.0.0.0,nw_dst=10.0.0.254,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=17)
+            Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=0.0.0.0,nw_dst=255.255.255.255,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=17)
+            Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=10.0.0.1,nw_dst=10.0.0.254,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=17)
+            Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=10.0.0.1,nw_dst=255.255.255.255,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=17)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn an_address_outside_of_the_subnet() {
+        check(
+            &STAGE,
+            &[Port {
+                number: 1,
+                dhcp: true,
+                addresses: &["0a:00:00:00:00:01 192.168.0.1"],
+                ..Port::default()
+            }],
+            expect![[""]],
+        );
+    }
 }

@@ -84,7 +84,12 @@ fn group(view: &View<'_>, owner: Owner, out: &mut Sink) {
         let here: Vec<Action> = (!chunks.is_empty()).then(|| go(Table::Flood)).into_iter().collect();
         if !chunks.is_empty() {
             out.flow(Table::Flood, 100, to_group.clone(), chunks);
-            out.flow(Table::Output, 100, to_group.clone().with_bits(register::FROM_TUNNEL, 1u8), here.clone());
+            out.flow(
+                Table::Output,
+                100,
+                to_group.clone().with_bits(register::FROM_TUNNEL, 1u8),
+                here.clone(),
+            );
         }
         let tunnels = tunnels(view, elsewhere, switch);
         let actions = [here, tunnels].concat();
@@ -101,7 +106,9 @@ fn tunnels(view: &View<'_>, elsewhere: Relation, switch: Uuid) -> Vec<Action> {
     };
     let mut ports: Vec<u16> = view.related(elsewhere, switch, 0).filter_map(ofport).collect();
     ports.sort_unstable();
-    let Some(header) = tunnel_out::header_actions(view).filter(|_| !ports.is_empty()) else { return Vec::new() };
+    let Some(header) = tunnel_out::header_actions(view).filter(|_| !ports.is_empty()) else {
+        return Vec::new();
+    };
     header.into_iter().chain(ports.into_iter().map(|port| Action::output(Port(port.into())))).collect()
 }
 
@@ -127,10 +134,98 @@ fn chunk(view: &View<'_>, owner: Owner, out: &mut Sink) {
     }
     ports.sort_by_key(|(key, _)| *key);
     let matches = on_switch(key).with(register::OUT_PORT, group).with_bits(register::CHUNK, chunk);
-    out.flow(Table::FloodPorts, 100, matches, ports.into_iter().flat_map(|(_, actions)| actions).collect::<Vec<_>>());
+    out.flow(
+        Table::FloodPorts,
+        100,
+        matches,
+        ports.into_iter().flat_map(|(_, actions)| actions).collect::<Vec<_>>(),
+    );
 }
 
 /// A chunk as the fact's value holds it.
 fn number(chunk: Uuid) -> u16 {
     chunk.as_u128() as u16 // `placement` made it from 16 bits
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::compile::testing::{Port, check};
+
+    #[test]
+    fn chunks_and_tunnels() {
+        check(
+            &GROUP,
+            &[
+                Port { number: 1, addresses: &["0a:00:00:00:00:01 10.0.0.1 fd00::1"], ..Port::default() },
+                Port {
+                    number: 3,
+                    elsewhere: true,
+                    addresses: &["0a:00:00:00:00:03 10.0.0.3"],
+                    ..Port::default()
+                },
+                Port { number: 300, ..Port::default() },
+            ],
+            expect![[r#"
+            Output 100 reg10=0/0x10000,reg15=0x8000,metadata=0x7 => resubmit(,34),move:OXM_OF_METADATA[0..23]->NXM_NX_TUN_ID[0..23],move:NXM_NX_REG15[0..15]->NXM_NX_TUN_METADATA0[0..15],move:NXM_NX_REG14[0..14]->NXM_NX_TUN_METADATA0[16..30],output:1002
+            Output 100 reg10=0x10000/0x10000,reg15=0x8000,metadata=0x7 => resubmit(,34)
+            Flood 100 reg15=0x8000,metadata=0x7 => load:0->NXM_NX_REG8[0..15],resubmit(,35),load:0x1->NXM_NX_REG8[0..15],resubmit(,35)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn ports_of_chunks() {
+        check(
+            &CHUNK,
+            &[
+                Port { number: 1, addresses: &["0a:00:00:00:00:01 10.0.0.1 fd00::1"], ..Port::default() },
+                Port { number: 5, ..Port::default() },
+                Port { number: 300, ..Port::default() },
+                Port {
+                    number: 2,
+                    disabled: true,
+                    addresses: &["0a:00:00:00:00:02 10.0.0.2"],
+                    ..Port::default()
+                },
+            ],
+            expect![[r#"
+            FloodPorts 100 reg8=0/0xffff,reg15=0x8000,metadata=0x7 => output:1,output:5
+            FloodPorts 100 reg8=0x1/0xffff,reg15=0x8000,metadata=0x7 => output:300
+        "#]],
+        );
+    }
+
+    #[test]
+    fn unknown_addresses() {
+        check(
+            &UNKNOWN,
+            &[
+                Port { number: 1, addresses: &["0a:00:00:00:00:01 10.0.0.1 fd00::1"], ..Port::default() },
+                Port { number: 4, addresses: &["unknown"], ..Port::default() },
+            ],
+            expect![[r#"
+            Forward 10 metadata=0x7 => load:0x8001->NXM_NX_REG15[],resubmit(,32)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_secured_port_with_unknown_addresses() {
+        check(
+            &CHUNK,
+            &[Port {
+                number: 5,
+                addresses: &["unknown"],
+                security: &["0a:00:00:00:00:05"],
+                ..Port::default()
+            }],
+            expect![[r#"
+            FloodPorts 100 reg8=0/0xffff,reg15=0x8000,metadata=0x7 => output:5
+            FloodPorts 100 reg8=0/0xffff,reg15=0x8001,metadata=0x7 => load:0x5->NXM_NX_REG15[],resubmit(,44),load:0x8001->NXM_NX_REG15[]
+        "#]],
+        );
+    }
 }

@@ -40,3 +40,38 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         out.flow(Table::Forward, 50, on_switch(port.switch_key).with(field::ETH_DST, mac.0), actions);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::compile::testing::{Port, check};
+
+    #[test]
+    fn known_macs() {
+        check(
+            &STAGE,
+            &[
+                Port { number: 1, addresses: &["0a:00:00:00:00:01 10.0.0.1 fd00::1"], ..Port::default() },
+                Port {
+                    number: 2,
+                    disabled: true,
+                    addresses: &["0a:00:00:00:00:02 10.0.0.2"],
+                    ..Port::default()
+                },
+                Port {
+                    number: 3,
+                    elsewhere: true,
+                    addresses: &["0a:00:00:00:00:03 10.0.0.3"],
+                    ..Port::default()
+                },
+            ],
+            expect![[r#"
+            Forward 50 metadata=0x7,dl_dst=0a:00:00:00:00:01 => load:0x1->NXM_NX_REG15[],resubmit(,32)
+            Forward 50 metadata=0x7,dl_dst=0a:00:00:00:00:02 => drop
+            Forward 50 metadata=0x7,dl_dst=0a:00:00:00:00:03 => load:0x3->NXM_NX_REG15[],resubmit(,32)
+        "#]],
+        );
+    }
+}

@@ -13,7 +13,11 @@
 
 use ofpacket::field;
 use ovsdb::value::Atom;
-use quantumnet_model::{Row, address::Mac, sb::{DatapathBinding, Fdb, PortBinding}};
+use quantumnet_model::{
+    Row,
+    address::Mac,
+    sb::{DatapathBinding, Fdb, PortBinding},
+};
 
 use crate::compile::{
     index::By,
@@ -57,7 +61,10 @@ fn port(view: &View<'_>, owner: Owner, out: &mut Sink) {
 fn fdb(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(row) = view.row::<Fdb>(owner.row()) else { return };
     let Some(mac) = row.mac.parse::<Mac>().ok().filter(|mac| !mac.is_multicast()) else { return };
-    let Some((switch, _)) = view.find_one::<DatapathBinding>(By::SwitchKey, &[Atom::Integer(row.dp_key)]) else { return };
+    let Some((switch, _)) = view.find_one::<DatapathBinding>(By::SwitchKey, &[Atom::Integer(row.dp_key)])
+    else {
+        return;
+    };
     if !view.holds(Relation::LocalSwitches, switch) {
         return;
     }
@@ -66,4 +73,55 @@ fn fdb(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = Vif::read(view, uuid).filter(|port| port.learns() && port.enabled(view)) else { return };
     out.flow(Table::LearnMac, 100, port.from().with(field::ETH_SRC, mac.0), [go(Table::Steer)]);
     out.flow(Table::Forward, 20, on_switch(port.switch_key).with(field::ETH_DST, mac.0), send(port.key));
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::compile::testing::{Port, check, check_with, learned};
+
+    #[test]
+    fn ports_with_unknown_addresses_and_no_security() {
+        check(
+            &PORT,
+            &[
+                Port { number: 1, addresses: &["0a:00:00:00:00:01 10.0.0.1 fd00::1"], ..Port::default() },
+                Port { number: 4, addresses: &["unknown"], ..Port::default() },
+                Port {
+                    number: 5,
+                    addresses: &["unknown"],
+                    security: &["0a:00:00:00:00:05"],
+                    ..Port::default()
+                },
+            ],
+            expect![[r#"
+            LearnMac 50 reg14=0x4,metadata=0x7 => controller(userdata=01.00.00.00.00.00.00.04.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=16),resubmit(,7)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_learned_mac() {
+        check_with(
+            &FDB,
+            &[Port { number: 4, addresses: &["unknown"], ..Port::default() }],
+            vec![learned(4, "0a:44:00:00:00:01")],
+            expect![[r#"
+            LearnMac 100 reg14=0x4,metadata=0x7,dl_src=0a:44:00:00:00:01 => resubmit(,7)
+            Forward 20 metadata=0x7,dl_dst=0a:44:00:00:00:01 => load:0x4->NXM_NX_REG15[],resubmit(,32)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn not_behind_a_port_that_does_not_learn() {
+        check_with(
+            &FDB,
+            &[Port { number: 1, addresses: &["0a:00:00:00:00:01 10.0.0.1 fd00::1"], ..Port::default() }],
+            vec![learned(1, "0a:44:00:00:00:01")],
+            expect![[""]],
+        );
+    }
 }

@@ -33,17 +33,22 @@ pub(super) const STAGE: Stage = Stage {
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = arp_respond::answered(view, owner) else { return };
+    let here = arp_respond::is_here(view, &port);
     for (mac, ips) in port.addresses() {
         for ip in address::v6(&ips) {
             let solicit = |matches| admit::discovery(matches, admit::NS).with(field::ND_TARGET, ip);
             for to in [ip, solicited_node(ip)] {
-                out.flow(Table::Neighbour, 50, solicit(on_switch(port.switch_key)).with(field::IPV6_DST, to), [
-                    Action::load(register::ANSWER_MAC, arp_respond::bits(mac)),
-                    go(Table::NeighbourReply),
-                ]);
+                out.flow(
+                    Table::Neighbour,
+                    50,
+                    solicit(on_switch(port.switch_key)).with(field::IPV6_DST, to),
+                    [Action::load(register::ANSWER_MAC, arp_respond::bits(mac)), go(Table::NeighbourReply)],
+                );
             }
-            out.flow(Table::Neighbour, 100, to_group(solicit(port.from())), send(register::GROUP_FLOOD));
-            out.flow(Table::Neighbour, 90, solicit(port.from()), [go(Table::Forward)]);
+            if here {
+                out.flow(Table::Neighbour, 100, to_group(solicit(port.from())), send(register::GROUP_FLOOD));
+                out.flow(Table::Neighbour, 90, solicit(port.from()), [go(Table::Forward)]);
+            }
         }
     }
 }
@@ -52,4 +57,34 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
 fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
     let [.., high, low] = ip.segments();
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | (high & 0xff), low)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::compile::testing::{Port, check};
+
+    #[test]
+    fn answers_the_target_and_its_group() {
+        check(
+            &STAGE,
+            &[
+                Port { number: 1, addresses: &["0a:00:00:00:00:01 10.0.0.1 fd00::1"], ..Port::default() },
+                Port {
+                    number: 3,
+                    elsewhere: true,
+                    addresses: &["0a:00:00:00:00:03 10.0.0.3"],
+                    ..Port::default()
+                },
+            ],
+            expect![[r#"
+            Neighbour 50 icmp6,metadata=0x7,ipv6_dst=fd00::1,nw_ttl=255,icmp_type=135,icmp_code=0,nd_target=fd00::1 => load:0xa0000000001->OXM_OF_PKT_REG1[0..47],resubmit(,9)
+            Neighbour 50 icmp6,metadata=0x7,ipv6_dst=ff02::1:ff00:1,nw_ttl=255,icmp_type=135,icmp_code=0,nd_target=fd00::1 => load:0xa0000000001->OXM_OF_PKT_REG1[0..47],resubmit(,9)
+            Neighbour 90 icmp6,reg14=0x1,metadata=0x7,nw_ttl=255,icmp_type=135,icmp_code=0,nd_target=fd00::1 => resubmit(,12)
+            Neighbour 100 icmp6,reg14=0x1,metadata=0x7,dl_dst=01:00:00:00:00:00/01:00:00:00:00:00,nw_ttl=255,icmp_type=135,icmp_code=0,nd_target=fd00::1 => load:0x8000->NXM_NX_REG15[],resubmit(,32)
+        "#]],
+        );
+    }
 }

@@ -34,45 +34,89 @@ pub(super) const STAGE: Stage = Stage {
 };
 
 fn emit(_: &View<'_>, _: Owner, out: &mut Sink) {
-    out.flow(Table::NeighbourReply, 100, Match::new().arp(), [
-        Action::copy(field::ETH_SRC, field::ETH_DST),
-        Action::copy(register::ANSWER_MAC, field::ETH_SRC),
-        Action::set_field(field::ARP_OP, 2u16),
-        Action::copy(field::ARP_SHA, field::ARP_THA),
-        Action::copy(register::ANSWER_MAC, field::ARP_SHA),
-        Action::push(field::ARP_TPA),
-        Action::copy(field::ARP_SPA, field::ARP_TPA),
-        Action::pop(field::ARP_SPA),
-        Action::output(Port::IN_PORT),
-    ]);
+    out.flow(
+        Table::NeighbourReply,
+        100,
+        Match::new().arp(),
+        [
+            Action::copy(field::ETH_SRC, field::ETH_DST),
+            Action::copy(register::ANSWER_MAC, field::ETH_SRC),
+            Action::set_field(field::ARP_OP, 2u16),
+            Action::copy(field::ARP_SHA, field::ARP_THA),
+            Action::copy(register::ANSWER_MAC, field::ARP_SHA),
+            Action::push(field::ARP_TPA),
+            Action::copy(field::ARP_SPA, field::ARP_TPA),
+            Action::pop(field::ARP_SPA),
+            Action::output(Port::IN_PORT),
+        ],
+    );
 
     let solicit = Match::new().ipv6().ip_proto(58).with(field::ICMPV6_TYPE, admit::NS);
-    let to_asker = [Action::copy(field::ETH_SRC, field::ETH_DST), Action::copy(field::IPV6_SRC, field::IPV6_DST)];
-    let from_target = |flags: u32| [
-        Action::copy(register::ANSWER_MAC, field::ETH_SRC),
-        Action::copy(field::ND_TARGET, field::IPV6_SRC),
-        Action::set_field(field::ND_RESERVED, flags),
-        Action::set_field(field::ICMPV6_TYPE, admit::NA),
-        go(Table::NeighbourReply),
-    ];
-    out.flow(Table::NeighbourReply, 100, solicit.clone(), [&to_asker[..], &from_target(SOLICITED | OVERRIDE)].concat());
-    let to_all = [
-        Action::set_field(field::ETH_DST, ALL_NODES_MAC),
-        Action::set_field(field::IPV6_DST, ALL_NODES),
-    ];
+    let to_asker =
+        [Action::copy(field::ETH_SRC, field::ETH_DST), Action::copy(field::IPV6_SRC, field::IPV6_DST)];
+    let from_target = |flags: u32| {
+        [
+            Action::copy(register::ANSWER_MAC, field::ETH_SRC),
+            Action::copy(field::ND_TARGET, field::IPV6_SRC),
+            Action::set_field(field::ND_RESERVED, flags),
+            Action::set_field(field::ICMPV6_TYPE, admit::NA),
+            go(Table::NeighbourReply),
+        ]
+    };
+    out.flow(
+        Table::NeighbourReply,
+        100,
+        solicit.clone(),
+        [&to_asker[..], &from_target(SOLICITED | OVERRIDE)].concat(),
+    );
+    let to_all =
+        [Action::set_field(field::ETH_DST, ALL_NODES_MAC), Action::set_field(field::IPV6_DST, ALL_NODES)];
     let nameless = solicit.with(field::IPV6_SRC, 0u128);
     out.flow(Table::NeighbourReply, 110, nameless, [&to_all[..], &from_target(OVERRIDE)].concat());
 
     let advert = Match::new().ipv6().ip_proto(58).with(field::ICMPV6_TYPE, admit::NA);
-    out.flow(Table::NeighbourReply, 100, advert.clone(), [
-        Action::set_field(field::ND_OPTIONS_TYPE, 2u8),
-        Action::copy(register::ANSWER_MAC, field::ND_TLL),
-        Action::output(Port::IN_PORT),
-    ]);
-    out.flow(Table::NeighbourReply, 110, advert.with(field::ND_OPTIONS_TYPE, 0u8), [Action::output(Port::IN_PORT)]);
+    out.flow(
+        Table::NeighbourReply,
+        100,
+        advert.clone(),
+        [
+            Action::set_field(field::ND_OPTIONS_TYPE, 2u8),
+            Action::copy(register::ANSWER_MAC, field::ND_TLL),
+            Action::output(Port::IN_PORT),
+        ],
+    );
+    out.flow(
+        Table::NeighbourReply,
+        110,
+        advert.with(field::ND_OPTIONS_TYPE, 0u8),
+        [Action::output(Port::IN_PORT)],
+    );
 }
 
 const SOLICITED: u32 = 0x4000_0000;
 const OVERRIDE: u32 = 0x2000_0000;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::compile::testing::check;
+
+    #[test]
+    fn requests_become_answers() {
+        check(
+            &STAGE,
+            &[],
+            expect![[r#"
+            NeighbourReply 100 arp => move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],set_field:2->arp_op,move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],move:OXM_OF_PKT_REG1[0..47]->NXM_NX_ARP_SHA[],push:NXM_OF_ARP_TPA[],move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[],pop:NXM_OF_ARP_SPA[],IN_PORT
+            NeighbourReply 100 icmp6,icmp_type=135 => move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],move:NXM_NX_IPV6_SRC[]->NXM_NX_IPV6_DST[],move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[],set_field:1610612736->nd_reserved,set_field:136->icmpv6_type,resubmit(,9)
+            NeighbourReply 100 icmp6,icmp_type=136 => set_field:2->nd_options_type,move:OXM_OF_PKT_REG1[0..47]->NXM_NX_ND_TLL[],IN_PORT
+            NeighbourReply 110 icmp6,icmp_type=136,nd_options_type=0 => IN_PORT
+            NeighbourReply 110 icmp6,ipv6_src=::,icmp_type=135 => set_field:33:33:00:00:00:01->eth_dst,set_field:ff02::1->ipv6_dst,move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[],set_field:536870912->nd_reserved,set_field:136->icmpv6_type,resubmit(,9)
+        "#]],
+        );
+    }
+}

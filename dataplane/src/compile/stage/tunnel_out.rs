@@ -49,18 +49,23 @@ fn remote(view: &View<'_>, owner: Owner, out: &mut Sink) {
     if chassis == own || !view.holds(Relation::LocalSwitches, port.switch) {
         return;
     }
-    let Some(ofport) = tunnel(view, &port, chassis).and_then(|tunnel| logical::ofport(tunnel.ofport)) else { return };
-    out.flow(Table::Output, 100, port.to().with_bits(register::FROM_TUNNEL, 0u8), [
-        Action::load(register::TUNNEL, ofport.into()),
-        go(Table::TunnelOut),
-    ]);
+    let Some(ofport) = tunnel(view, &port, chassis).and_then(|tunnel| logical::ofport(tunnel.ofport)) else {
+        return;
+    };
+    out.flow(
+        Table::Output,
+        100,
+        port.to().with_bits(register::FROM_TUNNEL, 0u8),
+        [Action::load(register::TUNNEL, ofport.into()), go(Table::TunnelOut)],
+    );
 }
 
 /// The tunnel to the endpoint that the binding names, else the preferred one.
 fn tunnel<'a>(view: &View<'a>, port: &Vif<'a>, chassis: Uuid) -> Option<&'a HostTunnel> {
     if let Some(encap) = port.binding.encap {
         let named = view.find::<HostTunnel>(By::TunnelEncap, &[Atom::Uuid(encap.uuid())]);
-        let usable = |tunnel: &&HostTunnel| tunnel.chassis == chassis && logical::ofport(tunnel.ofport).is_some();
+        let usable =
+            |tunnel: &&HostTunnel| tunnel.chassis == chassis && logical::ofport(tunnel.ofport).is_some();
         let found = named.into_iter().map(|(_, tunnel)| tunnel).find(usable);
         if found.is_some() {
             return found;
@@ -83,4 +88,42 @@ pub(super) fn header_actions(view: &View<'_>) -> Option<Vec<Action>> {
         Action::copy(register::OUT_PORT_KEY, option.range(0, 16)),
         Action::copy(register::IN_PORT_KEY, option.range(16, 15)),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::compile::testing::{Port, check};
+
+    #[test]
+    fn ports_elsewhere() {
+        check(
+            &REMOTE,
+            &[
+                Port { number: 1, addresses: &["0a:00:00:00:00:01 10.0.0.1 fd00::1"], ..Port::default() },
+                Port {
+                    number: 3,
+                    elsewhere: true,
+                    addresses: &["0a:00:00:00:00:03 10.0.0.3"],
+                    ..Port::default()
+                },
+            ],
+            expect![[r#"
+            Output 100 reg10=0/0x10000,reg15=0x3,metadata=0x7 => load:0x3ea->NXM_NX_REG9[0..15],resubmit(,33)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_header() {
+        check(
+            &HEADER,
+            &[],
+            expect![[r#"
+            TunnelOut 0  => move:OXM_OF_METADATA[0..23]->NXM_NX_TUN_ID[0..23],move:NXM_NX_REG15[0..15]->NXM_NX_TUN_METADATA0[0..15],move:NXM_NX_REG14[0..14]->NXM_NX_TUN_METADATA0[16..30],output:NXM_NX_REG9[0..15]
+        "#]],
+        );
+    }
 }
