@@ -74,8 +74,14 @@ fn run_step(txn: &mut Txn<'_>, step: &Step) -> Result<(), Refusal> {
             let before = txn.get::<VirtualNetwork>(uuid).cloned().unwrap_or_default();
             let mut set = OrdSet::new();
             for cidr in cidrs {
-                let known = before.subnets.iter().find(|known| txn.get::<Subnet>(known.uuid()).is_some_and(|row| &*row.cidr == cidr));
-                let subnet = known.map_or_else(|| Uuid::new_v5(&uuid, format!("{cidr}{}", txn.next_revision()).as_bytes()), |known| known.uuid());
+                let known = before
+                    .subnets
+                    .iter()
+                    .find(|known| txn.get::<Subnet>(known.uuid()).is_some_and(|row| &*row.cidr == cidr));
+                let subnet = known.map_or_else(
+                    || Uuid::new_v5(&uuid, format!("{cidr}{}", txn.next_revision()).as_bytes()),
+                    |known| known.uuid(),
+                );
                 if txn.get::<Subnet>(subnet).is_none() {
                     txn.put(subnet, Subnet { cidr: cidr.into(), dhcp: true, ..Subnet::default() });
                 }
@@ -93,7 +99,8 @@ fn run_step(txn: &mut Txn<'_>, step: &Step) -> Result<(), Refusal> {
         }
         Step::DeleteNetwork { network } => _ = txn.delete::<VirtualNetwork>(id(2, *network)),
         Step::ToggleDhcp { network } => {
-            let subnets: Vec<Uuid> = address::subnets(txn.state(), id(2, *network)).into_iter().map(|(uuid, _)| uuid).collect();
+            let subnets: Vec<Uuid> =
+                address::subnets(txn.state(), id(2, *network)).into_iter().map(|(uuid, _)| uuid).collect();
             for subnet in subnets {
                 txn.update::<Subnet>(subnet, |row| row.dhcp = !row.dhcp);
             }
@@ -105,7 +112,8 @@ fn run_step(txn: &mut Txn<'_>, step: &Step) -> Result<(), Refusal> {
             }
             let mac = address::claim_next_mac(txn, network, uuid)?;
             let mut addresses = OrdSet::new();
-            let subnets: Vec<Uuid> = address::subnets(txn.state(), network).into_iter().map(|(uuid, _)| uuid).collect();
+            let subnets: Vec<Uuid> =
+                address::subnets(txn.state(), network).into_iter().map(|(uuid, _)| uuid).collect();
             match fixed {
                 Some(host) => {
                     addresses.insert(format!("10.0.0.{host}").into());
@@ -140,7 +148,14 @@ fn run_step(txn: &mut Txn<'_>, step: &Step) -> Result<(), Refusal> {
         Step::DeletePort { port } => _ = txn.delete::<Port>(id(3, *port)),
         Step::MakeChassis { chassis, mtu } => {
             let (uuid, encap) = (id(4, *chassis), id(5, *chassis));
-            txn.put(encap, Encap { r#type: "geneve".into(), ip: format!("192.0.2.{chassis}").into(), ..Encap::default() });
+            txn.put(
+                encap,
+                Encap {
+                    r#type: "geneve".into(),
+                    ip: format!("192.0.2.{chassis}").into(),
+                    ..Encap::default()
+                },
+            );
             let row = Chassis {
                 name: format!("hv{chassis}").into(),
                 hostname: format!("host{chassis}").into(),
@@ -152,7 +167,8 @@ fn run_step(txn: &mut Txn<'_>, step: &Step) -> Result<(), Refusal> {
         }
         Step::DeleteChassis { chassis } => {
             let uuid = id(4, *chassis);
-            let interfaces: Vec<Uuid> = txn.referrers_through::<Chassis, ChassisInterface>(uuid, "chassis").collect();
+            let interfaces: Vec<Uuid> =
+                txn.referrers_through::<Chassis, ChassisInterface>(uuid, "chassis").collect();
             for interface in interfaces {
                 txn.delete::<ChassisInterface>(interface);
             }
@@ -170,7 +186,9 @@ fn run_step(txn: &mut Txn<'_>, step: &Step) -> Result<(), Refusal> {
                 txn.put(id(6 + u128::from(*chassis), *port), row);
             }
         }
-        Step::Unplug { chassis, port } => _ = txn.delete::<ChassisInterface>(id(6 + u128::from(*chassis), *port)),
+        Step::Unplug { chassis, port } => {
+            _ = txn.delete::<ChassisInterface>(id(6 + u128::from(*chassis), *port))
+        }
     }
     Ok(())
 }
@@ -185,7 +203,10 @@ fn transact(
 }
 
 fn begin() -> State {
-    transact(&State::default(), 0, |txn| txn.insert(PROJECT, Project { name: "p".into(), ..Project::default() })).unwrap()
+    transact(&State::default(), 0, |txn| {
+        txn.insert(PROJECT, Project { name: "p".into(), ..Project::default() })
+    })
+    .unwrap()
 }
 
 /// The same intent and hypervisors in an empty store, lowered at once.
@@ -258,7 +279,13 @@ fn check(before: &State, after: &State) {
     }
     let pools: BTreeSet<String> = after
         .iter::<VirtualNetwork>()
-        .flat_map(|(uuid, row)| row.subnets.iter().map(|subnet| keys::addresses_of(subnet.uuid())).chain([keys::ports_of(uuid)]).collect::<Vec<_>>())
+        .flat_map(|(uuid, row)| {
+            row.subnets
+                .iter()
+                .map(|subnet| keys::addresses_of(subnet.uuid()))
+                .chain([keys::ports_of(uuid)])
+                .collect::<Vec<_>>()
+        })
         .chain([keys::DATAPATHS.to_owned()])
         .collect();
     for (_, pool) in after.iter::<Pool>() {
@@ -362,7 +389,16 @@ fn cost_of_one_port(ports: u32) -> (Vec<lower::Work>, Vec<usize>) {
         let subnet = Uuid::from_u128(77);
         txn.put(subnet, Subnet { cidr: "10.0.0.0/16".into(), dhcp: true, ..Subnet::default() });
         let subnets = OrdSet::unit(Strong::new(subnet));
-        txn.put(network, VirtualNetwork { project: Strong::new(PROJECT), name: "net".into(), r#type: "overlay".into(), subnets, ..VirtualNetwork::default() });
+        txn.put(
+            network,
+            VirtualNetwork {
+                project: Strong::new(PROJECT),
+                name: "net".into(),
+                r#type: "overlay".into(),
+                subnets,
+                ..VirtualNetwork::default()
+            },
+        );
         Ok(())
     })
     .unwrap();
@@ -396,7 +432,12 @@ fn cost_of_one_port(ports: u32) -> (Vec<lower::Work>, Vec<usize>) {
     run(&|txn| make(txn, ports));
     run(&|txn| run_step(txn, &Step::MakeChassis { chassis: 0, mtu: 1_500 }));
     run(&|txn| {
-        let row = ChassisInterface { chassis: Strong::new(id(4, 0)), iface_id: Uuid::from_u128((9 << 64) | 5).to_string().into(), claim: 1, ..ChassisInterface::default() };
+        let row = ChassisInterface {
+            chassis: Strong::new(id(4, 0)),
+            iface_id: Uuid::from_u128((9 << 64) | 5).to_string().into(),
+            claim: 1,
+            ..ChassisInterface::default()
+        };
         txn.insert(id(6, 5), row)
     });
     run(&|txn| {

@@ -51,8 +51,19 @@ impl Store {
     fn with_port(options: &[(&str, &str)]) -> Self {
         let mut store = Self::new();
         store.run(|txn| {
-            txn.put(SWITCH, LogicalSwitch { name: "sw".into(), ports: OrdSet::unit(Strong::new(PORT)), ..LogicalSwitch::default() });
-            let port = LogicalSwitchPort { name: "vm".into(), options: pairs(options), ..LogicalSwitchPort::default() };
+            txn.put(
+                SWITCH,
+                LogicalSwitch {
+                    name: "sw".into(),
+                    ports: OrdSet::unit(Strong::new(PORT)),
+                    ..LogicalSwitch::default()
+                },
+            );
+            let port = LogicalSwitchPort {
+                name: "vm".into(),
+                options: pairs(options),
+                ..LogicalSwitchPort::default()
+            };
             txn.insert(PORT, port)
         });
         store
@@ -89,7 +100,10 @@ impl Store {
     }
 
     fn problems(&self) -> Vec<String> {
-        self.state.iter::<Problem>().map(|(_, row)| format!("{}.{}: {}", row.table, row.column, row.message)).collect()
+        self.state
+            .iter::<Problem>()
+            .map(|(_, row)| format!("{}.{}: {}", row.table, row.column, row.message))
+            .collect()
     }
 }
 
@@ -107,7 +121,10 @@ fn hv(number: u8) -> Uuid {
 
 fn chassis(txn: &mut Txn<'_>, number: u8, hostname: &str, mtu: u32) {
     let encap = Uuid::from_u128(20 + u128::from(number));
-    txn.put(encap, Encap { r#type: "geneve".into(), ip: format!("192.0.2.{number}").into(), ..Encap::default() });
+    txn.put(
+        encap,
+        Encap { r#type: "geneve".into(), ip: format!("192.0.2.{number}").into(), ..Encap::default() },
+    );
     let row = Chassis {
         name: format!("hv{number}").into(),
         hostname: hostname.into(),
@@ -157,7 +174,10 @@ fn a_requested_chassis_is_known_by_name_or_host_name_and_may_come_later() {
         Ok(())
     });
     assert_eq!(store.holder(), Some(hv(1)));
-    assert_eq!(store.state.get::<PortBinding>(PORT).unwrap().requested_chassis.map(|chassis| chassis.uuid()), Some(hv(1)));
+    assert_eq!(
+        store.state.get::<PortBinding>(PORT).unwrap().requested_chassis.map(|chassis| chassis.uuid()),
+        Some(hv(1))
+    );
     store.plug(2, 2);
     assert_eq!(store.holder(), Some(hv(1)));
     store.run(|txn| {
@@ -190,7 +210,12 @@ fn an_interface_of_another_version_is_not_eligible() {
 fn up_follows_the_holder() {
     let mut store = Store::with_port(&[]);
     store.plug(1, 1);
-    let up = |store: &Store| (store.state.get::<PortBinding>(PORT).unwrap().up, store.state.get::<LogicalSwitchPort>(PORT).unwrap().up);
+    let up = |store: &Store| {
+        (
+            store.state.get::<PortBinding>(PORT).unwrap().up,
+            store.state.get::<LogicalSwitchPort>(PORT).unwrap().up,
+        )
+    };
     assert_eq!(up(&store), (Some(false), Some(false)));
     store.run(|txn| {
         txn.update::<PortBinding>(PORT, |row| row.up = Some(true));
@@ -206,7 +231,12 @@ fn nested_ports_follow_their_parent_and_get_a_tag() {
     let mut store = Store::with_port(&[]);
     let child = Uuid::from_u128(201);
     store.run(|txn| {
-        let row = LogicalSwitchPort { name: "child".into(), parent_name: Some("vm".into()), tag_request: Some(0), ..LogicalSwitchPort::default() };
+        let row = LogicalSwitchPort {
+            name: "child".into(),
+            parent_name: Some("vm".into()),
+            tag_request: Some(0),
+            ..LogicalSwitchPort::default()
+        };
         txn.insert(child, row)?;
         txn.update::<LogicalSwitch>(SWITCH, |switch| _ = switch.ports.insert(Strong::new(child)));
         Ok(())
@@ -222,7 +252,12 @@ fn nested_ports_follow_their_parent_and_get_a_tag() {
 #[test]
 fn northbound_rows_that_cannot_be_lowered_are_kept_and_named_until_mended() {
     let mut store = Store::with_port(&[("requested-tnl-key", "70000")]);
-    assert_eq!(store.problems(), ["Logical_Switch_Port.options: requested-tnl-key is \"70000\", expected 1 to 32767; another is used instead"]);
+    assert_eq!(
+        store.problems(),
+        [
+            "Logical_Switch_Port.options: requested-tnl-key is \"70000\", expected 1 to 32767; another is used instead"
+        ]
+    );
     store.run(|txn| {
         txn.update::<LogicalSwitchPort>(PORT, |row| {
             row.options = pairs(&[("requested-tnl-key", "7")]);
@@ -234,16 +269,29 @@ fn northbound_rows_that_cannot_be_lowered_are_kept_and_named_until_mended() {
     assert_eq!(row.tunnel_key, 7);
     assert_eq!(row.mac.len(), 1);
     assert_eq!(store.problems().len(), 1, "{:?}", store.problems());
-    assert!(store.problems()[0].starts_with("Logical_Switch_Port.addresses: \"0a:00:00:00:00:01 10.0.0\" has no effect"));
+    assert!(
+        store.problems()[0]
+            .starts_with("Logical_Switch_Port.addresses: \"0a:00:00:00:00:01 10.0.0\" has no effect")
+    );
     // A second port asks for the same key and loses.
     let other = Uuid::from_u128(202);
     store.run(|txn| {
         txn.update::<LogicalSwitchPort>(PORT, |row| row.addresses = OrdSet::new());
-        txn.insert(other, LogicalSwitchPort { name: "b".into(), options: pairs(&[("requested-tnl-key", "7")]), ..LogicalSwitchPort::default() })?;
+        txn.insert(
+            other,
+            LogicalSwitchPort {
+                name: "b".into(),
+                options: pairs(&[("requested-tnl-key", "7")]),
+                ..LogicalSwitchPort::default()
+            },
+        )?;
         txn.update::<LogicalSwitch>(SWITCH, |switch| _ = switch.ports.insert(Strong::new(other)));
         Ok(())
     });
-    assert_eq!(store.problems(), ["Logical_Switch_Port.options: requested-tnl-key 7 is in use; another is used instead"]);
+    assert_eq!(
+        store.problems(),
+        ["Logical_Switch_Port.options: requested-tnl-key 7 is in use; another is used instead"]
+    );
     assert_ne!(store.state.get::<PortBinding>(other).unwrap().tunnel_key, 7);
     // The first one goes in the same transaction in which the second is looked at again.
     store.run(|txn| {
@@ -258,7 +306,10 @@ fn northbound_rows_that_cannot_be_lowered_are_kept_and_named_until_mended() {
         txn.update::<LogicalSwitchPort>(other, |row| row.r#type = "teapot".into());
         Ok(())
     });
-    assert_eq!(store.problems(), ["Logical_Switch_Port.type: unknown port type \"teapot\"; the port has no effect"]);
+    assert_eq!(
+        store.problems(),
+        ["Logical_Switch_Port.type: unknown port type \"teapot\"; the port has no effect"]
+    );
     store.run(|txn| {
         txn.delete::<LogicalSwitch>(SWITCH);
         Ok(())
@@ -282,10 +333,17 @@ fn configuration_numbers_follow_the_slowest_hypervisor() {
     };
     ask(&mut store, 3);
     assert_eq!(global(&store), (3, 3, 3));
-    let private = |number: u128, nb_cfg: i64, at: i64| move |txn: &mut Txn<'_>| {
-        let row = ChassisPrivate { name: format!("hv{number}").into(), nb_cfg, nb_cfg_timestamp: at, ..ChassisPrivate::default() };
-        txn.put(Uuid::from_u128(400 + number), row);
-        Ok(())
+    let private = |number: u128, nb_cfg: i64, at: i64| {
+        move |txn: &mut Txn<'_>| {
+            let row = ChassisPrivate {
+                name: format!("hv{number}").into(),
+                nb_cfg,
+                nb_cfg_timestamp: at,
+                ..ChassisPrivate::default()
+            };
+            txn.put(Uuid::from_u128(400 + number), row);
+            Ok(())
+        }
     };
     store.run(private(1, 3, 5));
     store.run(private(2, 2, 6));
@@ -299,7 +357,8 @@ fn configuration_numbers_follow_the_slowest_hypervisor() {
 
 fn with_intent() -> (Store, Uuid, Uuid, Uuid) {
     let mut store = Store::new();
-    let (project, network, subnet, port) = (Uuid::from_u128(2), Uuid::from_u128(3), Uuid::from_u128(4), Uuid::from_u128(5));
+    let (project, network, subnet, port) =
+        (Uuid::from_u128(2), Uuid::from_u128(3), Uuid::from_u128(4), Uuid::from_u128(5));
     store.run(|txn| {
         txn.put(project, Project { name: "p".into(), ..Project::default() });
         let row = Subnet {
@@ -312,7 +371,16 @@ fn with_intent() -> (Store, Uuid, Uuid, Uuid) {
         };
         txn.put(subnet, row);
         let subnets = OrdSet::unit(Strong::new(subnet));
-        txn.put(network, VirtualNetwork { project: Strong::new(project), name: "web".into(), r#type: "overlay".into(), subnets, ..VirtualNetwork::default() });
+        txn.put(
+            network,
+            VirtualNetwork {
+                project: Strong::new(project),
+                name: "web".into(),
+                r#type: "overlay".into(),
+                subnets,
+                ..VirtualNetwork::default()
+            },
+        );
         let row = Port {
             project: Strong::new(project),
             name: "vm".into(),
@@ -335,13 +403,17 @@ fn intent_becomes_what_northbound_clients_know() {
     let row = store.state.get::<LogicalSwitchPort>(port).unwrap();
     let listed = |set: &OrdSet<Text>| set.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(listed(&row.addresses), ["0a:00:00:00:00:09 10.0.0.9", "unknown"]);
-    assert_eq!(listed(&row.port_security), ["0a:00:00:00:00:09 10.0.0.9 10.0.0.100", "0a:00:00:00:00:77 10.0.0.200"]);
+    assert_eq!(
+        listed(&row.port_security),
+        ["0a:00:00:00:00:09 10.0.0.9 10.0.0.100", "0a:00:00:00:00:77 10.0.0.200"]
+    );
     assert_eq!(row.dhcpv4_options.map(|options| options.uuid()), Some(subnet));
     assert_eq!(row.options, pairs(&[("hostname", "vm"), ("requested-chassis", "beta")]));
     let binding = store.state.get::<PortBinding>(port).unwrap();
     assert_eq!(binding.requested_chassis.map(|chassis| chassis.uuid()), Some(hv(2)));
     let options = |store: &Store| store.state.get::<DhcpOptions>(subnet).unwrap().options.clone();
-    let option = |store: &Store, name: &str| options(store).get(name).map(ToString::to_string).unwrap_or_default();
+    let option =
+        |store: &Store, name: &str| options(store).get(name).map(ToString::to_string).unwrap_or_default();
     assert_eq!(option(&store, "router"), "10.0.0.1");
     assert_eq!(option(&store, "server_id"), "10.0.0.1");
     assert_eq!(option(&store, "dns_server"), "{9.9.9.9, 1.1.1.1}");
@@ -387,9 +459,17 @@ fn rows_of_intent_are_changed_through_the_api_only() {
             .unwrap_err()
             .to_string()
     };
-    let message = refused(&mut store, &|txn| _ = txn.update::<LogicalSwitchPort>(port, |row| row.enabled = Some(false)));
-    assert_eq!(message, format!("row {port} of table Logical_Switch_Port belongs to Port vm ({port}); change that object through the API instead"));
-    let message = refused(&mut store, &|txn| _ = txn.update::<DatapathBinding>(network, |row| row.tunnel_key = 9));
+    let message = refused(&mut store, &|txn| {
+        _ = txn.update::<LogicalSwitchPort>(port, |row| row.enabled = Some(false))
+    });
+    assert_eq!(
+        message,
+        format!(
+            "row {port} of table Logical_Switch_Port belongs to Port vm ({port}); change that object through the API instead"
+        )
+    );
+    let message =
+        refused(&mut store, &|txn| _ = txn.update::<DatapathBinding>(network, |row| row.tunnel_key = 9));
     assert!(message.contains("belongs to Virtual_Network web"), "{message}");
     let message = refused(&mut store, &|txn| _ = txn.delete::<Port>(port));
     assert!(message.contains("changed through the API only"), "{message}");
@@ -403,11 +483,17 @@ fn rows_of_intent_are_changed_through_the_api_only() {
 fn addresses_are_given_once_and_rest() {
     let (mut store, network, subnet, port) = with_intent();
     let other = Uuid::from_u128(6);
-    let refusal = store.try_run(|txn| address::claim_ip(txn, network, other, "10.0.0.9".parse().unwrap())).unwrap_err();
+    let refusal =
+        store.try_run(|txn| address::claim_ip(txn, network, other, "10.0.0.9".parse().unwrap())).unwrap_err();
     assert_eq!((refusal.class(), refusal.reason()), (Class::AlreadyExists, "ADDRESS_IN_USE"));
     assert!(refusal.to_string().contains(&format!("Port vm ({port})")), "{refusal}");
-    for (ip, reason) in [("10.0.0.1", "ADDRESS_NOT_ALLOWED"), ("10.0.0.255", "ADDRESS_NOT_ALLOWED"), ("10.0.1.1", "ADDRESS_OUTSIDE_SUBNET")] {
-        let refusal = store.try_run(|txn| address::claim_ip(txn, network, other, ip.parse().unwrap())).unwrap_err();
+    for (ip, reason) in [
+        ("10.0.0.1", "ADDRESS_NOT_ALLOWED"),
+        ("10.0.0.255", "ADDRESS_NOT_ALLOWED"),
+        ("10.0.1.1", "ADDRESS_OUTSIDE_SUBNET"),
+    ] {
+        let refusal =
+            store.try_run(|txn| address::claim_ip(txn, network, other, ip.parse().unwrap())).unwrap_err();
         assert_eq!(refusal.reason(), reason);
     }
     // A subnet in use stays.
