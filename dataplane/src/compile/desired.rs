@@ -166,7 +166,8 @@ impl Desired {
     }
 
     fn add(&mut self, key: FlowKey) -> FlowId {
-        let key = Arc::new(key);
+        // A clone has no spare room, unlike a match that was just built.
+        let key = Arc::new(FlowKey { matches: key.matches.clone(), ..key });
         let slot = Some(Slot { key: key.clone(), wishes: SmallVec::new() });
         let id = match self.free.pop() {
             Some(id) => {

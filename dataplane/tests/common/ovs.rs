@@ -215,11 +215,11 @@ impl Trace {
 
     /// What the last `move` put into bits.
     pub fn moved(&self, bits: &str) -> Option<String> {
-        let lines = self
+        let mut lines = self
             .text
             .lines()
             .filter_map(|line| line.trim().strip_prefix("-> ")?.strip_prefix(bits)?.strip_prefix(" is now "));
-        lines.last().map(str::to_owned)
+        lines.next_back().map(str::to_owned)
     }
 
     /// Ingress and egress keys written into the tunnel option.
