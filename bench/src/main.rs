@@ -1,2 +1,2 @@
-//! (being written)
+//! Benchmarks.
 fn main() {}

@@ -8,10 +8,9 @@
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use crate::{
-    client::{CallError, Client},
-    document::Document,
-};
+use quantumnet_cli::client::{CallError, Client};
+
+use crate::document::Document;
 
 /// What an apply did.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -59,7 +58,9 @@ async fn apply_one(
             println!("    {}: {}", line.path, line.new);
         }
         if !dry_run {
-            let made = client.call(kind.service, &format!("Create{}", kind.stem), &json!({ kind.field: wanted })).await?;
+            let made = client
+                .call(kind.service, &format!("Create{}", kind.stem), &json!({ kind.field: wanted }))
+                .await?;
             outcome.revision = outcome.revision.max(revision(&made));
         }
         outcome.created += 1;
@@ -102,7 +103,10 @@ pub(crate) async fn delete(client: &Client, documents: &[Document], dry_run: boo
         println!("- {title}");
         if !dry_run {
             let body = json!({ kind.field: { "id": live["meta"]["id"] } });
-            client.call(kind.service, &format!("Delete{}", kind.stem), &body).await.with_context(|| title.clone())?;
+            client
+                .call(kind.service, &format!("Delete{}", kind.stem), &body)
+                .await
+                .with_context(|| title.clone())?;
         }
     }
     Ok(())
@@ -156,7 +160,10 @@ fn covers(live: Option<&Value>, wanted: &Value) -> bool {
     match (live, wanted) {
         (Some(Value::Array(live)), Value::Array(wanted)) => {
             live.len() == wanted.len()
-                && live.iter().zip(wanted).all(|(live, wanted)| covers(Some(live), wanted) && no_more(live, wanted))
+                && live
+                    .iter()
+                    .zip(wanted)
+                    .all(|(live, wanted)| covers(Some(live), wanted) && no_more(live, wanted))
         }
         (Some(Value::Object(live)), Value::Object(wanted)) => {
             wanted.iter().all(|(key, value)| covers(live.get(key), value))
@@ -204,7 +211,10 @@ mod tests {
         assert!(paths(live.clone(), json!({ "meta": { "name": "a" }, "spec": { "mtu": 1400 } })).is_empty());
         assert_eq!(paths(live.clone(), json!({ "spec": { "mtu": 1300 } })), ["spec.mtu"]);
         // The list is replaced whole, so a gateway that is left out is one taken away.
-        assert_eq!(paths(live.clone(), json!({ "spec": { "subnets": [{ "cidr": "10.0.0.0/24" }] } })), ["spec.subnets"]);
+        assert_eq!(
+            paths(live.clone(), json!({ "spec": { "subnets": [{ "cidr": "10.0.0.0/24" }] } })),
+            ["spec.subnets"]
+        );
         assert!(paths(live, json!({ "spec": { "subnets": [{ "cidr": "10.0.0.0/24", "gateway": "10.0.0.1", "dhcp": {} }] } })).is_empty());
     }
 

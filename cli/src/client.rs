@@ -18,7 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 /// Where a controller listens.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Address {
+pub enum Address {
     /// `http://HOST:PORT` or `HOST:PORT`.
     Tcp(String),
     /// `unix:PATH`.
@@ -53,7 +53,7 @@ impl std::fmt::Display for Address {
 
 /// Why a call failed.
 #[derive(Debug, Error)]
-pub(crate) enum CallError {
+pub enum CallError {
     /// No controller answered.
     #[error("no controller at {address}: {cause}; is it running, and is --controller right?")]
     Unreachable {
@@ -80,30 +80,30 @@ pub(crate) enum CallError {
 /// The controller's refusal as it came.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Refusal {
+pub struct Refusal {
     /// gRPC status name or number.
-    pub(crate) code: Value,
+    pub code: Value,
     /// For people.
-    pub(crate) message: String,
+    pub message: String,
     /// Detail, when there is one.
-    pub(crate) error: Detail,
+    pub error: Detail,
 }
 
 /// `ErrorDetail` of the API.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Detail {
+pub struct Detail {
     /// Stable name.
-    pub(crate) reason: String,
+    pub reason: String,
     /// Field at fault.
-    pub(crate) field: String,
+    pub field: String,
     /// What stands in the way.
-    pub(crate) blocking: Vec<String>,
+    pub blocking: Vec<String>,
 }
 
 impl Refusal {
     /// gRPC's NOT_FOUND, however it is written.
-    pub(crate) fn is_not_found(&self) -> bool {
+    pub fn is_not_found(&self) -> bool {
         self.code == 5 || self.code == "NOT_FOUND" || self.code == "NotFound" || self.code == "not_found"
     }
 
@@ -113,7 +113,9 @@ impl Refusal {
         if !self.error.field.is_empty() && !text.contains(&self.error.field) {
             text = format!("{}: {text}", self.error.field);
         }
-        for obstacle in self.error.blocking.iter().filter(|obstacle| !self.message.contains(obstacle.as_str())) {
+        for obstacle in
+            self.error.blocking.iter().filter(|obstacle| !self.message.contains(obstacle.as_str()))
+        {
             text.push_str("\n  in the way: ");
             text.push_str(obstacle);
         }
@@ -123,19 +125,19 @@ impl Refusal {
 
 /// A controller.
 #[derive(Clone, Debug)]
-pub(crate) struct Client {
+pub struct Client {
     address: Address,
     principal: Option<String>,
 }
 
 impl Client {
     /// Calls go to `address`, on behalf of `principal`.
-    pub(crate) fn new(address: Address, principal: Option<String>) -> Self {
+    pub fn new(address: Address, principal: Option<String>) -> Self {
         Self { address, principal }
     }
 
     /// One unary call.
-    pub(crate) async fn call(&self, service: &str, method: &str, body: &Value) -> Result<Value, CallError> {
+    pub async fn call(&self, service: &str, method: &str, body: &Value) -> Result<Value, CallError> {
         let call = self.send(service, method, body);
         match tokio::time::timeout(CALL_TIMEOUT, call).await {
             Ok(answer) => answer,
@@ -155,11 +157,13 @@ impl Client {
             .map_err(|error| self.unreachable(error.to_string()))?;
         let response = match &self.address {
             Address::Tcp(host) => {
-                let stream = TcpStream::connect(host).await.map_err(|error| self.unreachable(error.to_string()))?;
+                let stream =
+                    TcpStream::connect(host).await.map_err(|error| self.unreachable(error.to_string()))?;
                 exchange(stream, request).await
             }
             Address::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(|error| self.unreachable(error.to_string()))?;
+                let stream =
+                    UnixStream::connect(path).await.map_err(|error| self.unreachable(error.to_string()))?;
                 exchange(stream, request).await
             }
         };
@@ -187,8 +191,9 @@ async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(Status
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
     // The connection's own error also fails the request, which is where it is reported.
     let driver = tokio::spawn(connection);
     let response = sender.send_request(request).await.map_err(|error| error.to_string())?;

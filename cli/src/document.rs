@@ -76,7 +76,9 @@ pub(crate) fn parse(text: &str, project: &str) -> Result<Vec<Document>> {
             continue;
         }
         let raw: Raw = serde_json::from_value(value).with_context(|| format!("document {number}"))?;
-        let kind = Kind::find(&raw.kind).map_err(anyhow::Error::msg).with_context(|| format!("document {number}"))?;
+        let kind = Kind::find(&raw.kind)
+            .map_err(anyhow::Error::msg)
+            .with_context(|| format!("document {number}"))?;
         if !kind.writable {
             bail!("document {number}: a {} cannot be applied", kind.name);
         }
@@ -180,7 +182,9 @@ spec: { subnets: [{ cidr: 10.0.1.0/24, dhcp: { lease_time: 60, options: { tftp_s
     #[test]
     fn what_is_wrong_is_named() {
         let error = |text: &str| format!("{:#}", parse(text, "default").unwrap_err());
-        assert!(error("kind: Cow\nmetadata: {name: x}").contains("unknown kind \"Cow\"; known are Project, "));
+        assert!(
+            error("kind: Cow\nmetadata: {name: x}").contains("unknown kind \"Cow\"; known are Project, ")
+        );
         assert!(error("kind: Port\nmetadata: {}").contains("metadata.name is missing"));
         assert!(error("kind: Node\nmetadata: {name: x}").contains("a Node cannot be applied"));
         assert!(error("kind: Port\nmetadata: {name: x}\nspecs: {}").contains("unknown field `specs`"));

@@ -8,11 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use quantumnet_testbed::{Lab, LabSpec, Programs, Progress, Underlay};
 use serde_json::{Value, json};
 
-use crate::{
-    client::{Address, Client},
-    kind::Kind,
-    show::table,
-};
+use quantumnet_cli::client::{Address, Client};
+
+use crate::{kind::Kind, show::table};
 
 /// `qnctl lab …`.
 #[derive(Debug, Subcommand)]
@@ -199,7 +197,12 @@ fn status(name: &str, as_json: bool) -> Result<()> {
         let mut rows = Vec::new();
         for node in &status.nodes {
             let state = if node.exists { "up" } else { "missing" };
-            rows.push(vec![node.name.clone(), state.to_owned(), node.address.clone(), node.tunnel_addresses.join(",")]);
+            rows.push(vec![
+                node.name.clone(),
+                state.to_owned(),
+                node.address.clone(),
+                node.tunnel_addresses.join(","),
+            ]);
         }
         for daemon in &status.daemons {
             let state = if daemon.alive { "up" } else { "down" };
@@ -207,7 +210,12 @@ fn status(name: &str, as_json: bool) -> Result<()> {
             rows.push(vec![daemon.name.clone(), state.to_owned(), pid, daemon.log.clone()]);
         }
         for vm in &status.vms {
-            rows.push(vec![format!("VM {}", vm.name), format!("{:?}", vm.place), vm.mac.clone(), vm.iface_id.clone()]);
+            rows.push(vec![
+                format!("VM {}", vm.name),
+                format!("{:?}", vm.place),
+                vm.mac.clone(),
+                vm.iface_id.clone(),
+            ]);
         }
         let header = ["WHAT", "STATE", "WHERE", "MORE"].map(str::to_owned).to_vec();
         print!("{}", table(header, rows));
@@ -222,7 +230,9 @@ fn exec(name: &str, place: &str, command: &[String]) -> Result<i32> {
     let lab = Lab::open(name)?;
     let netns = match place.parse() {
         Ok(node) => lab.netns(node),
-        Err(_) => lab.vm(place).with_context(|| format!("{place} is neither node nor VM of lab {name}"))?.netns(),
+        Err(_) => {
+            lab.vm(place).with_context(|| format!("{place} is neither node nor VM of lab {name}"))?.netns()
+        }
     };
     // Terminal and signals are the command's own, so this does not go through the testbed's capture.
     let status = std::process::Command::new("ip")
@@ -236,7 +246,8 @@ fn exec(name: &str, place: &str, command: &[String]) -> Result<i32> {
 async fn add_vm(name: &str, hypervisor: u16, port: &str, project: &str, dhcp: bool, vm: &str) -> Result<()> {
     let client = Client::new(address(name)?, None);
     let kind = Kind::find("port").map_err(anyhow::Error::msg)?;
-    let object = client.call(kind.service, "GetPort", &json!({ "port": kind.reference(port, project) })).await?;
+    let object =
+        client.call(kind.service, "GetPort", &json!({ "port": kind.reference(port, project) })).await?;
     let text = |place: &str| object.pointer(place).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (id, mac) = (text("/meta/id"), text("/status/mac"));
     let lab = Lab::open(name)?;
@@ -260,7 +271,10 @@ async fn wait_until_up(client: &Client, id: &str) -> Result<()> {
             return Ok(());
         }
         if tokio::time::Instant::now() > deadline {
-            bail!("port {id} is not up after {} s; see `qnctl describe port {id}` and `qnctl problems`", UP_WITHIN.as_secs());
+            bail!(
+                "port {id} is not up after {} s; see `qnctl describe port {id}` and `qnctl problems`",
+                UP_WITHIN.as_secs()
+            );
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -5,7 +5,6 @@
 //! - Exit status 0 when everything asked for was done, 1 with a message on standard error otherwise.
 
 mod apply;
-mod client;
 mod document;
 mod kind;
 mod lab;
@@ -15,13 +14,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser, Subcommand};
+use quantumnet_cli::client::{Address, Client};
 use serde_json::{Value, json};
 
-use crate::{
-    client::{Address, Client},
-    kind::Kind,
-    show::Format,
-};
+use crate::{kind::Kind, show::Format};
 
 /// Networks for hypervisors: apply, look, explain.
 #[derive(Debug, Parser)]
@@ -159,7 +155,10 @@ async fn run(cli: Cli) -> Result<()> {
             let documents = document::read(&file, &project)?;
             let outcome = apply::apply(&client, &documents, dry_run).await?;
             let mode = if dry_run { " (dry run: nothing was changed)" } else { "" };
-            println!("{} created, {} updated, {} unchanged{mode}", outcome.created, outcome.updated, outcome.unchanged);
+            println!(
+                "{} created, {} updated, {} unchanged{mode}",
+                outcome.created, outcome.updated, outcome.unchanged
+            );
             if wait && outcome.revision > 0 {
                 wait_for(&client, outcome.revision).await?;
             }
@@ -172,7 +171,9 @@ async fn run(cli: Cli) -> Result<()> {
                     let object = fetch(&client, kind, &name, project.as_deref().unwrap_or("default")).await?;
                     show::one(kind, &object, output)?
                 }
-                None => show::list(kind, &fetch_all(&client, kind, project.as_deref(), &filter).await?, output)?,
+                None => {
+                    show::list(kind, &fetch_all(&client, kind, project.as_deref(), &filter).await?, output)?
+                }
             };
             print!("{text}");
             Ok(())
@@ -206,7 +207,9 @@ async fn run(cli: Cli) -> Result<()> {
         }
         Command::Unbind { port, project } => {
             let kind = Kind::find("port").map_err(anyhow::Error::msg)?;
-            client.call(kind.service, "UnbindPort", &json!({ "port": kind.reference(&port, &project) })).await?;
+            client
+                .call(kind.service, "UnbindPort", &json!({ "port": kind.reference(&port, &project) }))
+                .await?;
             println!("port {port} may be on any hypervisor");
             Ok(())
         }
@@ -234,7 +237,8 @@ async fn fetch_all(client: &Client, kind: &Kind, project: Option<&str>, filter: 
     let mut token = String::new();
     loop {
         let options = json!({ "project": project.unwrap_or_default(), "filter": filter, "pageToken": token });
-        let answer = client.call(kind.service, &format!("List{}s", kind.stem), &json!({ "options": options })).await?;
+        let answer =
+            client.call(kind.service, &format!("List{}s", kind.stem), &json!({ "options": options })).await?;
         objects.extend(answer[kind.list_field].as_array().cloned().unwrap_or_default());
         match answer["nextPageToken"].as_str() {
             Some(next) if !next.is_empty() => token = next.to_owned(),
@@ -244,8 +248,11 @@ async fn fetch_all(client: &Client, kind: &Kind, project: Option<&str>, filter: 
 }
 
 async fn wait_for(client: &Client, revision: u64) -> Result<()> {
-    let answer = client.call("ClusterService", "WaitForRevision", &json!({ "revision": revision.to_string() })).await?;
-    let behind: Vec<&str> = answer["behind"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let answer = client
+        .call("ClusterService", "WaitForRevision", &json!({ "revision": revision.to_string() }))
+        .await?;
+    let behind: Vec<&str> =
+        answer["behind"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if !behind.is_empty() {
         bail!("revision {revision} is stored, but not yet in the switches of {}", behind.join(", "));
     }

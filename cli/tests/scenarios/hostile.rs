@@ -73,7 +73,8 @@ fn a_flooding_vm_neither_delays_others_nor_fills_the_log() {
         "{kind: Port, metadata: {name: a}, spec: {network: net, receive_unknown: true, port_security_disabled: true}}",
     );
     let entries = |net: &Net| {
-        net.metric(Daemon::Controller(1), "quantumnet_controller_log_entries_total").expect("log entries are counted")
+        net.metric(Daemon::Controller(1), "quantumnet_controller_log_entries_total")
+            .expect("log entries are counted")
     };
     let arp = Flood::Arp { sender: "10.0.0.11".parse().unwrap(), network: "10.0.0.0".parse().unwrap() };
     for (flood, count) in [(Flood::RandomMac, 100_000), (arp, 20_000), (Flood::DhcpDiscover, 20_000)] {
@@ -124,7 +125,8 @@ fn two_hosts_that_claim_one_port_are_named_and_do_not_fight() {
     assert!(changes <= 3, "{changes} revisions in five seconds: the hosts fight over the port");
     net.lab.remove_vm("twin").unwrap();
     net.wait_port("b", "claimed by hv1 alone", |port| {
-        text(port, "/status/chassis") == "hv1" && port["status"]["contenders"].as_array().is_none_or(Vec::is_empty)
+        text(port, "/status/chassis") == "hv1"
+            && port["status"]["contenders"].as_array().is_none_or(Vec::is_empty)
     });
     assert!(net.qnctl(&["problems"]).contains("no problems"));
 }
@@ -159,7 +161,10 @@ fn what_users_get_wrong_is_said_and_nothing_is_lost() {
     for name in ["p1", "p2", "p3", "p4", "p5"] {
         if let Err(message) = net.qnctl_with(&["apply", "-f", "-"], &port(name, "")) {
             assert!(message.contains("10.0.0.0/29"), "{message}");
-            assert_eq!(name, "p5", "a /29 has 6 addresses of which one is in use and one is the DHCP server's: {message}");
+            assert_eq!(
+                name, "p5",
+                "a /29 has 6 addresses of which one is in use and one is the DHCP server's: {message}"
+            );
         }
     }
     let message = net.qnctl_with(&["delete", "network", "net"], "").unwrap_err();
@@ -191,8 +196,13 @@ fn garbage_on_a_listening_port_harms_nobody() {
         );
         raw(&[head.as_bytes(), body].concat())
     };
-    let large = post(format!("{{\"project\":{{\"meta\":{{\"name\":\"{}\"}}}}}}", "x".repeat(10 << 20)).as_bytes());
-    assert!(large.starts_with("HTTP/1.1 413") || large.contains("too large"), "{}", &large[..large.len().min(300)]);
+    let large =
+        post(format!("{{\"project\":{{\"meta\":{{\"name\":\"{}\"}}}}}}", "x".repeat(10 << 20)).as_bytes());
+    assert!(
+        large.starts_with("HTTP/1.1 413") || large.contains("too large"),
+        "{}",
+        &large[..large.len().min(300)]
+    );
     let deep = post(format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)).as_bytes());
     assert!(deep.starts_with("HTTP/1.1 400"), "{}", &deep[..deep.len().min(300)]);
     assert!(post(b"{\"project\":{\"meta\":{\"name\":").starts_with("HTTP/1.1 400"));

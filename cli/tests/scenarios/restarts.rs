@@ -36,7 +36,9 @@ fn wait_in_sync(net: &Net, node: &str) {
         let number = |value: &Value| value.as_str().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
         let revision = number(&cluster["cluster"]["revision"]);
         cluster["nodes"].as_array().unwrap().iter().any(|entry| {
-            entry["name"] == node && entry["connected"] == true && number(&entry["appliedRevision"]) >= revision
+            entry["name"] == node
+                && entry["connected"] == true
+                && number(&entry["appliedRevision"]) >= revision
         })
     })
     .unwrap();

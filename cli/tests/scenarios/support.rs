@@ -66,7 +66,8 @@ impl Net {
 
     /// Applies YAML and waits until it is in every switch.
     pub(crate) fn apply(&self, yaml: &str) {
-        self.qnctl_with(&["apply", "--wait", "-f", "-"], yaml).unwrap_or_else(|error| panic!("apply: {error}"));
+        self.qnctl_with(&["apply", "--wait", "-f", "-"], yaml)
+            .unwrap_or_else(|error| panic!("apply: {error}"));
     }
 
     /// What a refused apply says.
