@@ -1,5 +1,7 @@
 //! The API over a real server in this process: gRPC and JSON over HTTP.
 
+#![allow(clippy::unwrap_used)] // in helpers of tests too: a panic is the test's failure
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use prost_reflect::DescriptorPool;
@@ -639,4 +641,46 @@ async fn grpc_carries_the_same_and_watches_resume() {
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
     let answer = health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
     assert_eq!(answer.into_inner().status, 1);
+}
+
+/// A watcher that does not read costs a bounded queue, and starts over once it reads again. The changes are large
+/// enough to fill the window of two megabytes that its connection has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_watcher_starts_over() {
+    const CHANGES: usize = 4_000;
+    let server = Server::start().await;
+    server.network("web", "10.0.0.0/24").await;
+    let port: Uuid = server.port("vm", "web").await["meta"]["id"].as_str().unwrap().parse().unwrap();
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
+    let mut ports = PortServiceClient::new(endpoint.connect().await.unwrap());
+    let mut watch = ports.watch_ports(WatchPortsRequest::default()).await.unwrap().into_inner();
+    while watch.message().await.unwrap().unwrap().kind() != WatchEventKind::Synced {}
+    let mut changes = tokio::task::JoinSet::new();
+    for number in 0..CHANGES {
+        let replica = server.replica.clone();
+        changes.spawn(async move {
+            let change = move |txn: &mut quantumnet_controller::store::Txn<'_>| {
+                let description = format!("{number:0>4000}").into();
+                txn.update::<quantumnet_model::intent::Port>(port, |row| row.description = description);
+                Ok(())
+            };
+            replica.propose("test", change).await.unwrap()
+        });
+    }
+    while changes.join_next().await.is_some() {}
+    let last = server.ok("PortService/GetPort", json!({ "port": { "id": port.to_string() } })).await;
+    let (mut events, mut kinds) = (0, Vec::new());
+    loop {
+        let event = tokio::time::timeout(PATIENCE, watch.message()).await.unwrap().unwrap().unwrap();
+        events += 1;
+        if event.kind() != WatchEventKind::Updated {
+            kinds.push(event.kind());
+        }
+        let description = event.port.and_then(|port| port.meta).map(|meta| meta.description);
+        let up_to_date = description.as_deref() == last["meta"]["description"].as_str();
+        if up_to_date && kinds.contains(&WatchEventKind::Reset) {
+            break;
+        }
+    }
+    assert!(events < CHANGES, "{events}");
 }

@@ -1,5 +1,7 @@
 //! Random histories of intent and hypervisors: intent, Northbound and Southbound agree at every revision.
 
+#![allow(clippy::unwrap_used)] // in helpers of tests too: a panic is the test's failure
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,

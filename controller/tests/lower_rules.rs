@@ -1,5 +1,7 @@
 //! Rules of lowering, one by one.
 
+#![allow(clippy::unwrap_used)] // in helpers of tests too: a panic is the test's failure
+
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
