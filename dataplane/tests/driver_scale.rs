@@ -1,5 +1,6 @@
 //! 100,000 flows from cold, beside `ovs-ofctl --bundle add-flows` with the same flows. Needs root; run it by name in
 //! a release build: `cargo test --release --test driver_scale -- --ignored --nocapture`.
+#![allow(clippy::unwrap_used)] // a test fails by panicking, its helpers too
 
 use std::{
     io::{Read, Write},

@@ -199,7 +199,7 @@ fn text(value: &str) -> Option<String> {
 /// RFC 3442: width, significant octets of the destination, router.
 fn routes(value: &str) -> Option<Vec<u8>> {
     let elements: Vec<&str> = elements(value).collect();
-    if elements.is_empty() || elements.len() % 2 != 0 {
+    if elements.is_empty() || !elements.len().is_multiple_of(2) {
         return None;
     }
     let mut octets = Vec::new();

@@ -61,9 +61,8 @@ struct Bucket {
 impl Punts {
     /// Looks into a packet.
     pub fn handle(&mut self, now: Instant, rows: &Rows, packet: &PacketIn2) -> Verdict {
-        let punt = match Punt::decode(packet.userdata.as_deref().unwrap_or_default()) {
-            Ok(punt) => punt,
-            Err(_) => return self.count("unknown", Verdict::Nothing("bad_userdata")),
+        let Ok(punt) = Punt::decode(packet.userdata.as_deref().unwrap_or_default()) else {
+            return self.count("unknown", Verdict::Nothing("bad_userdata"));
         };
         let reason = label(punt.reason);
         if !self.admit(now, punt) {
