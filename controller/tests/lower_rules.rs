@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use quantumnet_controller::{
-    lower::{self, address, binding, owner},
+    lower::{self, address, binding, keys, owner},
     store::{Class, Context, Refusal, State, Txn, evaluate},
 };
 use quantumnet_model::{
@@ -519,4 +519,47 @@ fn addresses_are_given_once_and_rest() {
         address::release(txn, network, port, "10.0.0.3");
         Ok(())
     });
+}
+
+#[test]
+fn without_a_key_intent_is_refused_and_a_northbound_row_waits() {
+    let (mut store, network, _, port) = with_intent();
+    store.run(|txn| {
+        txn.put(SWITCH, LogicalSwitch { name: "sw".into(), ..LogicalSwitch::default() });
+        for datapath in [SWITCH, network] {
+            let pool = keys::ports_of(datapath);
+            while keys::take_first(txn, &pool, keys::PORT_KEYS, &[keys::PORT_KEYS]).is_ok() {}
+        }
+        Ok(())
+    });
+    let another = |txn: &mut Txn<'_>| {
+        let row = txn.get::<Port>(port).cloned().unwrap();
+        let mac = "0a:00:00:00:00:33".into();
+        txn.insert(Uuid::from_u128(7), Port { name: "other".into(), mac, addresses: OrdSet::new(), ..row })
+    };
+    let refusal = store.try_run(another).unwrap_err();
+    assert_eq!((refusal.class(), refusal.reason()), (Class::ResourceExhausted, "PORT_KEYS_EXHAUSTED"));
+    store.run(|txn| {
+        txn.update::<LogicalSwitch>(SWITCH, |switch| _ = switch.ports.insert(Strong::new(PORT)));
+        txn.insert(PORT, LogicalSwitchPort { name: "vm".into(), ..LogicalSwitchPort::default() })
+    });
+    assert!(store.state.get::<PortBinding>(PORT).is_none());
+    assert!(store.problems()[0].contains("no port key is left out of 32767"), "{:?}", store.problems());
+    // One that is given back rests first; then the row is served when it is next looked at.
+    store.run(|txn| {
+        keys::release(txn, &keys::ports_of(SWITCH), 9);
+        Ok(())
+    });
+    let touch = |enabled: bool| {
+        move |txn: &mut Txn<'_>| {
+            txn.update::<LogicalSwitchPort>(PORT, |row| row.enabled = Some(enabled));
+            Ok(())
+        }
+    };
+    store.run(touch(true));
+    assert!(store.state.get::<PortBinding>(PORT).is_none());
+    store.now_ms += quantumnet_controller::ipam::REST_MS;
+    store.run(touch(false));
+    assert_eq!(store.state.get::<PortBinding>(PORT).unwrap().tunnel_key, 9);
+    assert!(store.problems().is_empty());
 }
