@@ -50,7 +50,9 @@ fn atom(base: &BaseType, rng: &mut StdRng) -> Atom {
         }
         AtomicType::Real => Atom::Real(Real::new(f64::from(rng.random_range(0..3))).unwrap()),
         AtomicType::Boolean => Atom::Boolean(rng.random()),
-        AtomicType::String => Atom::String(["a", "b", "c", "d", "e", "f", "g"].choose(rng).copied().unwrap().into()),
+        AtomicType::String => {
+            Atom::String(["a", "b", "c", "d", "e", "f", "g"].choose(rng).copied().unwrap().into())
+        }
         AtomicType::Uuid => Atom::Uuid(pool(rng.random_range(0..4))),
     }
 }
@@ -60,7 +62,9 @@ fn datum(ty: &ColumnType, rng: &mut StdRng) -> Datum {
     let count = rng.random_range(if ty.is_composite() { 0 } else { ty.min }..=most);
     match &ty.value {
         None => Datum::set((0..count).map(|_| atom(&ty.key, rng)).collect::<Vec<_>>()),
-        Some(value) => Datum::map((0..count).map(|_| (atom(&ty.key, rng), atom(value, rng))).collect::<Vec<_>>()),
+        Some(value) => {
+            Datum::map((0..count).map(|_| (atom(&ty.key, rng), atom(value, rng))).collect::<Vec<_>>())
+        }
     }
 }
 
@@ -207,7 +211,9 @@ fn referred(model: &Model, kind: RefType) -> BTreeSet<(TableId, Uuid)> {
         for (column, datum) in row {
             let ty = &tables::decl(*table).column_decl(*column).ty;
             for (at, base) in ty.bases().enumerate() {
-                let Some(name) = base.ref_table.as_deref().filter(|_| base.ref_type == kind) else { continue };
+                let Some(name) = base.ref_table.as_deref().filter(|_| base.ref_type == kind) else {
+                    continue;
+                };
                 let target = tables::find(Database::Northbound, name).unwrap();
                 let atoms: Vec<&Atom> = match datum {
                     Datum::Set(atoms) => atoms.iter().collect(),
@@ -228,7 +234,9 @@ fn prune(table: TableId, column: ColumnId, datum: &mut Datum, present: &BTreeSet
         target.is_some_and(|target| !present.contains(&(target, atom.as_uuid().unwrap())))
     };
     match datum {
-        Datum::Set(atoms) if ty.min == 0 || ty.max == Max::Unlimited => atoms.retain(|atom| !gone(&ty.key, atom)),
+        Datum::Set(atoms) if ty.min == 0 || ty.max == Max::Unlimited => {
+            atoms.retain(|atom| !gone(&ty.key, atom))
+        }
         Datum::Set(_) => {}
         Datum::Map(pairs) => {
             let value = ty.value.as_ref().unwrap();
@@ -244,7 +252,11 @@ fn rows_of(state: &State) -> Model {
     northbound()
         .into_iter()
         .flat_map(|table| {
-            state.rows().table(table).iter().map(move |(uuid, dynamic)| ((table, *uuid), row(table, dynamic.as_ref())))
+            state
+                .rows()
+                .table(table)
+                .iter()
+                .map(move |(uuid, dynamic)| ((table, *uuid), row(table, dynamic.as_ref())))
         })
         .collect()
 }
@@ -314,7 +326,8 @@ proptest! {
 #[test]
 fn random_transactions_reach_every_table_and_every_outcome() {
     let mut rng = StdRng::seed_from_u64(7);
-    let (mut head, mut seen, mut outcomes) = (State::default(), BTreeSet::new(), BTreeMap::<&str, usize>::new());
+    let (mut head, mut seen, mut outcomes) =
+        (State::default(), BTreeSet::new(), BTreeMap::<&str, usize>::new());
     for at in 0..6_000 {
         if at % 40 == 0 {
             head = State::default();
@@ -332,7 +345,13 @@ fn random_transactions_reach_every_table_and_every_outcome() {
     let missing: Vec<_> =
         northbound().into_iter().map(|t| tables::decl(t).name).filter(|name| !seen.contains(name)).collect();
     assert!(missing.is_empty(), "never committed: {missing:?}; {outcomes:?}");
-    for outcome in ["committed", "REFERENTIAL_INTEGRITY_VIOLATION", "CONSTRAINT_VIOLATION", "DUPLICATE_INDEX", "MAX_ROWS"] {
+    for outcome in [
+        "committed",
+        "REFERENTIAL_INTEGRITY_VIOLATION",
+        "CONSTRAINT_VIOLATION",
+        "DUPLICATE_INDEX",
+        "MAX_ROWS",
+    ] {
         assert!(outcomes.contains_key(outcome), "never {outcome}: {outcomes:?}");
     }
 }
@@ -382,7 +401,8 @@ fn deleting_a_switch_takes_its_ports_and_prunes_weak_references() {
         txn.insert(group, PortGroup { name: "g".into(), ports, ..PortGroup::default() })
     };
     let head = evaluate(&State::default(), &context(), make, &no_lowering).unwrap().state;
-    let done = evaluate(&head, &context(), |txn| Ok(txn.delete::<LogicalSwitch>(switch)), &no_lowering).unwrap();
+    let done =
+        evaluate(&head, &context(), |txn| Ok(txn.delete::<LogicalSwitch>(switch)), &no_lowering).unwrap();
     assert!(done.result);
     assert_eq!(done.state.get::<LogicalSwitchPort>(port), None);
     assert!(done.state.get::<PortGroup>(group).unwrap().ports.is_empty());

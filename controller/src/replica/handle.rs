@@ -126,7 +126,8 @@ impl Replica {
     }
 
     /// A state, and what led from the token to it; `None` in place of the latter when that is not known and the
-    /// whole state is to be sent. Subscribe to [`Self::transactions`] first to miss nothing.
+    /// whole state is to be sent. Subscribe to [`Self::transactions`] first to miss nothing, and skip what the state
+    /// holds already: a transaction is published after the state that it led to.
     pub fn since(&self, token: &ResumeToken) -> (Arc<State>, Option<Vec<Arc<Transaction>>>) {
         let history = self.shared.history.lock().unwrap_or_else(PoisonError::into_inner);
         // Both are published under this lock.

@@ -1,0 +1,418 @@
+//! The interest index and what agents are sent, against an evaluation of the declared rules from nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use proptest::prelude::*;
+use quantumnet_controller::{
+    agents::{Attached, Hub},
+    metrics::Metrics,
+    replica::Observer,
+    store::{
+        Context, Refusal, ResumeToken, State, Transaction, Txn, evaluate, reference_columns, scopes::Scopes,
+    },
+};
+use quantumnet_model::{
+    Database, Row, Rows, Scope, Strong, Uuid, Weak,
+    change::RowChange,
+    intent::Cluster,
+    nb::{DhcpOptions, LogicalSwitch, LogicalSwitchPort},
+    row::TableId,
+    sb::{Chassis, DatapathBinding, Encap, Fdb, PortBinding},
+    tables,
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+const CHASSIS: u128 = 4;
+const SWITCHES: u128 = 3;
+const PORTS: u128 = 6;
+
+fn uuid(kind: u128, n: u128) -> Uuid {
+    Uuid::from_u128(kind << 32 | (n + 1))
+}
+
+fn chassis(n: u128) -> Uuid {
+    uuid(1, n)
+}
+
+fn set<T: Row>(uuids: impl IntoIterator<Item = Uuid>) -> imbl::OrdSet<Strong<T>> {
+    uuids.into_iter().map(Strong::new).collect()
+}
+
+fn context() -> Context {
+    Context { now_ms: 1_000, principal: "test".into() }
+}
+
+/// Makes random changes; what does not hold together is refused and changes nothing.
+fn change(txn: &mut Txn<'_>, rng: &mut StdRng) -> Result<(), Refusal> {
+    for _ in 0..rng.random_range(1..5) {
+        let (c, s, p) =
+            (rng.random_range(0..CHASSIS), rng.random_range(0..SWITCHES), rng.random_range(0..PORTS));
+        match rng.random_range(0..12) {
+            0 => {
+                let encap = Encap { r#type: "geneve".into(), ip: c.to_string().into(), ..Encap::default() };
+                txn.put(uuid(2, c), encap);
+                let name = c.to_string().as_str().into();
+                txn.put(chassis(c), Chassis { name, encaps: set([uuid(2, c)]), ..Chassis::default() });
+            }
+            1 => _ = txn.delete::<Chassis>(chassis(c)),
+            2 => {
+                let tunnel_key = i64::try_from(s).unwrap() + if rng.random() { 1 } else { 10 };
+                txn.put(uuid(3, s), DatapathBinding { tunnel_key, ..DatapathBinding::default() });
+                if txn.get::<LogicalSwitch>(uuid(3, s)).is_none() {
+                    txn.put(uuid(3, s), LogicalSwitch::default());
+                }
+            }
+            3 => {
+                txn.delete::<DatapathBinding>(uuid(3, s));
+                txn.delete::<LogicalSwitch>(uuid(3, s));
+                for p in 0..PORTS {
+                    let here = txn
+                        .get::<PortBinding>(uuid(4, p))
+                        .is_some_and(|row| row.datapath.uuid() == uuid(3, s));
+                    if here && rng.random_bool(0.9) {
+                        txn.delete::<PortBinding>(uuid(4, p));
+                    }
+                }
+            }
+            4..8 => {
+                let somewhere = |rng: &mut StdRng| {
+                    let c = rng.random_range(0..CHASSIS);
+                    rng.random_bool(0.6).then(|| Weak::new(chassis(c)))
+                };
+                let row = PortBinding {
+                    logical_port: p.to_string().into(),
+                    datapath: Strong::new(uuid(3, s)),
+                    tunnel_key: i64::try_from(p).unwrap() + 1,
+                    chassis: somewhere(rng),
+                    additional_chassis: somewhere(rng).into_iter().collect(),
+                    requested_chassis: somewhere(rng).filter(|_| rng.random_bool(0.3)),
+                    ..PortBinding::default()
+                };
+                txn.put(uuid(4, p), row);
+                let options = txn.get::<DhcpOptions>(uuid(5, p % 2)).is_some();
+                let dhcpv4_options = options.then(|| Weak::new(uuid(5, p % 2)));
+                let name = p.to_string().as_str().into();
+                txn.put(
+                    uuid(4, p),
+                    LogicalSwitchPort { name, dhcpv4_options, ..LogicalSwitchPort::default() },
+                );
+                for other in 0..SWITCHES {
+                    txn.update::<LogicalSwitch>(uuid(3, other), |row| {
+                        if other == s {
+                            row.ports.insert(Strong::new(uuid(4, p)))
+                        } else {
+                            row.ports.remove(&Strong::new(uuid(4, p)))
+                        };
+                    });
+                }
+            }
+            8 => _ = txn.delete::<PortBinding>(uuid(4, p)),
+            9 => {
+                let cidr = rng.random_range(0..3).to_string().as_str().into();
+                txn.put(uuid(5, p % 2), DhcpOptions { cidr, ..DhcpOptions::default() });
+            }
+            10 => {
+                let dp_key = i64::try_from(rng.random_range(1..5_u8)).unwrap();
+                txn.put(uuid(6, p), Fdb { mac: p.to_string().into(), dp_key, port_key: 1, timestamp: 0 });
+            }
+            _ => _ = txn.delete::<DhcpOptions>(uuid(5, p % 2)),
+        }
+    }
+    Ok(())
+}
+
+/// Scopes of a row, by recursion over the declarations.
+fn scopes(state: &State, table: TableId, row: Uuid) -> BTreeSet<Uuid> {
+    let decl = tables::decl(table);
+    let mut found = BTreeSet::new();
+    let Some(dynamic) = state.rows().dyn_row(table, row) else { return found };
+    for rule in &decl.scopes {
+        match rule {
+            Scope::Global => _ = found.insert(Uuid::nil()),
+            Scope::Own => _ = found.insert(row),
+            Scope::Of(column) => {
+                let column = decl.column(column).unwrap();
+                let target = reference_columns(table)
+                    .iter()
+                    .find(|declared| declared.column == column)
+                    .unwrap()
+                    .target;
+                dynamic.each_reference(column, &mut |by| found.extend(scopes(state, target, by)));
+            }
+            Scope::Referrers { table: by, column } => {
+                let by = tables::find(decl.database, by).unwrap();
+                let column = tables::decl(by).column(column).unwrap();
+                for (uuid, referring) in state.rows().table(by) {
+                    let mut refers = false;
+                    referring.each_reference(column, &mut |target| refers |= target == row);
+                    if refers {
+                        found.extend(scopes(state, by, *uuid));
+                    }
+                }
+            }
+            Scope::Key { column, table: by, key } => {
+                let by = tables::find(decl.database, by).unwrap();
+                let (column, key) = (decl.column(column).unwrap(), tables::decl(by).column(key).unwrap());
+                for (uuid, carrier) in state.rows().table(by) {
+                    if carrier.datum(key) == dynamic.datum(column) {
+                        found.extend(scopes(state, by, *uuid));
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+fn held(state: &State, chassis: Uuid) -> BTreeSet<Uuid> {
+    if state.get::<Chassis>(chassis).is_none() {
+        return BTreeSet::new();
+    }
+    let here = |row: &PortBinding| {
+        let single = row.chassis.iter().chain(&row.requested_chassis);
+        let more = row.additional_chassis.iter().chain(row.requested_additional_chassis.iter());
+        single.chain(more).any(|by| by.uuid() == chassis)
+    };
+    let bound = state.iter::<PortBinding>().filter(|(_, row)| here(row)).map(|(_, row)| row.datapath.uuid());
+    bound.chain([chassis, Uuid::nil()]).collect()
+}
+
+/// Rows that an agent is to hold, without the columns that it is not sent.
+fn expected(state: &State, chassis: Uuid) -> BTreeMap<(TableId, Uuid), Vec<ovsdb::value::Datum>> {
+    let held = held(state, chassis);
+    let mut rows = BTreeMap::new();
+    for table in tables::ids().filter(|table| tables::decl(*table).database != Database::Host) {
+        for (uuid, row) in state.rows().table(table) {
+            if !scopes(state, table, *uuid).is_disjoint(&held) {
+                rows.insert((table, *uuid), columns(table, row.as_ref()));
+            }
+        }
+    }
+    rows
+}
+
+fn columns(table: TableId, row: &dyn quantumnet_model::DynRow) -> Vec<ovsdb::value::Datum> {
+    let decl = tables::decl(table);
+    decl.column_ids()
+        .filter(|column| !decl.column_decl(*column).central)
+        .map(|column| row.datum(column))
+        .collect()
+}
+
+/// An agent's end of a stream.
+struct Agent {
+    chassis: Uuid,
+    rows: Rows,
+    token: Option<ResumeToken>,
+    attached: Option<Attached>,
+    snapshots: usize,
+}
+
+impl Agent {
+    fn attach(&mut self, hub: &Hub) {
+        let mut attached = hub.attach(self.chassis, self.token.as_ref()).unwrap();
+        if attached.snapshot {
+            self.rows = Rows::default();
+            self.snapshots += 1;
+        }
+        self.apply(&std::mem::take(&mut attached.rows));
+        self.token = Some(attached.token);
+        self.attached = Some(attached);
+    }
+
+    /// Takes what is queued; a queue that ended means attaching again.
+    fn take(&mut self, hub: &Hub, revision: u64) {
+        let Some(mut attached) = self.attached.take() else { return };
+        while let Ok(push) = attached.queue.try_recv() {
+            self.apply(&push.rows);
+            self.token.as_mut().unwrap().revision = push.revision;
+        }
+        if attached.queue.is_closed() {
+            self.attach(hub);
+        } else {
+            self.token.as_mut().unwrap().revision = revision;
+            self.attached = Some(attached);
+        }
+    }
+
+    fn apply(&mut self, rows: &[bytes::Bytes]) {
+        for row in rows {
+            RowChange::decode(row).unwrap().apply(&mut self.rows).unwrap();
+        }
+    }
+
+    fn holds(&self) -> BTreeMap<(TableId, Uuid), Vec<ovsdb::value::Datum>> {
+        let rows = |table: TableId| {
+            let rows = self.rows.table(table).iter();
+            rows.map(move |(uuid, row)| ((table, *uuid), columns(table, row.as_ref())))
+        };
+        tables::ids().flat_map(rows).collect()
+    }
+}
+
+/// A random history with agents that come, fall behind, go and resume. Returns how many attached and got a snapshot.
+fn history(seed: u64, count: usize, remembered: usize) -> (usize, usize) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut hub = Hub::new(remembered, Arc::new(Metrics::default()));
+    let mut state = Arc::new(State::default());
+    hub.replaced(&state);
+    let mut index = Scopes::default();
+    let new =
+        |n| Agent { chassis: chassis(n), rows: Rows::default(), token: None, attached: None, snapshots: 0 };
+    let mut agents: Vec<Agent> = (0..CHASSIS).map(new).collect();
+    let mut attached = 0;
+    for _ in 0..count {
+        let request = |txn: &mut Txn<'_>| {
+            if txn.iter::<Cluster>().next().is_none() {
+                let cluster = Cluster { cluster_id: uuid(7, 0), history_id: uuid(7, 1), last_claim: 0 };
+                txn.insert(uuid(7, 2), cluster)?;
+            }
+            change(txn, &mut rng)
+        };
+        let Ok(done) = evaluate(&state, &context(), request, &|_| Ok(())) else { continue };
+        if done.changes.is_empty() {
+            continue;
+        }
+        let mut next = state.as_ref().clone();
+        let revision = next.revision() + 1;
+        let touched = next.apply(revision, &done.changes).unwrap();
+        let transaction = Arc::new(Transaction { revision, time_ms: 1, principal: "test".into(), touched });
+        index.follow(&state, &next, &transaction.touched);
+        state = Arc::new(next);
+        hub.applied(&state, &transaction);
+
+        assert_eq!(index, Scopes::of(&state), "incremental and rebuilt index differ, seed {seed}");
+        for table in tables::ids() {
+            for uuid in state.rows().table(table).keys() {
+                let found: BTreeSet<Uuid> = index.view().scopes_of(table, *uuid).collect();
+                assert_eq!(
+                    found,
+                    scopes(&state, table, *uuid),
+                    "{} {uuid}, seed {seed}",
+                    tables::decl(table).name
+                );
+            }
+        }
+        for agent in &mut agents {
+            assert_eq!(
+                index.view().held_by(agent.chassis).collect::<BTreeSet<_>>(),
+                held(&state, agent.chassis)
+            );
+            match rng.random_range(0..10) {
+                0 => {
+                    // Its stream breaks; it keeps its rows.
+                    agent.take(&hub, revision);
+                    agent.attached = None;
+                }
+                1..3 if agent.attached.is_none() && state.get::<Chassis>(agent.chassis).is_some() => {
+                    agent.attach(&hub);
+                    attached += 1;
+                }
+                3 => {} // It is slow.
+                _ => agent.take(&hub, revision),
+            }
+            let current =
+                agent.attached.is_some() && agent.token.is_some_and(|token| token.revision == revision);
+            if current {
+                assert_eq!(
+                    agent.holds(),
+                    expected(&state, agent.chassis),
+                    "chassis {}, seed {seed}",
+                    agent.chassis
+                );
+            }
+        }
+    }
+    (attached, agents.iter().map(|agent| agent.snapshots).sum())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    #[test]
+    fn agents_hold_the_projection_of_the_state(seed in any::<u64>(), count in 1_usize..60, remembered in 0_usize..30) {
+        history(seed, count, remembered);
+    }
+}
+
+#[test]
+fn histories_resume_as_well_as_begin_anew() {
+    let (mut attached, mut snapshots) = (0, 0);
+    for seed in 0..20 {
+        let (a, s) = history(seed, 80, 10);
+        (attached, snapshots) = (attached + a, snapshots + s);
+    }
+    assert!(snapshots > 0 && attached > snapshots, "{attached} attached, {snapshots} by snapshot");
+}
+
+#[test]
+fn a_token_of_another_history_or_of_the_future_gets_a_snapshot() {
+    let mut hub = Hub::new(10, Arc::new(Metrics::default()));
+    let make = |txn: &mut Txn<'_>| {
+        let cluster = Cluster { cluster_id: uuid(7, 0), history_id: uuid(7, 1), last_claim: 0 };
+        txn.insert(uuid(7, 2), cluster)?;
+        let encap = Encap { r#type: "geneve".into(), ip: "10.0.0.1".into(), ..Encap::default() };
+        txn.insert(uuid(2, 0), encap)?;
+        txn.insert(
+            chassis(0),
+            Chassis { name: "hv1".into(), encaps: set([uuid(2, 0)]), ..Chassis::default() },
+        )
+    };
+    let state = Arc::new(evaluate(&State::default(), &context(), make, &|_| Ok(())).unwrap().state);
+    hub.replaced(&state);
+    let now = ResumeToken::of(&state).unwrap();
+    assert!(!hub.attach(chassis(0), Some(&now)).unwrap().snapshot);
+    for token in [
+        ResumeToken { history_id: uuid(8, 0), ..now },
+        ResumeToken { cluster_id: uuid(8, 0), ..now },
+        ResumeToken { revision: 2, ..now },
+        ResumeToken { revision: 0, ..now },
+    ] {
+        let attached = hub.attach(chassis(0), Some(&token)).unwrap();
+        assert!(attached.snapshot, "{token:?}");
+        assert_eq!(attached.rows.len(), 2, "the chassis and its endpoint");
+    }
+}
+
+/// An agent that reads nothing costs a bounded queue, and is brought up to date when it reads again.
+#[test]
+fn a_slow_agent_is_cut_off_and_resumes() {
+    let mut hub = Hub::new(10_000, Arc::new(Metrics::default()));
+    let make = |txn: &mut Txn<'_>| {
+        let cluster = Cluster { cluster_id: uuid(7, 0), history_id: uuid(7, 1), last_claim: 0 };
+        txn.insert(uuid(7, 2), cluster)?;
+        let encap = Encap { r#type: "geneve".into(), ip: "10.0.0.1".into(), ..Encap::default() };
+        txn.insert(uuid(2, 0), encap)?;
+        txn.insert(
+            chassis(0),
+            Chassis { name: "hv1".into(), encaps: set([uuid(2, 0)]), ..Chassis::default() },
+        )
+    };
+    let mut state = Arc::new(evaluate(&State::default(), &context(), make, &|_| Ok(())).unwrap().state);
+    hub.replaced(&state);
+    let mut agent =
+        Agent { chassis: chassis(0), rows: Rows::default(), token: None, attached: None, snapshots: 0 };
+    agent.attach(&hub);
+    for n in 0..1_000 {
+        let touch = |txn: &mut Txn<'_>| {
+            txn.update::<Chassis>(chassis(0), |row| row.nb_cfg = n + 1);
+            Ok(())
+        };
+        let done = evaluate(&state, &context(), touch, &|_| Ok(())).unwrap();
+        let mut next = state.as_ref().clone();
+        let revision = next.revision() + 1;
+        let touched = next.apply(revision, &done.changes).unwrap();
+        state = Arc::new(next);
+        hub.applied(
+            &state,
+            &Arc::new(Transaction { revision, time_ms: 1, principal: "test".into(), touched }),
+        );
+    }
+    assert!(agent.attached.as_ref().unwrap().queue.len() < 1_000);
+    agent.take(&hub, state.revision());
+    assert_eq!(agent.holds(), expected(&state, chassis(0)));
+    assert_eq!(agent.snapshots, 1, "history was enough");
+}
