@@ -34,7 +34,7 @@ use crate::{
     disk::{Ids, Resume, Snapshot},
     error::AgentError,
     host::{Bridge, Config, Observed, Wanted, plan},
-    punt::{Learner, LearnLimits, Punts, Verdict},
+    punt::{LearnLimits, Learner, Punts, Verdict},
     switch::{self, Abilities, Driver},
 };
 
@@ -344,7 +344,9 @@ impl Agent {
             self.stream_open = Some(remotes.clone());
             out.push(Effect::OpenStream { remotes: remotes.clone() });
         }
-        if matches!(observed.bridge, Bridge::Ready { .. }) && self.bridge_open.as_ref() != Some(&config.bridge) {
+        if matches!(observed.bridge, Bridge::Ready { .. })
+            && self.bridge_open.as_ref() != Some(&config.bridge)
+        {
             self.bridge_open = Some(config.bridge.clone());
             out.push(Effect::OpenSwitch { bridge: config.bridge.clone() });
         }
@@ -456,7 +458,8 @@ impl Agent {
         }
         let mut batch: Vec<RowUpdate> = Vec::new();
         for table in [HostSelf::TABLE, HostInterface::TABLE, HostTunnel::TABLE] {
-            let gone = self.compiler.rows().table(table).keys().filter(|uuid| !rows.contains_key(&(table, **uuid)));
+            let gone =
+                self.compiler.rows().table(table).keys().filter(|uuid| !rows.contains_key(&(table, **uuid)));
             batch.extend(gone.map(|uuid| (table, *uuid, None)));
         }
         for ((table, uuid), row) in rows {
@@ -488,9 +491,14 @@ impl Agent {
         }
         if update.snapshot {
             let replicated = tables::ids().filter(|table| tables::decl(*table).database != Database::Host);
-            touched.extend(replicated.flat_map(|table| current.table(table).keys().map(move |uuid| (table, *uuid))));
+            touched.extend(
+                replicated.flat_map(|table| current.table(table).keys().map(move |uuid| (table, *uuid))),
+            );
         }
-        Ok(touched.into_iter().map(|(table, uuid)| (table, uuid, rows.dyn_row(table, uuid).cloned())).collect())
+        Ok(touched
+            .into_iter()
+            .map(|(table, uuid)| (table, uuid, rows.dyn_row(table, uuid).cloned()))
+            .collect())
     }
 
     fn rows(&mut self, now: Instant, update: &RowsUpdate, out: &mut Vec<Effect>) -> Result<(), ChangeError> {
@@ -578,7 +586,8 @@ impl Agent {
         }
         if let Some(revision) = revision {
             self.applied = Some(revision);
-            let outputs = self.session.as_mut().map(|session| session.handle(controller::Input::Applied(revision)));
+            let outputs =
+                self.session.as_mut().map(|session| session.handle(controller::Input::Applied(revision)));
             // The session answers an applied revision with messages only.
             for output in outputs.into_iter().flatten() {
                 if let controller::Output::Send(message) = output {
@@ -677,7 +686,8 @@ impl Agent {
         self.check_at = now + CHECK_INTERVAL.max(per_flow);
         let table = self.compiler.table();
         let differs = full.flows.iter().filter(|(key, value)| table.get(*key) != Some(value)).count();
-        let extra: Vec<_> = table.keys().filter(|key| !full.flows.contains_key(key.as_ref())).cloned().collect();
+        let extra: Vec<_> =
+            table.keys().filter(|key| !full.flows.contains_key(key.as_ref())).cloned().collect();
         if differs == 0 && extra.is_empty() && self.compiler.meters() == full.meters {
             return;
         }
@@ -686,7 +696,10 @@ impl Agent {
         tracing::error!(differs, ?extra, "the incremental table drifted from its rows: compiling anew");
         let rows = self.compiler.rows().clone();
         let batch = tables::ids().flat_map(|table| {
-            rows.table(table).iter().map(move |(uuid, row)| (table, *uuid, Some(row.clone()))).collect::<Vec<_>>()
+            rows.table(table)
+                .iter()
+                .map(move |(uuid, row)| (table, *uuid, Some(row.clone())))
+                .collect::<Vec<_>>()
         });
         let mut compiler = Compiler::new();
         let mut delta = compiler.apply(batch);
@@ -736,7 +749,8 @@ impl Agent {
         let tunnels = self.complete.then(|| self.compiler.wanted_tunnels());
         let needed: BTreeSet<Uuid> = tunnels.iter().flatten().map(|tunnel| tunnel.encap).collect();
         self.unneeded.retain(|encap, _| !needed.contains(encap) && self.observed.tunnels.contains_key(encap));
-        for encap in self.observed.tunnels.keys().filter(|encap| tunnels.is_some() && !needed.contains(encap)) {
+        for encap in self.observed.tunnels.keys().filter(|encap| tunnels.is_some() && !needed.contains(encap))
+        {
             self.unneeded.entry(*encap).or_insert(now);
         }
         let young = self.unneeded.iter().filter(|(_, since)| now < **since + TUNNEL_HOLD);

@@ -52,16 +52,32 @@ impl Metrics {
 
         let by_table = Family::<Labels, Gauge>::default();
         for (number, flows) in driver.desired_by_table() {
-            let name = Table::from_number(number).map_or_else(|| number.to_string(), |table| table.decl().name.to_owned());
+            let name = Table::from_number(number)
+                .map_or_else(|| number.to_string(), |table| table.decl().name.to_owned());
             by_table.get_or_create(&vec![("table", name)]).set(saturating(flows));
         }
         registry.register("flows_desired", "Flows that should be in the switch, by table", by_table);
         let outstanding = driver.outstanding().min(driver.desired_flows());
-        gauge(registry, "flows_installed", "Flows that are in the switch", driver.desired_flows() - outstanding);
-        gauge(registry, "flows_outstanding", "Flows that are not in the switch as they should be", driver.outstanding());
+        gauge(
+            registry,
+            "flows_installed",
+            "Flows that are in the switch",
+            driver.desired_flows() - outstanding,
+        );
+        gauge(
+            registry,
+            "flows_outstanding",
+            "Flows that are not in the switch as they should be",
+            driver.outstanding(),
+        );
         gauge(registry, "flows_refused", "Flows that the switch does not take", driver.refused());
         let latency = self.flow_mod_latency.clone();
-        registry.register_with_unit("flow_mod", "From writing a batch to its barrier", Unit::Seconds, latency);
+        registry.register_with_unit(
+            "flow_mod",
+            "From writing a batch to its barrier",
+            Unit::Seconds,
+            latency,
+        );
 
         let compiler = agent.compiler().counters();
         for (name, help, value) in [
@@ -69,8 +85,16 @@ impl Metrics {
             ("flow_mods", "Flows changed in bundles", stats.flow_mods),
             ("switch_errors", "Messages that the switch refused", stats.errors),
             ("switch_checks", "Whole comparisons with the switch", stats.checks),
-            ("drift", "Flows found otherwise than left or than compiled from scratch", stats.drift + counts.recompute_drift),
-            ("full_recompute", "Times that the table was compiled anew because it had drifted", counts.full_recompute),
+            (
+                "drift",
+                "Flows found otherwise than left or than compiled from scratch",
+                stats.drift + counts.recompute_drift,
+            ),
+            (
+                "full_recompute",
+                "Times that the table was compiled anew because it had drifted",
+                counts.full_recompute,
+            ),
             ("stream_errors", "Streams given up for what came over them", counts.stream_errors),
             ("macs_learned", "MACs reported", counts.macs_learned),
             ("compiler_batches", "Batches of rows compiled", compiler.batches),
@@ -92,7 +116,12 @@ impl Metrics {
         gauge(registry, "tunnels_up", "Tunnel ports that the switch gave a number", tunnels_up);
         gauge(registry, "ports_bound", "Interfaces whose flows are in the switch", agent.ports_bound());
         gauge(registry, "problems", "Problems that the agent reports", agent.problems().len());
-        gauge(registry, "controller_connected", "A controller answers", usize::from(agent.controller_connected()));
+        gauge(
+            registry,
+            "controller_connected",
+            "A controller answers",
+            usize::from(agent.controller_connected()),
+        );
         gauge(registry, "ovs_connected", "The bridge answers", usize::from(driver.is_up()));
         let revision = Gauge::<i64>::default();
         revision.set(agent.revision().and_then(|revision| i64::try_from(revision).ok()).unwrap_or_default());
@@ -100,7 +129,12 @@ impl Metrics {
         if let Some(stored) = agent.stored_at() {
             let age = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
             age.set(now.saturating_duration_since(stored).as_secs_f64());
-            registry.register_with_unit("snapshot_age", "Since the rows were last stored", Unit::Seconds, age);
+            registry.register_with_unit(
+                "snapshot_age",
+                "Since the rows were last stored",
+                Unit::Seconds,
+                age,
+            );
         }
         let mut page = String::new();
         match text::encode(&mut page, registry) {

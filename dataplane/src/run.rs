@@ -43,7 +43,9 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
 
     let mut problems = Vec::new();
     let start = Start {
-        hostname: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        hostname: nix::unistd::gethostname()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default(),
         remotes: options.controller.iter().filter(|remote| !remote.is_empty()).cloned().collect(),
         ids: loaded::<Ids>(&state, &mut problems).unwrap_or_default(),
         snapshot: loaded::<Snapshot>(&state, &mut problems),
@@ -201,7 +203,8 @@ impl Runner {
             Effect::Transact(operations) => {
                 let (database, events) = (self.database.clone(), self.events.clone());
                 tokio::spawn(async move {
-                    let result = database.transact(operations).await.map(drop).map_err(|error| error.to_string());
+                    let result =
+                        database.transact(operations).await.map(drop).map_err(|error| error.to_string());
                     // What was changed must have been seen before the next plan is made.
                     let replica = Event::Replica(database.replica());
                     let _ = events.send(replica).await;
@@ -219,7 +222,9 @@ impl Runner {
                 });
             }
             Effect::StoreIds(ids) => self.store(move || ids),
-            Effect::StoreRows { chassis, resume, rows } => self.store(move || Snapshot::new(&chassis, resume, &rows)),
+            Effect::StoreRows { chassis, resume, rows } => {
+                self.store(move || Snapshot::new(&chassis, resume, &rows))
+            }
             Effect::End(error) => return Err(error),
         }
         Ok(())

@@ -202,7 +202,8 @@ fn an_open_bridge_is_refused() {
     wait_until(Duration::from_secs(10), "the problem to be reported", || {
         let heard = controller.heard();
         let hellos = heard.hellos.get("hv1").into_iter().flatten().filter_map(|hello| hello.facts.as_ref());
-        let reports = heard.reports.get("hv1").into_iter().flatten().filter_map(|report| report.facts.as_ref());
+        let reports =
+            heard.reports.get("hv1").into_iter().flatten().filter_map(|report| report.facts.as_ref());
         hellos.chain(reports).any(|facts| facts.problems.iter().any(|problem| problem.contains("fail_mode")))
     })
     .unwrap();

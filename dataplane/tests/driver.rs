@@ -8,9 +8,9 @@ use std::{
 };
 
 use ofpacket::{
-    Action, BundleControl, BundleControlType, ErrorMessage, ErrorType, FlowMod, FlowModCommand, FlowStats, Framer,
-    Hello, Instruction, Match, Message, MeterConfig, MeterFeatures, MeterMod, MeterModCommand, MultipartReply,
-    MultipartRequest, Port, ReplyBody, TlvMap, TlvTableReply, Version, field,
+    Action, BundleControl, BundleControlType, ErrorMessage, ErrorType, FlowMod, FlowModCommand, FlowStats,
+    Framer, Hello, Instruction, Match, Message, MeterConfig, MeterFeatures, MeterMod, MeterModCommand,
+    MultipartReply, MultipartRequest, Port, ReplyBody, TlvMap, TlvTableReply, Version, field,
 };
 use proptest::prelude::*;
 use quantumnet_dataplane::{
@@ -102,26 +102,30 @@ impl Model {
                 vec![ReplyBody::MeterConfig(self.meters.values().map(config).collect())]
             }
             MultipartRequest::Flow(_) => {
-                let flow = |((table, priority, matches), (cookie, actions)): (&(u8, u16, Match), &Flow)| FlowStats {
-                    table: (*table).into(),
-                    duration_sec: 0,
-                    duration_nsec: 0,
-                    priority: *priority,
-                    idle_timeout: 0,
-                    hard_timeout: 0,
-                    flags: ofpacket::FlowModFlags::NONE,
-                    cookie: *cookie,
-                    packets: 0,
-                    bytes: 0,
-                    matches: matches.clone(),
-                    instructions: if actions.is_empty() {
-                        vec![]
-                    } else {
-                        vec![Instruction::ApplyActions(actions.clone())]
-                    },
-                };
+                let flow =
+                    |((table, priority, matches), (cookie, actions)): (&(u8, u16, Match), &Flow)| FlowStats {
+                        table: (*table).into(),
+                        duration_sec: 0,
+                        duration_nsec: 0,
+                        priority: *priority,
+                        idle_timeout: 0,
+                        hard_timeout: 0,
+                        flags: ofpacket::FlowModFlags::NONE,
+                        cookie: *cookie,
+                        packets: 0,
+                        bytes: 0,
+                        matches: matches.clone(),
+                        instructions: if actions.is_empty() {
+                            vec![]
+                        } else {
+                            vec![Instruction::ApplyActions(actions.clone())]
+                        },
+                    };
                 let all: Vec<FlowStats> = self.flows.iter().map(flow).collect();
-                all.chunks(3).map(|part| ReplyBody::Flow(part.to_vec())).chain([ReplyBody::Flow(vec![])]).collect()
+                all.chunks(3)
+                    .map(|part| ReplyBody::Flow(part.to_vec()))
+                    .chain([ReplyBody::Flow(vec![])])
+                    .collect()
             }
             other => panic!("unexpected {other:?}"),
         };
@@ -163,7 +167,11 @@ impl Model {
                     match flow.command {
                         FlowModCommand::ADD => {
                             let actions = flow.instructions.into_iter().flat_map(|instruction| {
-                                if let Instruction::ApplyActions(actions) = instruction { actions } else { vec![] }
+                                if let Instruction::ApplyActions(actions) = instruction {
+                                    actions
+                                } else {
+                                    vec![]
+                                }
                             });
                             self.flows.insert(key, (flow.cookie, actions.collect()));
                         }
@@ -390,10 +398,9 @@ fn right_flows_are_left_alone_and_wrong_ones_replaced() {
     let mut world = World::new();
     let insert = |model: &mut Model, number: u16, to: u32| {
         let (key, value) = (key(number), value(to));
-        model.flows.insert(
-            (key.table, key.priority, key.matches.clone()),
-            (value.cookie, value.actions.to_vec()),
-        );
+        model
+            .flows
+            .insert((key.table, key.priority, key.matches.clone()), (value.cookie, value.actions.to_vec()));
     };
     for (number, to) in [(1, 1), (2, 9), (4, 1)] {
         insert(&mut world.model, number, to);

@@ -60,7 +60,10 @@ fn a_hundred_thousand_flows() {
         let delta = FlowDelta { put: (0..FLOWS).map(flow).collect(), ..FlowDelta::default() };
         ours = ours.min(install(&socket, delta));
     }
-    println!("{FLOWS} flows: driver {ours:.2} s, ovs-ofctl {theirs:.2} s, rate {:.0} %", 100.0 * theirs / ours);
+    println!(
+        "{FLOWS} flows: driver {ours:.2} s, ovs-ofctl {theirs:.2} s, rate {:.0} %",
+        100.0 * theirs / ours
+    );
     assert_eq!(hypervisor.flows("br-int").unwrap().len(), FLOWS as usize, "fewer than 2^32");
 }
 

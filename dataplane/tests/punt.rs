@@ -21,7 +21,11 @@ fn map(pairs: &[(&str, &str)]) -> imbl::OrdMap<Arc<str>, Arc<str>> {
     pairs.iter().map(|(key, value)| (Arc::from(*key), Arc::from(*value))).collect()
 }
 
-fn offer_for(addresses: &[&str], port: &[(&str, &str)], options: &[(&str, &str)]) -> Result<Offer, OfferError> {
+fn offer_for(
+    addresses: &[&str],
+    port: &[(&str, &str)],
+    options: &[(&str, &str)],
+) -> Result<Offer, OfferError> {
     let port = LogicalSwitchPort { options: map(port), ..LogicalSwitchPort::default() };
     let given = DhcpOptions { cidr: "10.0.0.0/24".into(), options: map(options), ..DhcpOptions::default() };
     Offer::new(&port, addresses.iter().copied(), &given)
@@ -89,7 +93,12 @@ fn every_kind_of_request_has_its_answer() {
     let own = [10, 0, 0, 5];
     for (name, frame, expected, yiaddr) in [
         ("discover", frame(1, nobody, 0, &[]), MessageType::Offer, own),
-        ("selecting", frame(3, nobody, 0, &[REQUESTED, &[54, 4, 10, 0, 0, 254]].concat()), MessageType::Ack, own),
+        (
+            "selecting",
+            frame(3, nobody, 0, &[REQUESTED, &[54, 4, 10, 0, 0, 254]].concat()),
+            MessageType::Ack,
+            own,
+        ),
         ("rebooting", frame(3, nobody, 0, REQUESTED), MessageType::Ack, own),
         ("renewing or rebinding", frame(3, own, 0, &[]), MessageType::Ack, own),
         ("wrong address", frame(3, nobody, 0, &[50, 4, 10, 0, 0, 66]), MessageType::Nak, nobody),
@@ -162,7 +171,10 @@ fn half_a_configuration_offers_nothing() {
     let missing = |name| Err(OfferError::Missing { name });
     assert_eq!(offer_for(mac, &[], &BASIC[1..]), missing("server_id"));
     assert_eq!(offer_for(mac, &[], &BASIC[..2]), missing("lease_time"));
-    assert!(matches!(offer_for(&["0a:00:00:00:00:05 10.1.0.5"], &[], BASIC), Err(OfferError::NoAddress { .. })));
+    assert!(matches!(
+        offer_for(&["0a:00:00:00:00:05 10.1.0.5"], &[], BASIC),
+        Err(OfferError::NoAddress { .. })
+    ));
     let unknown = [BASIC, &[("rooter", "10.0.0.1")]].concat();
     assert!(matches!(offer_for(mac, &[], &unknown), Err(OfferError::Option(_))));
 }

@@ -15,8 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use quantumnet_api::{
     AGENT_FORMAT,
     v1::{
-        AgentApplied, AgentHello, AgentMessage, AgentReport, ChassisFacts, ControllerHello, ControllerMessage,
-        LearnedMac, LocalInterface, ResumeToken, RowChanges, agent_message, controller_message,
+        AgentApplied, AgentHello, AgentMessage, AgentReport, ChassisFacts, ControllerHello,
+        ControllerMessage, LearnedMac, LocalInterface, ResumeToken, RowChanges, agent_message,
+        controller_message,
     },
 };
 use quantumnet_model::change::{ChangeError, RowChange};
@@ -303,14 +304,23 @@ impl Session {
         let gone = before.into_iter().filter(|id| !self.interfaces.contains_key(*id));
         let interfaces_removed: Vec<String> = gone.cloned().collect();
         let macs_learned = std::mem::take(&mut self.learned);
-        if facts.is_none() && interfaces_added.is_empty() && interfaces_removed.is_empty() && macs_learned.is_empty()
+        if facts.is_none()
+            && interfaces_added.is_empty()
+            && interfaces_removed.is_empty()
+            && macs_learned.is_empty()
         {
             return None;
         }
         self.told_facts = self.facts.clone();
         self.told_interfaces = self.interfaces.clone();
         self.sequence += 1;
-        Some(AgentReport { sequence: self.sequence, facts, interfaces_added, interfaces_removed, macs_learned })
+        Some(AgentReport {
+            sequence: self.sequence,
+            facts,
+            interfaces_added,
+            interfaces_removed,
+            macs_learned,
+        })
     }
 
     fn close(&mut self) {
@@ -358,14 +368,24 @@ mod tests {
     }
 
     fn rows(revision: u64, complete: bool) -> Input {
-        let change =
-            RowChange { table: Chassis::TABLE, uuid: Uuid::from_u128(revision.into()), kind: ChangeKind::Insert(vec![]) };
-        received(controller_message::Message::Changes(RowChanges { rows: vec![change.encode().into()], revision, complete }))
+        let change = RowChange {
+            table: Chassis::TABLE,
+            uuid: Uuid::from_u128(revision.into()),
+            kind: ChangeKind::Insert(vec![]),
+        };
+        received(controller_message::Message::Changes(RowChanges {
+            rows: vec![change.encode().into()],
+            revision,
+            complete,
+        }))
     }
 
     fn interfaces(ids: &[&str]) -> Input {
         let interface = |id: &&str| {
-            ((*id).to_owned(), LocalInterface { iface_id: (*id).to_owned(), generation: 1, ..Default::default() })
+            (
+                (*id).to_owned(),
+                LocalInterface { iface_id: (*id).to_owned(), generation: 1, ..Default::default() },
+            )
         };
         Input::Interfaces(ids.iter().map(interface).collect())
     }
@@ -399,7 +419,9 @@ mod tests {
         let mut session = Session::new("hv1", None, 10);
         session.handle(interfaces(&["a"]));
         let out = session.handle(Input::Connected);
-        assert!(matches!(sent(&out)[..], [agent_message::Message::Hello(hello)] if hello.interfaces.len() == 1));
+        assert!(
+            matches!(sent(&out)[..], [agent_message::Message::Hello(hello)] if hello.interfaces.len() == 1)
+        );
         session.handle(hello(true));
         let mac = LearnedMac { mac: "0a:00:00:00:00:01".into(), datapath_key: 1, port_key: 1 };
         let out = session.handle(Input::Learned(vec![mac]));
@@ -407,7 +429,9 @@ mod tests {
         assert!(session.handle(interfaces(&["b"])).is_empty(), "one at a time");
         session.handle(Input::Disconnected);
         let out = session.handle(Input::Connected);
-        assert!(matches!(sent(&out)[..], [agent_message::Message::Hello(hello)] if hello.interfaces[0].iface_id == "b"));
+        assert!(
+            matches!(sent(&out)[..], [agent_message::Message::Hello(hello)] if hello.interfaces[0].iface_id == "b")
+        );
         let out = session.handle(hello(false));
         assert!(matches!(sent(&out)[..], [agent_message::Message::Report(report)]
             if report.macs_learned.len() == 1 && report.interfaces_added.is_empty()));

@@ -60,7 +60,10 @@ impl Ids {
     fn free_meter(&self) -> u32 {
         let mut taken: Vec<u32> = self.interfaces.values().map(|known| known.meter).collect();
         taken.sort_unstable();
-        let gap = (FIRST_METER..).step_by(METERS_PER_INTERFACE as usize).zip(&taken).find(|(free, taken)| free != *taken);
+        let gap = (FIRST_METER..)
+            .step_by(METERS_PER_INTERFACE as usize)
+            .zip(&taken)
+            .find(|(free, taken)| free != *taken);
         gap.map_or(FIRST_METER + METERS_PER_INTERFACE * taken.len() as u32, |(free, _)| free) // far from 2^32 interfaces
     }
 

@@ -102,7 +102,8 @@ impl StateDir {
         let Some((header, body)) = bytes.split_first_chunk::<HEADER_LEN>() else {
             return Err(DiskError::Header { path });
         };
-        let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let word =
+            |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         if header[..4] != MAGIC {
             return Err(DiskError::Header { path });
         }

@@ -56,7 +56,8 @@ impl Config {
         this.hostname = value("hostname").unwrap_or(hostname).to_owned();
         this.bridge = value("ovn-bridge").unwrap_or("br-int").to_owned();
         if this.bridge.contains('/') || this.bridge.len() > 15 {
-            this.problems.push(format!("external_ids:ovn-bridge={:?} is no bridge name; br-int is used", this.bridge));
+            this.problems
+                .push(format!("external_ids:ovn-bridge={:?} is no bridge name; br-int is used", this.bridge));
             "br-int".clone_into(&mut this.bridge);
         }
         value("ovn-bridge-datapath-type").unwrap_or_default().clone_into(&mut this.datapath_type);
@@ -76,10 +77,12 @@ impl Config {
 
     fn read_encaps<'a>(&mut self, value: &dyn Fn(&str) -> Option<&'a str>) {
         for kind in list(value("ovn-encap-type")).filter(|kind| *kind != "geneve") {
-            self.problems.push(format!("external_ids:ovn-encap-type: {kind} is not supported, only geneve is"));
+            self.problems
+                .push(format!("external_ids:ovn-encap-type: {kind} is not supported, only geneve is"));
         }
         if !list(value("ovn-encap-type")).any(|kind| kind == "geneve") {
-            self.problems.push("external_ids:ovn-encap-type does not have geneve: no tunnels are made".to_owned());
+            self.problems
+                .push("external_ids:ovn-encap-type does not have geneve: no tunnels are made".to_owned());
             return;
         }
         for text in list(value("ovn-encap-ip")) {
@@ -95,14 +98,17 @@ impl Config {
         if let Some(text) = value("ovn-encap-ip-default") {
             match self.encap_ips.iter().position(|ip| text.parse() == Ok(*ip)) {
                 Some(at) => self.encap_ips[..=at].rotate_right(1),
-                None => self.problems.push(format!("external_ids:ovn-encap-ip-default: {text:?} is not in ovn-encap-ip")),
+                None => self
+                    .problems
+                    .push(format!("external_ids:ovn-encap-ip-default: {text:?} is not in ovn-encap-ip")),
             }
         }
         let csum = match value("ovn-encap-csum") {
             None | Some("true") => "true",
             Some("false") => "false",
             Some(other) => {
-                self.problems.push(format!("external_ids:ovn-encap-csum: {other:?} is neither true nor false"));
+                self.problems
+                    .push(format!("external_ids:ovn-encap-csum: {other:?} is neither true nor false"));
                 "true"
             }
         };
@@ -134,7 +140,10 @@ impl Config {
             ip: ip.to_string(),
             options: [("csum".to_owned(), csum.clone())]
                 .into_iter()
-                .chain((place == 0 && self.encap_ips.len() > 1).then(|| ("is_default".to_owned(), "true".to_owned())))
+                .chain(
+                    (place == 0 && self.encap_ips.len() > 1)
+                        .then(|| ("is_default".to_owned(), "true".to_owned())),
+                )
                 .collect(),
         };
         let other_config = self.other_config.iter().chain(found);
@@ -215,7 +224,10 @@ mod tests {
         ]);
         assert_eq!(config.problems, [""; 0]);
         assert_eq!(config.encap_ips, ["fd00::1".parse::<IpAddr>().unwrap(), "10.0.0.1".parse().unwrap()]);
-        assert_eq!((config.bridge.as_str(), config.hostname.as_str(), config.remotes.len()), ("br-y", "host", 2));
+        assert_eq!(
+            (config.bridge.as_str(), config.hostname.as_str(), config.remotes.len()),
+            ("br-y", "host", 2)
+        );
         let facts = config.facts(&BTreeMap::new(), &[]);
         assert_eq!(facts.other_config["ovn-bridge-mappings"], "physnet1:br-ex");
         assert_eq!(facts.encaps[0].options["is_default"], "true");

@@ -18,9 +18,7 @@ async fn read(handle: &rtnetlink::Handle, ip: IpAddr) -> Option<u32> {
     let mut addresses = handle.address().get().set_address_filter(ip).execute();
     let mut index = None;
     while let Some(Ok(message)) = addresses.next().await {
-        let is_it = |attribute: &AddressAttribute| {
-            matches!(attribute, AddressAttribute::Address(at) | AddressAttribute::Local(at) if *at == ip)
-        };
+        let is_it = |attribute: &AddressAttribute| matches!(attribute, AddressAttribute::Address(at) | AddressAttribute::Local(at) if *at == ip);
         if message.attributes.iter().any(is_it) {
             index = Some(message.header.index);
         }
@@ -28,9 +26,10 @@ async fn read(handle: &rtnetlink::Handle, ip: IpAddr) -> Option<u32> {
     let mut links = handle.link().get().match_index(index?).execute();
     let mut mtu = None;
     while let Some(Ok(message)) = links.next().await {
-        let found = message.attributes.iter().find_map(|attribute| {
-            if let LinkAttribute::Mtu(mtu) = attribute { Some(*mtu) } else { None }
-        });
+        let found = message
+            .attributes
+            .iter()
+            .find_map(|attribute| if let LinkAttribute::Mtu(mtu) = attribute { Some(*mtu) } else { None });
         mtu = mtu.or(found);
     }
     mtu

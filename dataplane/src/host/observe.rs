@@ -102,7 +102,8 @@ impl Observed {
             }
         }
         this.names = replica.rows("Port").filter_map(|port| port.string("name")).map(str::to_owned).collect();
-        let Some(bridge) = replica.rows("Bridge").find(|row| row.string("name") == Some(&config.bridge)) else {
+        let Some(bridge) = replica.rows("Bridge").find(|row| row.string("name") == Some(&config.bridge))
+        else {
             return this;
         };
         if bridge.string("fail_mode") != Some("secure") {

@@ -86,7 +86,13 @@ impl Plan<'_> {
             "other_config": map([("disable-in-band", "true")]),
         });
         self.insert("Bridge", "bridge", bridge);
-        self.mutate("Open_vSwitch", system.uuid(), "bridges", Mutator::Insert, set([named_uuid_json("bridge")]));
+        self.mutate(
+            "Open_vSwitch",
+            system.uuid(),
+            "bridges",
+            Mutator::Insert,
+            set([named_uuid_json("bridge")]),
+        );
     }
 
     fn mend_bridge(&mut self, replica: &Replica, row: Uuid) {
@@ -111,15 +117,23 @@ impl Plan<'_> {
 
     fn tunnels(&mut self, bridge: Uuid, wanted: &BTreeSet<WantedTunnel>, kept: &BTreeSet<Uuid>) {
         let mut gone = self.observed.stray.clone();
-        let encaps: BTreeSet<Uuid> = wanted.iter().map(|tunnel| tunnel.encap).chain(kept.iter().copied()).collect();
-        gone.extend(self.observed.tunnels.iter().filter(|(encap, _)| !encaps.contains(*encap)).map(|(_, t)| t.port));
+        let encaps: BTreeSet<Uuid> =
+            wanted.iter().map(|tunnel| tunnel.encap).chain(kept.iter().copied()).collect();
+        gone.extend(
+            self.observed.tunnels.iter().filter(|(encap, _)| !encaps.contains(*encap)).map(|(_, t)| t.port),
+        );
         let mut names = self.observed.names.clone();
         let mut made = Vec::new();
         for tunnel in wanted {
             let Some(options) = self.options(tunnel) else { continue };
             match self.observed.tunnels.get(&tunnel.encap) {
                 Some(port) if port.chassis != tunnel.chassis => {
-                    self.set_keys("Port", port.port, "external_ids", &[(TUNNEL_CHASSIS, &tunnel.chassis.to_string())]);
+                    self.set_keys(
+                        "Port",
+                        port.port,
+                        "external_ids",
+                        &[(TUNNEL_CHASSIS, &tunnel.chassis.to_string())],
+                    );
                 }
                 Some(port) if port.options != options => self.operations.push(Operation::Update {
                     table: "Interface".into(),
@@ -129,7 +143,9 @@ impl Plan<'_> {
                 Some(_) => {}
                 None => {
                     let hex = tunnel.encap.simple().to_string();
-                    let name = (0..).map(|count| format!("qn-{}-{count}", &hex[..6])).find(|name| !names.contains(name));
+                    let name = (0..)
+                        .map(|count| format!("qn-{}-{count}", &hex[..6]))
+                        .find(|name| !names.contains(name));
                     let Some(name) = name else { continue };
                     made.push(self.make_tunnel(&name, tunnel, &options, made.len()));
                     names.insert(name);
@@ -173,7 +189,8 @@ impl Plan<'_> {
         let Some(local) = local else {
             let family = if matches!(tunnel.ip, IpAddr::V4(_)) { "IPv4" } else { "IPv6" };
             let chassis = &tunnel.chassis_name;
-            self.problems.push(format!("no tunnel to {} of {chassis}: this host has no {family} endpoint", tunnel.ip));
+            self.problems
+                .push(format!("no tunnel to {} of {chassis}: this host has no {family} endpoint", tunnel.ip));
             return None;
         };
         let mut options = self.config.tunnel_options.clone();
@@ -224,7 +241,12 @@ impl Plan<'_> {
 
     fn insert(&mut self, table: &str, name: &str, row: Value) {
         let uuid_name = Some(name.to_owned());
-        self.operations.push(Operation::Insert { table: table.to_owned(), row: object(row), uuid_name, uuid: None });
+        self.operations.push(Operation::Insert {
+            table: table.to_owned(),
+            row: object(row),
+            uuid_name,
+            uuid: None,
+        });
     }
 }
 

@@ -19,9 +19,7 @@ use quantumnet_model::{
 };
 use thiserror::Error;
 
-use crate::punt::dhcp_options::{
-    BOOTFILE, LEASE_TIME, NETMASK, OptionDecl, OptionError, SERVER_ID, T1, T2,
-};
+use crate::punt::dhcp_options::{BOOTFILE, LEASE_TIME, NETMASK, OptionDecl, OptionError, SERVER_ID, T1, T2};
 
 /// What a port is given.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -217,14 +215,17 @@ struct Request<'a> {
 impl<'a> Request<'a> {
     fn parse(frame: &'a [u8]) -> Result<Self, Unanswered> {
         let packet = SlicedPacket::from_ethernet(frame).map_err(|_| Unanswered::NotUdp)?;
-        let from = packet.link.as_ref().and_then(|link| link.to_header()).and_then(|header| header.ethernet2());
+        let from =
+            packet.link.as_ref().and_then(|link| link.to_header()).and_then(|header| header.ethernet2());
         let (Some(ethernet), Some(NetSlice::Ipv4(_)), Some(TransportSlice::Udp(udp))) =
             (from, &packet.net, &packet.transport)
         else {
             return Err(Unanswered::NotUdp);
         };
         let message = udp.payload();
-        let Some((header, rest)) = message.split_at_checked(HEADER_LEN) else { return Err(Unanswered::NotDhcp) };
+        let Some((header, rest)) = message.split_at_checked(HEADER_LEN) else {
+            return Err(Unanswered::NotDhcp);
+        };
         let options = rest.strip_prefix(&MAGIC).ok_or(Unanswered::NotDhcp)?;
         if header[0] != BOOTREQUEST {
             return Err(Unanswered::NotRequest);

@@ -250,7 +250,8 @@ mod tests {
 
     #[track_caller]
     fn check(name: &str, value: &str, expected: Result<&[u8], &str>) {
-        let got = OptionDecl::find(name).and_then(|decl| decl.encode(value)).map_err(|error| error.to_string());
+        let got =
+            OptionDecl::find(name).and_then(|decl| decl.encode(value)).map_err(|error| error.to_string());
         assert_eq!(got.as_deref().map_err(String::as_str), expected, "{name}={value}");
     }
 
@@ -280,8 +281,18 @@ mod tests {
         check("rooter", "10.0.0.1", Err(r#"unknown DHCP option "rooter""#));
         check("router", "", Err(r#"DHCP option router: expected IPv4 addresses, got """#));
         check("mtu", "65536", Err(r#"DHCP option mtu: expected a number up to 65535, got "65536""#));
-        check("classless_static_route", "1.0.0.0/8", Err(r#"DHCP option classless_static_route: expected pairs of prefix and next hop, got "1.0.0.0/8""#));
-        check("domain_search_list", "a..b", Err(r#"DHCP option domain_search_list: expected domain names, got "a..b""#));
+        check(
+            "classless_static_route",
+            "1.0.0.0/8",
+            Err(
+                r#"DHCP option classless_static_route: expected pairs of prefix and next hop, got "1.0.0.0/8""#,
+            ),
+        );
+        check(
+            "domain_search_list",
+            "a..b",
+            Err(r#"DHCP option domain_search_list: expected domain names, got "a..b""#),
+        );
         check("wpad", &"x".repeat(256), Err("DHCP option wpad: at most 255 octets fit, got 256"));
     }
 

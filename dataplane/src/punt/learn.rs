@@ -113,7 +113,13 @@ impl Bucket {
 impl Learner {
     /// Nothing learned yet.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, known: HashMap::new(), buckets: HashMap::new(), queue: BTreeMap::new(), next_batch: None }
+        Self {
+            limits,
+            known: HashMap::new(),
+            buckets: HashMap::new(),
+            queue: BTreeMap::new(),
+            next_batch: None,
+        }
     }
 
     /// Takes a sighting.

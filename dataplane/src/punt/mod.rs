@@ -81,7 +81,8 @@ impl Punts {
                 bucket.tokens + now.saturating_duration_since(bucket.at).as_secs_f64() * rate < burst
             });
         }
-        let bucket = self.buckets.entry((punt.port, punt.reason)).or_insert(Bucket { tokens: burst, at: now });
+        let bucket =
+            self.buckets.entry((punt.port, punt.reason)).or_insert(Bucket { tokens: burst, at: now });
         let gained = now.saturating_duration_since(bucket.at).as_secs_f64() * rate;
         *bucket = Bucket { tokens: (bucket.tokens + gained).min(burst), at: now };
         let admitted = bucket.tokens >= 1.0;
@@ -106,7 +107,8 @@ fn verdict(rows: &Rows, punt: Punt, frame: &[u8]) -> Verdict {
     let binding = rows.get::<PortBinding>(punt.port);
     let datapath = binding.and_then(|binding| rows.get::<DatapathBinding>(binding.datapath.uuid()));
     let (Some(binding), Some(datapath)) = (binding, datapath) else { return Verdict::Nothing("no_port") };
-    let (Ok(datapath_key), Ok(port_key)) = (u32::try_from(datapath.tunnel_key), u32::try_from(binding.tunnel_key))
+    let (Ok(datapath_key), Ok(port_key)) =
+        (u32::try_from(datapath.tunnel_key), u32::try_from(binding.tunnel_key))
     else {
         return Verdict::Nothing("no_port");
     };

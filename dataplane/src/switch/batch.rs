@@ -127,7 +127,8 @@ impl Batch {
                     Some(value) => DesiredFlow { key: change.0.clone(), value: value.clone() }.to_add(),
                     None => change.0.to_delete(),
                 }));
-                let add = Message::BundleAdd(BundleAdd { bundle, flags: BundleFlags::ATOMIC_ORDERED, message });
+                let add =
+                    Message::BundleAdd(BundleAdd { bundle, flags: BundleFlags::ATOMIC_ORDERED, message });
                 match out.push(&add, xids.0 + 1) {
                     Ok(()) => {
                         xids.next();

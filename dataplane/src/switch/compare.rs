@@ -97,7 +97,8 @@ impl Comparison {
     /// The result.
     pub(super) fn finish(self, desired: &FxHashMap<Arc<FlowKey>, FlowValue>) -> Difference {
         let wrong: FxHashSet<&Arc<FlowKey>> = self.wrong.iter().collect();
-        let missing = desired.keys().filter(|key| !self.seen.contains(*key) && !wrong.contains(*key)).cloned();
+        let missing =
+            desired.keys().filter(|key| !self.seen.contains(*key) && !wrong.contains(*key)).cloned();
         let foreign = self.foreign.iter().filter(|key| !desired.contains_key(*key)).cloned();
         let flows = missing.chain(foreign).chain(self.wrong.iter().cloned());
         let flows = flows.filter(|key| !self.changed.contains(key)).collect();

@@ -20,8 +20,8 @@ use std::{
 
 use ofpacket::{
     AsyncConfig, DecodeError, FlowRequest, Framer, Hello, Message, MeterId, MultipartRequest,
-    PACKET_IN_FORMAT_NXT2, PacketIn2, PacketOut, ReplyBody, SwitchConfig, TlvMap, TlvTableCommand, TlvTableMod,
-    TlvTableReply, Version,
+    PACKET_IN_FORMAT_NXT2, PacketIn2, PacketOut, ReplyBody, SwitchConfig, TlvMap, TlvTableCommand,
+    TlvTableMod, TlvTableReply, Version,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 use thiserror::Error;
@@ -353,14 +353,21 @@ impl Driver {
     fn receive(&mut self, now: Instant, bytes: &[u8], out: &mut Vec<Output>) -> Result<(), SwitchError> {
         self.framer.push(bytes);
         loop {
-            let Some((header, message)) = self.framer.next_message()?.map(Message::decode).transpose()? else {
+            let Some((header, message)) = self.framer.next_message()?.map(Message::decode).transpose()?
+            else {
                 return Ok(());
             };
             self.message(now, header.xid, message, out)?;
         }
     }
 
-    fn message(&mut self, now: Instant, xid: u32, message: Message, out: &mut Vec<Output>) -> Result<(), SwitchError> {
+    fn message(
+        &mut self,
+        now: Instant,
+        xid: u32,
+        message: Message,
+        out: &mut Vec<Output>,
+    ) -> Result<(), SwitchError> {
         match message {
             Message::Hello(hello) => {
                 if self.phase != Phase::Hello {
@@ -408,8 +415,7 @@ impl Driver {
         self.send(&Message::SetConfig(whole), out);
         self.send(&Message::SetPacketInFormat(PACKET_IN_FORMAT_NXT2), out);
         self.send(&Message::SetAsync(AsyncConfig::new(ASYNC_ACTION, 0, 0)), out);
-        self.setup.meters_xid =
-            self.send(&Message::MultipartRequest(MultipartRequest::MeterFeatures), out);
+        self.setup.meters_xid = self.send(&Message::MultipartRequest(MultipartRequest::MeterFeatures), out);
         self.setup.tlv_xid = self.send(&Message::TlvTableRequest, out);
     }
 
@@ -421,7 +427,8 @@ impl Driver {
             None => {
                 let free = |slot: &u16| reply.maps.iter().all(|map| map.index != *slot);
                 let slot = (0..reply.max_fields).find(free).ok_or(SwitchError::NoTunnelOption)?;
-                let map = TlvMap { class: OPTION_CLASS, kind: OPTION_TYPE, length: OPTION_LENGTH, index: slot };
+                let map =
+                    TlvMap { class: OPTION_CLASS, kind: OPTION_TYPE, length: OPTION_LENGTH, index: slot };
                 let add = TlvTableMod { command: TlvTableCommand::ADD, maps: vec![map] };
                 self.setup.tlv_mod_xid = self.send(&Message::TlvTableMod(add), out);
                 slot
@@ -581,7 +588,8 @@ impl Driver {
         let difference = comparison.finish(&self.desired);
         self.stats.checks += 1;
         let unexplained = difference.flows.iter();
-        let unexplained = unexplained.filter(|key| !self.refused.contains_key(*key) && !self.dirty.contains(*key));
+        let unexplained =
+            unexplained.filter(|key| !self.refused.contains_key(*key) && !self.dirty.contains(*key));
         let unexplained: Vec<Arc<FlowKey>> = unexplained.cloned().collect();
         if !std::mem::take(&mut self.repair) {
             self.stats.drift += unexplained.len() as u64;
@@ -589,7 +597,8 @@ impl Driver {
         self.dirty.extend(unexplained);
         if self.setup.meters > 0 {
             self.installed_meters = difference.meters.into_iter().collect();
-            let numbers: BTreeSet<u32> = self.meters.keys().chain(self.installed_meters.keys()).copied().collect();
+            let numbers: BTreeSet<u32> =
+                self.meters.keys().chain(self.installed_meters.keys()).copied().collect();
             self.dirty_meters.extend(numbers.into_iter().filter(|number| {
                 self.meters.get(number) != self.installed_meters.get(number).and_then(Option::as_ref)
                     || self.meters.contains_key(number) != self.installed_meters.contains_key(number)

@@ -115,12 +115,16 @@ impl Controller {
 impl AgentService for Service {
     type SyncStream = Pin<Box<dyn Stream<Item = Result<ControllerMessage, Status>> + Send>>;
 
-    async fn sync(&self, request: Request<Streaming<AgentMessage>>) -> Result<Response<Self::SyncStream>, Status> {
+    async fn sync(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::SyncStream>, Status> {
         let mut messages = request.into_inner();
         let (answers, receiver) = mpsc::channel(16);
         let (mut rows, heard, mut stop) = (self.rows.subscribe(), self.heard.clone(), self.stop.clone());
         tokio::spawn(async move {
-            let Some(Ok(AgentMessage { message: Some(agent_message::Message::Hello(hello)) })) = messages.next().await
+            let Some(Ok(AgentMessage { message: Some(agent_message::Message::Hello(hello)) })) =
+                messages.next().await
             else {
                 return;
             };
@@ -136,7 +140,8 @@ impl AgentService for Service {
                 snapshot,
             });
             let changes = if snapshot { between(&Rows::default(), &known) } else { Vec::new() };
-            let all = controller_message::Message::Changes(RowChanges { rows: changes, revision, complete: true });
+            let all =
+                controller_message::Message::Changes(RowChanges { rows: changes, revision, complete: true });
             for message in [hello, all] {
                 let _ = answers.send(Ok(ControllerMessage { message: Some(message) })).await;
             }
@@ -187,7 +192,8 @@ where
         for uuid in uuids {
             let (old, new) = (old.dyn_row(table, uuid), new.dyn_row(table, uuid));
             let change = RowChange::between(table, uuid, old.map(AsRef::as_ref), new.map(AsRef::as_ref));
-            changes.extend(change.and_then(|change| change.for_agents()).map(|change| change.encode().into()));
+            changes
+                .extend(change.and_then(|change| change.for_agents()).map(|change| change.encode().into()));
         }
     }
     changes
@@ -219,7 +225,11 @@ pub fn network(rows: &mut Rows, hypervisors: u16) {
         };
         put(rows, id(ENCAP, number), encap);
         let encaps = [Strong::new(id(ENCAP, number))].into_iter().collect();
-        put(rows, id(CHASSIS, number), Chassis { name: name.clone(), hostname: name, encaps, ..Chassis::default() });
+        put(
+            rows,
+            id(CHASSIS, number),
+            Chassis { name: name.clone(), hostname: name, encaps, ..Chassis::default() },
+        );
     }
     put(rows, id(SWITCH, 1), LogicalSwitch { name: "sw".into(), ..LogicalSwitch::default() });
     let datapath = DatapathBinding {
@@ -236,7 +246,8 @@ pub fn network(rows: &mut Rows, hypervisors: u16) {
         ("router", "10.0.0.254"),
         ("dns_server", "{8.8.8.8, 7.7.7.7}"),
     ];
-    let options = options.into_iter().map(|(key, value)| (Arc::<str>::from(key), Arc::<str>::from(value))).collect();
+    let options =
+        options.into_iter().map(|(key, value)| (Arc::<str>::from(key), Arc::<str>::from(value))).collect();
     put(rows, id(DHCP, 1), DhcpOptions { cidr: "10.0.0.0/24".into(), options, ..DhcpOptions::default() });
 }
 
