@@ -1,5 +1,7 @@
 //! Agents over a real connection: registration, rows, reports, acknowledgements, and what hostile ones get.
 
+#![allow(clippy::unwrap_used)] // a test's helpers, like a test, fail by a panic
+
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;

@@ -1,5 +1,7 @@
 //! Random transactions on every table of the northbound schema, against a model that recomputes everything.
 
+#![allow(clippy::unwrap_used)] // a test's helpers, like a test, fail by a panic
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ovsdb::{

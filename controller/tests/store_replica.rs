@@ -1,5 +1,7 @@
 //! A member on a real directory: what it acknowledged survives restarts, torn tails and full disks.
 
+#![allow(clippy::unwrap_used)] // a test's helpers, like a test, fail by a panic
+
 use std::{
     fs, io,
     path::Path,
@@ -166,6 +168,8 @@ async fn refusals_and_empty_changes_make_no_revision() {
     assert!(matches!(error, ProposeError::Refused(refusal) if refusal.reason() == "TEST"));
     let twin = replica.propose("test", project("default".into())).await.unwrap_err();
     assert!(matches!(twin, ProposeError::Refused(Refusal::DuplicateIndex { .. })), "{twin}");
+    let panicked = |_: &mut Txn<'_>| -> Result<(), Refusal> { panic!("on purpose: the member must live on") };
+    assert_eq!(replica.propose("test", panicked).await.unwrap_err(), ProposeError::Dropped);
     let nothing = replica.propose("test", |txn| Ok(txn.iter::<Project>().count())).await.unwrap();
     assert_eq!((nothing.revision, nothing.result), (before, 2));
     assert_eq!(replica.linearizable().await.unwrap().revision(), before);

@@ -1,5 +1,7 @@
 //! The interest index and what agents are sent, against an evaluation of the declared rules from nothing.
 
+#![allow(clippy::unwrap_used)] // a test's helpers, like a test, fail by a panic
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -115,7 +117,7 @@ fn change(txn: &mut Txn<'_>, rng: &mut StdRng) -> Result<(), Refusal> {
                 txn.put(uuid(5, p % 2), DhcpOptions { cidr, ..DhcpOptions::default() });
             }
             10 => {
-                let dp_key = i64::try_from(rng.random_range(1..5_u8)).unwrap();
+                let dp_key = i64::from(rng.random_range(1..5_u8));
                 txn.put(uuid(6, p), Fdb { mac: p.to_string().into(), dp_key, port_key: 1, timestamp: 0 });
             }
             _ => _ = txn.delete::<DhcpOptions>(uuid(5, p % 2)),

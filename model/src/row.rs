@@ -79,7 +79,7 @@ pub struct ColumnDecl {
     pub name: &'static str,
     /// Type with its constraints.
     pub ty: ColumnType,
-    /// Not kept on disk and not in the log.
+    /// Of the moment: clients do not expect it to outlive a restart. Replicated like any other, so that members agree.
     pub ephemeral: bool,
     /// Cannot change after the insert.
     pub immutable: bool,

@@ -119,12 +119,12 @@ impl Pending {
         let (old, new) = (row.before::<PortBinding>().and_then(chassis), row.after::<PortBinding>());
         let bound = new.and_then(chassis);
         let up = new.is_some_and(|binding| binding.up == Some(true));
-        if let Some(old) = old.filter(|old| bound != Some(*old) || up) {
-            if let Some(bindings) = self.bound.get_mut(&old) {
-                bindings.remove(&row.uuid);
-                if bindings.is_empty() {
-                    self.bound.remove(&old);
-                }
+        if let Some(old) = old.filter(|old| bound != Some(*old) || up)
+            && let Some(bindings) = self.bound.get_mut(&old)
+        {
+            bindings.remove(&row.uuid);
+            if bindings.is_empty() {
+                self.bound.remove(&old);
             }
         }
         if let Some(bound) = bound.filter(|_| !up) {

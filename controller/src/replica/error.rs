@@ -46,6 +46,9 @@ pub enum ProposeError {
         /// Why.
         reason: String,
     },
+    /// The request ended without an answer, by a fault of the program; nothing was written.
+    #[error("the request failed by a fault of the controller; nothing was written, its log says more")]
+    Dropped,
     /// This member stopped writing for good; it still serves reads.
     #[error("this controller has stopped writing: {reason}")]
     Stopped {

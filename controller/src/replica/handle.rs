@@ -98,7 +98,11 @@ impl Replica {
         let (reply, answer) = oneshot::channel();
         let job = Job::new(principal, request, reply, Some(place));
         self.queue.send(Input::Propose(job)).map_err(|_| self.stopped())?;
-        answer.await.unwrap_or_else(|_| Err(self.stopped()))
+        let answer = answer.await;
+        answer.unwrap_or_else(|_| match self.status().stopped {
+            Some(reason) => Err(ProposeError::Stopped { reason }),
+            None => Err(ProposeError::Dropped),
+        })
     }
 
     /// Returns a state that holds everything acknowledged anywhere before the call.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError, mpsc},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -186,7 +187,16 @@ where
         let mut answers = Vec::new();
         while let Some(job) = self.waiting.pop_front() {
             let context = Context { now_ms: self.clock(), principal: job.principal.clone() };
-            let outcome = job.evaluate(&self.head, &context, self.lower.as_ref());
+            // The head is only read: a request that panics has harmed nothing but its own answer.
+            let evaluated =
+                catch_unwind(AssertUnwindSafe(|| job.evaluate(&self.head, &context, self.lower.as_ref())));
+            let Ok(outcome) = evaluated else {
+                tracing::error!(
+                    principal = &*context.principal,
+                    "a request panicked and was dropped: this is a bug"
+                );
+                continue;
+            };
             let Some((state, changes)) = outcome.next else {
                 answers.push(outcome.answer);
                 continue;

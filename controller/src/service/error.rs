@@ -64,6 +64,7 @@ pub(super) fn status(error: ProposeError) -> Status {
         ProposeError::TooLarge { .. } => (Code::InvalidArgument, "TOO_LARGE"),
         ProposeError::Unknown { .. } => (Code::Unknown, "OUTCOME_UNKNOWN"),
         ProposeError::Busy => (Code::Unavailable, "BUSY"),
+        ProposeError::Dropped => (Code::Internal, "REQUEST_DROPPED"),
         ProposeError::Stopped { .. } => (Code::Unavailable, "STOPPED"),
     };
     detailed(code, error.to_string(), ErrorDetail { reason: reason.into(), ..ErrorDetail::default() })
