@@ -149,7 +149,7 @@ pub(crate) fn address(name: &str) -> Result<Address> {
 
 fn build(up: &Up) -> Result<()> {
     let programs = match &up.programs {
-        Some(folder) => folder.clone(),
+        Some(folder) => folder.canonicalize().with_context(|| format!("the folder {}", folder.display()))?,
         None => {
             let own = std::env::current_exe().context("finding the folder of qnctl")?;
             own.parent().context("qnctl is in no folder")?.to_owned()

@@ -18,28 +18,29 @@ table! {
         /// `name`.
         name: Text,
         /// `nb_cfg`.
-        nb_cfg: i64,
+        nb_cfg: i64 => |c| c.central(),
         /// `nb_cfg_timestamp`.
-        nb_cfg_timestamp: i64,
+        nb_cfg_timestamp: i64 => |c| c.central(),
         /// `sb_cfg`.
-        sb_cfg: i64,
+        sb_cfg: i64 => |c| c.central(),
         /// `sb_cfg_timestamp`.
-        sb_cfg_timestamp: i64,
+        sb_cfg_timestamp: i64 => |c| c.central(),
         /// `hv_cfg`.
-        hv_cfg: i64,
+        hv_cfg: i64 => |c| c.central(),
         /// `hv_cfg_timestamp`.
-        hv_cfg_timestamp: i64,
+        hv_cfg_timestamp: i64 => |c| c.central(),
         /// `external_ids`.
         external_ids: OrdMap<Text, Text>,
         /// `connections`.
-        connections: OrdSet<Strong<Connection>>,
+        connections: OrdSet<Strong<Connection>> => |c| c.central(),
         /// `ssl`.
-        ssl: Option<Strong<Ssl>>,
+        ssl: Option<Strong<Ssl>> => |c| c.central(),
         /// `options`.
         options: OrdMap<Text, Text>,
         /// `ipsec`.
         ipsec: bool,
     }
+    scopes [Scope::Global]
 }
 
 table! {

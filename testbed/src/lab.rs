@@ -481,16 +481,17 @@ impl Lab {
             let tried = self.netns(daemon.node()).within(connect).map_err(|error| error.to_string())?;
             tried.map_err(|error| format!("cannot connect to {address}: {error}"))
         };
-        let socket_exists = |path: PathBuf| {
-            path.exists().then_some(()).ok_or_else(|| format!("{} is not there yet", path.display()))
+        // That the file is there says nothing: a daemon that was killed leaves it behind.
+        let listens = |path: PathBuf| {
+            let tried = std::os::unix::net::UnixStream::connect(&path);
+            tried.map(drop).map_err(|error| format!("cannot connect to {}: {error}", path.display()))
         };
         match daemon {
-            Daemon::OvsdbServer(n) => {
-                let path = self.folders().ovsdb_socket(n);
-                std::os::unix::net::UnixStream::connect(&path).map(drop).map_err(|error| error.to_string())
+            Daemon::OvsdbServer(n) => listens(self.folders().ovsdb_socket(n)),
+            Daemon::Vswitchd(n) => listens(self.folders().vswitchd_unixctl(n)),
+            Daemon::Controller(n) => {
+                connects(launch::api_address(n)).and_then(|()| listens(self.api_socket(n)))
             }
-            Daemon::Vswitchd(n) => socket_exists(self.folders().vswitchd_unixctl(n)),
-            Daemon::Controller(n) => connects(launch::api_address(n)),
             Daemon::Agent(n) => {
                 launch::metrics_address(daemon).map_or(Ok(()), connects)?;
                 let hypervisor = Hypervisor::new(self.clone(), n);

@@ -36,7 +36,7 @@ spec: { network: net, addresses: [10.0.0.12] }
     net.lab.stop(Daemon::Agent(1), Signal::SIGKILL).unwrap();
     net.lab.stop(Daemon::Controller(1), Signal::SIGKILL).unwrap();
     let host = net.lab.hypervisor(1).unwrap();
-    let state = net.lab.folder().join("hv1").join("state");
+    let state = net.lab.folder().join("hv1").join("agent");
     assert!(state.is_dir(), "{} is where the agent keeps its state", state.display());
     std::fs::remove_dir_all(&state).unwrap();
     host.ovs_vsctl(["del-br", "br-int"]).unwrap();
@@ -73,8 +73,8 @@ fn a_flooding_vm_neither_delays_others_nor_fills_the_log() {
         "{kind: Port, metadata: {name: a}, spec: {network: net, receive_unknown: true, port_security_disabled: true}}",
     );
     let entries = |net: &Net| {
-        net.metric(Daemon::Controller(1), "quantumnet_controller_log_entries_total")
-            .expect("log entries are counted")
+        net.metric(Daemon::Controller(1), "quantumnet_controller_raft_applied_index")
+            .expect("the index is a metric")
     };
     let arp = Flood::Arp { sender: "10.0.0.11".parse().unwrap(), network: "10.0.0.0".parse().unwrap() };
     for (flood, count) in [(Flood::RandomMac, 100_000), (arp, 20_000), (Flood::DhcpDiscover, 20_000)] {
@@ -144,7 +144,7 @@ fn what_users_get_wrong_is_said_and_nothing_is_lost() {
     };
     let cases = [
         (network("{cidr: 10.1.0.0/24}, {cidr: 10.1.0.128/25}"), "overlap"),
-        (network("{cidr: 10.1.0.1/24}"), "host bits"),
+        (network("{cidr: 10.1.0.1/24}"), "did you mean 10.1.0.0/24"),
         (network("{cidr: 10.1.0.0/24, gateway: 10.2.0.1}"), "10.2.0.1"),
         (port("b", ", addresses: [10.9.9.9]"), "10.9.9.9"),
         (port("b", ", addresses: [10.0.0.2]"), "10.0.0.2"),
@@ -231,7 +231,7 @@ spec: { network: net, addresses: [10.0.0.13] }
     let (a, c) = (net.vm(1, "a"), net.vm(2, "c"));
     a.dhcp(&Default::default()).unwrap();
     c.dhcp(&Default::default()).unwrap();
-    assert!(a.ping(ip("10.0.0.13"), &PingOptions::default()).unwrap().all_answered());
+    a.wait_reachable(ip("10.0.0.13"), Duration::from_secs(5)).unwrap();
     let node = net.get("node", "hv1");
     assert_eq!(node["encaps"].as_array().map(Vec::len), Some(2), "{node}");
 }
