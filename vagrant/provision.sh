@@ -2,7 +2,7 @@
 # Makes a controller or a hypervisor of a fresh Debian 12. May be run again: it converges.
 #
 # From the Vagrantfile: ROLE (controller | hypervisor), ADDRESS (management);
-#   controller: MEMBER_ID, PEERS (1=IP:PORT,2=...);  hypervisor: REMOTES (http://IP:PORT,...), ENCAP_IP
+#   controller: MEMBER_ID;  hypervisor: REMOTES (http://IP:PORT,...), ENCAP_IP
 set -eu
 
 fail() {
@@ -44,7 +44,7 @@ controller() {
     install_program quantumnet-controller
     service quantumnet-controller "QuantumNet controller" "" \
         /usr/local/bin/quantumnet-controller --data-dir /var/lib/quantumnet-controller --listen "$ADDRESS:9640" \
-        --listen-unix /run/quantumnet-controller.sock --member-id "$MEMBER_ID" --peers "$PEERS" \
+        --listen-unix /run/quantumnet-controller.sock --member-id "$MEMBER_ID" \
         --metrics "$ADDRESS:9641"
 }
 

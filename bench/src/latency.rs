@@ -80,7 +80,13 @@ async fn our_port(client: &Client, round: usize, id: &str) -> Result<(Duration, 
 }
 
 fn their_port(ovn: &Ovn, round: usize, name: &str, options: &[&str]) -> Result<Duration> {
-    let address = format!("0a:00:00:00:{:02x}:{:02x} 10.0.{}.{}", round / 256, round % 256, round / 200, round % 200 + 2);
+    let address = format!(
+        "0a:00:00:00:{:02x}:{:02x} 10.0.{}.{}",
+        round / 256,
+        round % 256,
+        round / 200,
+        round % 200 + 2
+    );
     let command = ["lsp-add", "sw", name, "--", "lsp-set-addresses", name, &address];
     let started = Instant::now();
     ovn.nbctl(&[options, &command].concat())?;

@@ -1,2 +1,89 @@
-//! Benchmarks.
-fn main() {}
+//! `quantumnet-bench`: the numbers QuantumNet promises, measured; beside real OVN and ovs-ofctl where they are needed.
+//!
+//! # Contract
+//! - Prints Markdown tables with the target of each figure; judges nothing but that the work was done.
+//! - What is compared is measured in one run, in turns. Needs root.
+
+mod cold;
+mod compile;
+mod footprint;
+mod latency;
+mod ovn;
+mod report;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+/// Measures QuantumNet.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    /// Folder of quantumnet-controller and quantumnet-agent; that of this program when not given.
+    #[arg(long)]
+    programs: Option<PathBuf>,
+    #[command(subcommand)]
+    what: Measurement,
+}
+
+#[derive(Debug, Subcommand)]
+enum Measurement {
+    /// One port: API acknowledged to flows in both switches, beside OVN's --wait=hv (ovn-central, ovn-host).
+    Latency {
+        /// Ports made in each system.
+        #[arg(long, default_value_t = 50)]
+        rounds: usize,
+    },
+    /// One port's change in the compiler.
+    Compile {
+        /// Ports of the models.
+        #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000])]
+        ports: Vec<u32>,
+        /// Changes made in each.
+        #[arg(long, default_value_t = 500)]
+        changes: usize,
+    },
+    /// Many flows into an empty switch, beside ovs-ofctl.
+    Cold {
+        /// Flows.
+        #[arg(long, default_value_t = 100_000)]
+        flows: u32,
+        /// Rounds of each.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
+    /// Processor and memory of idle daemons.
+    Footprint {
+        /// How long to look.
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+    },
+    /// All of them with their defaults.
+    All,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let programs = match cli.programs {
+        Some(folder) => folder,
+        None => {
+            let own = std::env::current_exe().context("finding the folder of quantumnet-bench")?;
+            own.parent().context("quantumnet-bench is in no folder")?.to_owned()
+        }
+    };
+    let programs = programs.canonicalize().with_context(|| format!("the folder {}", programs.display()))?;
+    match cli.what {
+        Measurement::Latency { rounds } => latency::run(&programs, rounds).await,
+        Measurement::Compile { ports, changes } => compile::run(&ports, changes),
+        Measurement::Cold { flows, rounds } => cold::run(flows, rounds),
+        Measurement::Footprint { seconds } => footprint::run(&programs, seconds).await,
+        Measurement::All => {
+            latency::run(&programs, 50).await?;
+            compile::run(&[1_000, 10_000], 500)?;
+            cold::run(100_000, 5)?;
+            footprint::run(&programs, 20).await
+        }
+    }
+}

@@ -48,25 +48,31 @@ impl Ovn {
             let port = if database == "nb" { 6641 } else { 6642 };
             let remotes = [format!("ptcp:{port}:0.0.0.0"), format!("punix:{}", self.socket(database))];
             let unixctl = self.folder.join(format!("{database}.ctl"));
-            self.spawn(Node::Net, &[
-                "ovsdb-server",
-                &file.display().to_string(),
-                &format!("--remote={}", remotes[0]),
-                &format!("--remote={}", remotes[1]),
-                &format!("--unixctl={}", unixctl.display()),
-            ])?;
+            self.spawn(
+                Node::Net,
+                &[
+                    "ovsdb-server",
+                    &file.display().to_string(),
+                    &format!("--remote={}", remotes[0]),
+                    &format!("--remote={}", remotes[1]),
+                    &format!("--unixctl={}", unixctl.display()),
+                ],
+            )?;
             let socket = self.socket(database);
             wait_until(Duration::from_secs(10), "ovsdb-server to listen", || Path::new(&socket).exists())?;
         }
         self.nbctl(&["init"])?;
         let (nb, sb) = (self.socket("nb"), self.socket("sb"));
         let unixctl = self.folder.join("northd.ctl").display().to_string();
-        self.spawn(Node::Net, &[
-            "ovn-northd",
-            &format!("--ovnnb-db=unix:{nb}"),
-            &format!("--ovnsb-db=unix:{sb}"),
-            &format!("--unixctl={unixctl}"),
-        ])
+        self.spawn(
+            Node::Net,
+            &[
+                "ovn-northd",
+                &format!("--ovnnb-db=unix:{nb}"),
+                &format!("--ovnsb-db=unix:{sb}"),
+                &format!("--unixctl={unixctl}"),
+            ],
+        )
     }
 
     fn start_controller(&mut self, n: u16) -> Result<()> {

@@ -228,18 +228,9 @@ fn status(name: &str, as_json: bool) -> Result<()> {
 
 fn exec(name: &str, place: &str, command: &[String]) -> Result<i32> {
     let lab = Lab::open(name)?;
-    let netns = match place.parse() {
-        Ok(node) => lab.netns(node),
-        Err(_) => {
-            lab.vm(place).with_context(|| format!("{place} is neither node nor VM of lab {name}"))?.netns()
-        }
-    };
     // Terminal and signals are the command's own, so this does not go through the testbed's capture.
-    let status = std::process::Command::new("ip")
-        .args(["netns", "exec", netns.name()])
-        .args(command)
-        .status()
-        .context("running ip netns exec")?;
+    let mut command = lab.command(place, command)?.to_std()?;
+    let status = command.status().with_context(|| format!("running a command in {place}"))?;
     Ok(status.code().unwrap_or(SIGNALLED))
 }
 

@@ -5,7 +5,14 @@
 //! - Knows no server and no client: only messages and the service seams that tonic generates.
 
 /// Package `quantumnet.v1`.
-#[allow(missing_docs, unused_qualifications, unreachable_pub, clippy::all, clippy::or_fun_call, clippy::use_self)] // generated
+#[allow(
+    missing_docs,
+    unused_qualifications,
+    unreachable_pub,
+    clippy::all,
+    clippy::or_fun_call,
+    clippy::use_self
+)] // generated
 pub mod v1 {
     tonic::include_proto!("quantumnet.v1");
 }
