@@ -156,7 +156,8 @@ impl Model {
             BundleControlType::COMMIT_REQUEST => {
                 for (_, flow) in &self.bundle {
                     self.refuse_count += 1;
-                    let unlucky = self.refuse_every > 0 && self.refuse_count % self.refuse_every == 0;
+                    let unlucky =
+                        self.refuse_every > 0 && self.refuse_count.is_multiple_of(self.refuse_every);
                     if unlucky || self.poison == Some(flow.priority) {
                         return vec![refusal(ErrorType::BUNDLE_FAILED, 15)];
                     }

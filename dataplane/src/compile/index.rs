@@ -144,7 +144,10 @@ pub(crate) fn keys(index: Index, row: &dyn DynRow) -> impl Iterator<Item = Key> 
     for column in columns {
         let atoms = atoms(column);
         let extend = |key: &Key| {
-            atoms.iter().map(|atom| [key.as_slice(), std::slice::from_ref(atom)].concat().into()).collect::<Vec<Key>>()
+            atoms
+                .iter()
+                .map(|atom| [key.as_slice(), std::slice::from_ref(atom)].concat().into())
+                .collect::<Vec<Key>>()
         };
         keys = keys.iter().flat_map(extend).collect();
     }
