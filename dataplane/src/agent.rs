@@ -240,7 +240,7 @@ impl Agent {
 
     /// When to say [`Event::Timeout`], if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let grace = (self.from_disk && !self.complete).then(|| self.started + DISK_GRACE);
+        let grace = (self.from_disk && !self.rows_known).then(|| self.started + DISK_GRACE);
         let can_transact = !self.transacting && self.transact_after.is_none();
         let times = [
             self.driver.poll_timeout(),
@@ -341,8 +341,11 @@ impl Agent {
         }
         let remotes = if self.start.remotes.is_empty() { &config.remotes } else { &self.start.remotes };
         if self.stream_open.as_ref() != Some(remotes) {
+            let remotes = remotes.clone();
+            // A stream to the controllers of before ends unheard.
+            self.stream(now, now_ms, controller::Input::Disconnected, out);
             self.stream_open = Some(remotes.clone());
-            out.push(Effect::OpenStream { remotes: remotes.clone() });
+            out.push(Effect::OpenStream { remotes });
         }
         if matches!(observed.bridge, Bridge::Ready { .. })
             && self.bridge_open.as_ref() != Some(&config.bridge)
@@ -504,6 +507,10 @@ impl Agent {
     fn rows(&mut self, now: Instant, update: &RowsUpdate, out: &mut Vec<Effect>) -> Result<(), ChangeError> {
         let batch = self.updates(update)?;
         self.rows_known = true;
+        if update.snapshot {
+            // Revisions of an earlier history say nothing in this one.
+            self.waiting.iter_mut().for_each(|waiting| waiting.revision = None);
+        }
         self.apply(now, batch, Some(update.resume.revision), out);
         let at = self.stored_at.map_or(now, |at| at + STORE_INTERVAL).max(now + STORE_DELAY);
         self.store_at.get_or_insert(at);
@@ -704,6 +711,9 @@ impl Agent {
         let mut compiler = Compiler::new();
         let mut delta = compiler.apply(batch);
         delta.delete = extra;
+        let meters = compiler.meters();
+        let gone = self.compiler.meters().into_keys().filter(|number| !meters.contains_key(number));
+        delta.meters_delete = gone.collect();
         self.compiler = compiler;
         self.tag += 1;
         self.waiting.push_back(Waiting { tag: self.tag, revision: None, bound: None });

@@ -195,6 +195,8 @@ impl Session {
                 let room = LEARNED_MAX.saturating_sub(self.learned.len());
                 self.learned.extend(macs.into_iter().take(room));
             }
+            // While a snapshot is under way, what is in the switch is of an earlier history.
+            Input::Applied(_) if self.snapshot => {}
             Input::Applied(revision) => self.applied = self.applied.max(Some(revision)),
         }
         self.tell(&mut out);
@@ -229,6 +231,11 @@ impl Session {
         use controller_message::Message;
         match (self.phase, message.message) {
             (Phase::Greeting, Some(Message::Hello(hello))) => self.greeted(hello),
+            // The controller could not keep up with this agent's queue and starts over.
+            (Phase::Open, Some(Message::Hello(hello))) if hello.snapshot => {
+                self.buffered.clear();
+                self.greeted(hello)
+            }
             (Phase::Open, Some(Message::Changes(changes))) => self.changes(changes, out),
             (Phase::Open, Some(Message::ReportStored(stored))) => {
                 if self.under_way.as_ref().is_some_and(|report| report.sequence <= stored.sequence) {
@@ -252,7 +259,7 @@ impl Session {
         self.history = (hello.cluster_id, hello.history_id);
         if self.snapshot {
             // Until it is complete, no revision of this history is in the switch.
-            self.applied = None;
+            (self.applied, self.told_applied) = (None, None);
         }
         Ok(())
     }
@@ -412,6 +419,26 @@ mod tests {
         let out = session.handle(Input::Applied(3));
         assert!(matches!(sent(&out)[..], [agent_message::Message::Applied(AgentApplied { revision: 3 })]));
         assert!(session.handle(Input::Applied(3)).is_empty());
+    }
+
+    #[test]
+    fn a_snapshot_amid_the_stream_starts_over() {
+        let mut session = Session::new("hv1", None, 0);
+        session.handle(Input::Connected);
+        session.handle(hello(true));
+        session.handle(rows(900, true));
+        session.handle(Input::Applied(900));
+        session.handle(rows(901, false));
+        assert!(session.handle(hello(true)).is_empty(), "the stream goes on");
+        assert!(session.handle(Input::Applied(901)).is_empty(), "of the history before");
+        let out = session.handle(rows(5, true));
+        assert!(
+            matches!(out.as_slice(), [Output::Rows(update)] if update.snapshot && update.changes.len() == 1)
+        );
+        let out = session.handle(Input::Applied(5));
+        assert!(matches!(sent(&out)[..], [agent_message::Message::Applied(AgentApplied { revision: 5 })]));
+        let out = session.handle(hello(false));
+        assert!(matches!(out.as_slice(), [Output::Close(StreamError::Order { .. })]), "no reason to greet");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! # Invariants
 //! - A setting of ours that can't be honoured is in [`Config::problems`]; none is passed over in silence.
+//! - Controllers are told a bounded number of problems: one that is told more refuses the agent.
 //! - `KEY-<system-id>` wins over `KEY`, as in OVN, so that several agents may share one switch database.
 
 use std::{collections::BTreeMap, net::IpAddr};
@@ -151,14 +152,31 @@ impl Config {
             hostname: self.hostname.clone(),
             encaps: self.encap_ips.iter().enumerate().map(encap).collect(),
             other_config: other_config.map(|(key, value)| (key.clone(), value.clone())).collect(),
-            problems: self.problems.iter().chain(problems).cloned().collect(),
+            problems: bounded(self.problems.iter().chain(problems)),
         }
     }
+}
+
+/// As many and as long as a controller takes; the last one says how many were left out.
+fn bounded<'a>(problems: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let clean = |problem: &String| -> String {
+        let printable = problem.chars().map(|char| if char.is_control() { ' ' } else { char });
+        printable.take(PROBLEM_CHARS_MAX).collect()
+    };
+    let mut problems: Vec<String> = problems.map(clean).collect();
+    if problems.len() > PROBLEMS_MAX {
+        let more = problems.split_off(PROBLEMS_MAX - 1).len();
+        problems.push(format!("and {more} more; see the agent's log"));
+    }
+    problems
 }
 
 fn list(value: Option<&str>) -> impl Iterator<Item = &str> {
     value.unwrap_or_default().split(',').map(str::trim).filter(|element| !element.is_empty())
 }
+
+const PROBLEMS_MAX: usize = 64;
+const PROBLEM_CHARS_MAX: usize = 512;
 
 /// Read by name above.
 const HONOURED: &[&str] = &[
@@ -232,6 +250,15 @@ mod tests {
         assert_eq!(facts.other_config["ovn-bridge-mappings"], "physnet1:br-ex");
         assert_eq!(facts.encaps[0].options["is_default"], "true");
         assert!(!facts.encaps[1].options.contains_key("is_default"));
+    }
+
+    #[test]
+    fn no_controller_is_told_more_problems_than_it_takes() {
+        let config = read(&[("ovn-encap-ip", "10.0.0.1"), ("ovn-encap-type", "geneve")]);
+        let problems: Vec<String> = (0..1_000).map(|number| format!("a\nb{number}")).collect();
+        let facts = config.facts(&BTreeMap::new(), &problems);
+        assert_eq!((facts.problems.len(), facts.problems[0].as_str()), (64, "a b0"));
+        assert_eq!(facts.problems[63], "and 937 more; see the agent's log");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! # Invariants
 //! - A pure function of the replica.
+//! - An interface whose ids no controller would take is named as a problem and left out.
 //! - Of two interfaces with one iface-id the first by name counts, and both are named as a problem.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -155,6 +156,13 @@ impl Observed {
         }
         let external = |key| interface.map_string("external_ids", key);
         let Some(iface_id) = external("iface-id").filter(|id| !id.is_empty()) else { return };
+        for (key, value) in [("iface-id", external("iface-id")), ("iface-id-ver", external("iface-id-ver"))] {
+            // A controller would refuse all that this host says for one such name.
+            if value.is_some_and(|value| value.len() > ID_BYTES_MAX || value.chars().any(char::is_control)) {
+                self.problems.push(format!("interface {name}: external_ids:{key} is no name; it is ignored"));
+                return;
+            }
+        }
         let plugged = Plugged {
             row: interface.uuid(),
             name: name.to_owned(),
@@ -179,6 +187,7 @@ impl Observed {
     }
 }
 
+const ID_BYTES_MAX: usize = 255;
 /// external_ids of a tunnel port: the `Encap` at the other end.
 pub(super) const TUNNEL_ENCAP: &str = "quantumnet-encap";
 /// external_ids of a tunnel port: the `Chassis` at the other end.

@@ -277,7 +277,8 @@ impl Driver {
         if self.phase != Phase::Running {
             return None;
         }
-        let check = self.check_at.filter(|_| self.comparison.is_none() && self.batch.is_none());
+        let idle = self.comparison.is_none() && self.batch.is_none() && self.retry_at.is_none();
+        let check = self.check_at.filter(|_| idle);
         [self.retry_at, check, self.refused_until].into_iter().flatten().min()
     }
 

@@ -1,0 +1,117 @@
+//! The agent as a value: what happened goes in, what is to be done comes out; no switch, no root.
+#![allow(clippy::unwrap_used)] // a test fails by panicking, its helpers too
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ovsdb::{
+    monitor::TableUpdates,
+    replica::{Layout, Replica},
+    schema::{BaseType, ColumnType},
+};
+use quantumnet_dataplane::{
+    agent::{Agent, Effect, Event, Start},
+    disk::{Resume, Snapshot},
+};
+use quantumnet_model::Rows;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const NOW_MS: u64 = 1_000;
+
+/// A switch database with these rows.
+fn replica(rows: Value) -> Arc<Replica> {
+    let text = || ColumnType::scalar(BaseType::STRING);
+    let texts = || ColumnType::set(BaseType::STRING);
+    let map = || ColumnType::map(BaseType::STRING, BaseType::STRING);
+    let uuids = || ColumnType::set(BaseType::UUID);
+    let layout = |columns: Vec<(&str, ColumnType)>| {
+        Layout::new(columns.into_iter().map(|(name, kind)| (name.to_owned(), kind)))
+    };
+    let system = vec![
+        ("external_ids", map()),
+        ("bridges", uuids()),
+        ("iface_types", texts()),
+        ("ovs_version", texts()),
+    ];
+    let bridge = vec![
+        ("name", text()),
+        ("ports", uuids()),
+        ("fail_mode", texts()),
+        ("datapath_type", text()),
+        ("other_config", map()),
+        ("protocols", texts()),
+    ];
+    let port = vec![("name", text()), ("interfaces", uuids()), ("external_ids", map())];
+    let interface = vec![
+        ("name", text()),
+        ("type", text()),
+        ("ofport", ColumnType::set(BaseType::INTEGER)),
+        ("external_ids", map()),
+        ("options", map()),
+        ("error", texts()),
+    ];
+    let tables = [("Open_vSwitch", system), ("Bridge", bridge), ("Port", port), ("Interface", interface)];
+    let tables = tables.into_iter().map(|(name, columns)| (name.to_owned(), layout(columns)));
+    let mut replica = Replica::new(tables);
+    let changes = replica.stage2(TableUpdates::from_json(rows).unwrap()).unwrap();
+    replica.apply(&changes);
+    Arc::new(replica)
+}
+
+fn id(number: u128) -> String {
+    Uuid::from_u128(number).to_string()
+}
+
+/// A host that is set up, with br-int.
+fn host() -> Arc<Replica> {
+    let settings = [
+        ("system-id", "hv1"),
+        ("ovn-encap-type", "geneve"),
+        ("ovn-encap-ip", "10.0.0.1"),
+        ("quantumnet-remote", "http://10.0.0.9:7100"),
+    ];
+    let settings: Vec<[&str; 2]> = settings.iter().map(|(key, value)| [*key, *value]).collect();
+    replica(json!({
+        "Open_vSwitch": { id(1): { "insert": {
+            "external_ids": ["map", settings],
+            "bridges": ["set", [["uuid", id(2)]]],
+        }}},
+        "Bridge": { id(2): { "insert": {
+            "name": "br-int", "fail_mode": "secure", "other_config": ["map", [["disable-in-band", "true"]]],
+        }}},
+    }))
+}
+
+fn snapshot() -> Snapshot {
+    let resume = Resume { cluster_id: "c".into(), history_id: "h".into(), revision: 7 };
+    Snapshot::new("hv1", resume, &Rows::default())
+}
+
+fn opened(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::OpenSwitch { bridge } if bridge == "br-int"))
+}
+
+/// How often the agent asks to be woken up within this time.
+fn wakes(agent: &mut Agent, mut now: Instant, time: Duration) -> usize {
+    let end = now + time;
+    let mut count = 0;
+    while let Some(at) = agent.poll_timeout().filter(|at| *at <= end) {
+        now = now.max(at);
+        agent.handle(now, NOW_MS, Event::Timeout);
+        count += 1;
+        assert!(count < 1_000, "the agent spins");
+    }
+    count
+}
+
+#[test]
+fn an_agent_with_rows_and_no_switch_does_not_spin() {
+    let now = Instant::now();
+    let mut agent = Agent::new(now, Start { snapshot: Some(snapshot()), ..Start::default() });
+    assert!(opened(&agent.handle(now, NOW_MS, Event::Replica(host()))));
+    let woken = wakes(&mut agent, now, Duration::from_secs(600));
+    assert!(woken < 100, "{woken}");
+}
