@@ -1,13 +1,17 @@
 //! The declarations against the laws they promise and against an installed OVN's schema.
 
-use std::time::Instant;
+use std::{cell::Cell, cmp::Ordering};
 
 use imbl::OrdSet;
+use ovsdb::{
+    schema::BaseType,
+    value::{Atom, Datum},
+};
 use proptest::prelude::*;
 use quantumnet_model::{
     Column, Database, Row, Rows, Strong, Uuid,
     change::{ChangeKind, RowChange},
-    column::Text,
+    column::{Scalar, Text},
     nb::{LogicalSwitch, LogicalSwitchPort},
     tables,
 };
@@ -42,7 +46,12 @@ fn references_name_tables_of_the_same_database() {
         for column in &decl.columns {
             for base in column.ty.bases() {
                 if let Some(table) = &base.ref_table {
-                    assert!(tables::find(decl.database, table).is_some(), "{}.{} -> {table}", decl.name, column.name);
+                    assert!(
+                        tables::find(decl.database, table).is_some(),
+                        "{}.{} -> {table}",
+                        decl.name,
+                        column.name
+                    );
                 }
             }
         }
@@ -54,7 +63,8 @@ fn references_name_tables_of_the_same_database() {
 #[test]
 fn northbound_schema_holds_all_that_an_installed_ovn_knows() {
     let path = "/usr/share/ovn/ovn-nb.ovsschema";
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}; install ovn-common"));
+    let text =
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}; install ovn-common"));
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let ours = tables::schema(Database::Northbound, "7.19.0");
     for (table, theirs) in json["tables"].as_object().unwrap() {
@@ -73,26 +83,72 @@ fn northbound_schema_holds_all_that_an_installed_ovn_knows() {
 /// A port added to a switch of 50,000 must not cost 50,000: the tree is compared where it differs.
 #[test]
 fn difference_of_a_large_set_visits_what_differs() {
-    let old = uuids(0..50_000);
-    let mut new = old.clone();
-    new.insert(Strong::new(Uuid::from_u128(7)));
-    let started = Instant::now();
-    let full = old.diff(&uuids(0..50_000)).count();
-    let unshared = started.elapsed();
-    let started = Instant::now();
-    for _ in 0..100 {
-        assert_eq!(Column::diff(&old, &new).map(|_| ()), Some(()));
+    let cost = |elements: i64| {
+        let old: OrdSet<Counted> = (0..elements).map(|n| Counted(2 * n)).collect();
+        let mut new = old.clone();
+        new.insert(Counted(7));
+        let before = COMPARISONS.get();
+        assert_eq!(Column::diff(&old, &new), Some(Datum::scalar(7)));
+        let shared = COMPARISONS.get() - before;
+        let before = COMPARISONS.get();
+        assert_eq!(old.diff(&(0..elements).map(|n| Counted(2 * n)).collect()).count(), 0);
+        (shared, COMPARISONS.get() - before)
+    };
+    let ((few, _), (many, unshared)) = (cost(1_000), cost(50_000));
+    assert!(unshared >= 50_000, "the counter counts: {unshared} comparisons without sharing");
+    assert!(many <= 2 * few && many < 500, "{few} comparisons of 1,000 elements, {many} of 50,000");
+}
+
+thread_local! {
+    static COMPARISONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// An integer whose comparisons are counted.
+#[derive(Clone, Copy, Debug, Hash)]
+struct Counted(i64);
+
+impl Ord for Counted {
+    fn cmp(&self, other: &Self) -> Ordering {
+        COMPARISONS.set(COMPARISONS.get() + 1);
+        self.0.cmp(&other.0)
     }
-    let shared = started.elapsed();
-    assert_eq!(full, 0);
-    // A hundred shared differences together take less than one that must look at every element: this
-    // counts work, by a factor of hundreds, and is no measurement of time.
-    assert!(shared < unshared, "{shared:?} for 100 shared, {unshared:?} for one unshared");
+}
+
+impl PartialOrd for Counted {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Counted {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Counted {}
+
+impl Scalar for Counted {
+    fn base_type() -> BaseType {
+        i64::base_type()
+    }
+
+    fn to_atom(&self) -> Atom {
+        self.0.to_atom()
+    }
+
+    fn from_atom(atom: &Atom) -> Option<Self> {
+        i64::from_atom(atom).map(Self)
+    }
+
+    fn zero() -> Self {
+        Self(0)
+    }
 }
 
 fn switch() -> impl Strategy<Value = LogicalSwitch> {
-    (".{0,3}", prop::collection::vec(0_u128..8, 0..6), prop::collection::vec((0_u8..4, ".{0,2}"), 0..4)).prop_map(
-        |(name, ports, config)| LogicalSwitch {
+    (".{0,3}", prop::collection::vec(0_u128..8, 0..6), prop::collection::vec((0_u8..4, ".{0,2}"), 0..4))
+        .prop_map(|(name, ports, config)| LogicalSwitch {
             name: name.into(),
             ports: ports.into_iter().map(|n| Strong::new(Uuid::from_u128(n))).collect(),
             other_config: config
@@ -100,8 +156,7 @@ fn switch() -> impl Strategy<Value = LogicalSwitch> {
                 .map(|(key, value)| (Text::from(key.to_string()), Text::from(value)))
                 .collect(),
             ..LogicalSwitch::default()
-        },
-    )
+        })
 }
 
 proptest! {
@@ -136,7 +191,9 @@ proptest! {
 fn agents_are_not_sent_central_columns() {
     let row = LogicalSwitch { name: "sw".into(), ports: uuids(0..3), ..LogicalSwitch::default() };
     let change = RowChange::between(LogicalSwitch::TABLE, Uuid::nil(), None, Some(&row)).unwrap();
-    let ChangeKind::Insert(columns) = change.for_agents().unwrap().kind else { panic!("an insert stays one") };
+    let ChangeKind::Insert(columns) = change.for_agents().unwrap().kind else {
+        panic!("an insert stays one")
+    };
     assert_eq!(columns.len(), 1);
     let more = LogicalSwitch { ports: uuids(0..4), ..row.clone() };
     let change = RowChange::between(LogicalSwitch::TABLE, Uuid::nil(), Some(&row), Some(&more)).unwrap();
