@@ -22,14 +22,14 @@ use crate::{
     agent::{Agent, Effect, Event, Start},
     compile::compile_full,
     config::Options,
-    controller::net::{self as stream, StreamEvent},
-    disk::{DiskError, Ids, Record, Snapshot, StateDir},
+    controller::net::{self as stream, Stream, StreamEvent},
+    disk::{DiskError, Ids, Record, RowsToStore, Snapshot, StateDir, Writer},
     error::AgentError,
     host,
     metrics::Metrics,
     switch::{
         self,
-        net::{self as socket, SocketEvent},
+        net::{self as socket, Socket, SocketEvent},
     },
 };
 
@@ -57,11 +57,21 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     let (events, mut inbox) = mpsc::channel(INBOX_MAX);
     let (socket_events, mut socket_inbox) = mpsc::channel(SOCKET_INBOX_MAX);
     let (stream_events, mut stream_inbox) = mpsc::channel(STREAM_INBOX_MAX);
+    let told = events.clone();
+    let disk = Writer::start(state, move |result| {
+        let result = result.map_err(|error| error.to_string());
+        // At the end of the agent nobody hears it.
+        if let Err(unheard) = told.blocking_send(Event::Stored(result))
+            && let Event::Stored(Err(error)) = unheard.0
+        {
+            tracing::error!(%error, "the state could not be stored");
+        }
+    });
     let mut runner = Runner {
         agent,
         metrics: Metrics::new(),
         run_dir,
-        state,
+        disk,
         database,
         events,
         socket_events,
@@ -72,8 +82,8 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     loop {
         let timeout = runner.agent.poll_timeout();
         let sleep = tokio::time::sleep_until(timeout.unwrap_or_else(|| Instant::now() + IDLE).into());
+        // In no order of preference: no source of events can keep the others from being heard.
         let event = tokio::select! {
-            biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             Some(reply) = scrapes.recv() => {
@@ -90,7 +100,9 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
         runner.step(event)?;
     }
     tracing::info!("ending: flows stay");
-    runner.end()
+    drop(inbox);
+    runner.end().await;
+    Ok(())
 }
 
 /// A task that keeps a connection, and where to send to while there is one.
@@ -119,13 +131,13 @@ struct Runner {
     agent: Agent,
     metrics: Metrics,
     run_dir: PathBuf,
-    state: StateDir,
+    disk: Writer,
     database: ClientHandle,
     events: mpsc::Sender<Event>,
     socket_events: mpsc::Sender<SocketEvent>,
     stream_events: mpsc::Sender<StreamEvent>,
-    socket: Connection<mpsc::UnboundedSender<Vec<u8>>>,
-    stream: Connection<mpsc::Sender<quantumnet_api::v1::AgentMessage>>,
+    socket: Connection<Socket>,
+    stream: Connection<Stream>,
 }
 
 impl Runner {
@@ -183,8 +195,7 @@ impl Runner {
             }
             Effect::SwitchSend(bytes) => {
                 if let Some(sender) = &self.socket.sender {
-                    // A lost connection is told by its own event.
-                    let _ = sender.send(bytes);
+                    sender.send(bytes);
                 }
             }
             Effect::SwitchClose => self.socket.sender = None,
@@ -193,7 +204,7 @@ impl Runner {
             }
             Effect::StreamSend(message) => {
                 if let Some(sender) = &self.stream.sender
-                    && sender.try_send(*message).is_err()
+                    && !sender.send(*message)
                 {
                     tracing::warn!("the controller does not read: connecting anew");
                     self.stream.sender = None;
@@ -221,35 +232,27 @@ impl Runner {
                     events.blocking_send(Event::Recomputed { full: compile_full(&rows), tag })
                 });
             }
-            Effect::StoreIds(ids) => self.store(move || ids),
+            Effect::StoreIds(ids) => self.disk.ids(ids),
             Effect::StoreRows { chassis, resume, rows } => {
-                self.store(move || Snapshot::new(&chassis, resume, &rows))
+                self.disk.rows(RowsToStore { chassis, resume, rows });
             }
             Effect::End(error) => return Err(error),
         }
         Ok(())
     }
 
-    fn store<R: Record>(&self, record: impl FnOnce() -> R + Send + 'static) {
-        let (state, events) = (self.state.clone(), self.events.clone());
-        tokio::task::spawn_blocking(move || {
-            let result = state.store(&record()).map_err(|error| error.to_string());
-            events.blocking_send(Event::Stored(result))
-        });
-    }
-
     /// Saves, without the loop.
-    fn end(mut self) -> Result<(), AgentError> {
+    async fn end(mut self) {
         for effect in self.agent.handle(Instant::now(), now_ms(), Event::Terminate) {
             match effect {
-                Effect::StoreIds(ids) => self.state.store(&ids)?,
+                Effect::StoreIds(ids) => self.disk.ids(ids),
                 Effect::StoreRows { chassis, resume, rows } => {
-                    self.state.store(&Snapshot::new(&chassis, resume, &rows))?;
+                    self.disk.rows(RowsToStore { chassis, resume, rows });
                 }
                 _ => {}
             }
         }
-        Ok(())
+        self.disk.end().await;
     }
 }
 

@@ -6,27 +6,45 @@
 //!
 //! # Invariants
 //! - A stream that is silent for as long as [`KEEP_ALIVE`] twice is given up.
+//! - A stream that is dropped closes at once, also when the controller neither reads nor ends it.
 //! - A reader that falls behind stops the stream rather than filling memory.
 
 use std::time::Duration;
 
 use quantumnet_api::v1::{AgentMessage, ControllerMessage, agent_service_client::AgentServiceClient};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
+
+/// A stream; dropping it closes it.
+#[derive(Debug)]
+pub struct Stream {
+    messages: mpsc::Sender<AgentMessage>,
+    _open: oneshot::Sender<()>,
+}
+
+impl Stream {
+    /// Sends; false when the controller does not read.
+    pub fn send(&self, message: AgentMessage) -> bool {
+        self.messages.try_send(message).is_ok()
+    }
+}
 
 /// What the task tells.
 #[derive(Debug)]
 pub enum StreamEvent {
     /// There is a stream: messages may be sent here.
-    Connected(mpsc::Sender<AgentMessage>),
+    Connected(Stream),
     /// A message came.
     Received(Box<ControllerMessage>),
     /// The stream is gone.
     Disconnected(String),
 }
 
-/// Runs until the receiver of events is dropped. Whoever drops the sender that came with `Connected` closes the stream.
+/// Runs until the receiver of events is dropped.
 pub async fn run(remotes: Vec<String>, events: mpsc::Sender<StreamEvent>) {
     if remotes.is_empty() {
         tracing::warn!("no controller is configured: the last known rows stay in effect");
@@ -40,7 +58,7 @@ pub async fn run(remotes: Vec<String>, events: mpsc::Sender<StreamEvent>) {
         next = (next + 1) % remotes.len();
         let mut lived = false;
         let why = match connect(remote).await {
-            Ok(client) => stream(client, &events, &mut lived).await,
+            Ok(client) => carry(client, &events, &mut lived).await,
             Err(error) => error,
         };
         tracing::info!(controller = %remote, %why, "no stream to the controller");
@@ -68,16 +86,29 @@ async fn connect(remote: &str) -> Result<AgentServiceClient<Channel>, String> {
     Ok(AgentServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
 }
 
-async fn stream(
-    mut client: AgentServiceClient<Channel>,
+async fn carry(
+    client: AgentServiceClient<Channel>,
     events: &mpsc::Sender<StreamEvent>,
     lived: &mut bool,
 ) -> String {
     let (sender, messages) = mpsc::channel(MESSAGES_MAX);
+    let (open, closed) = oneshot::channel();
     // A server may hold its response headers back until the hello is there.
-    if events.send(StreamEvent::Connected(sender)).await.is_err() {
+    if events.send(StreamEvent::Connected(Stream { messages: sender, _open: open })).await.is_err() {
         return "the agent ends".to_owned();
     }
+    tokio::select! {
+        why = receive(client, messages, events, lived) => why,
+        _ = closed => "closed by the agent".to_owned(),
+    }
+}
+
+async fn receive(
+    mut client: AgentServiceClient<Channel>,
+    messages: mpsc::Receiver<AgentMessage>,
+    events: &mpsc::Sender<StreamEvent>,
+    lived: &mut bool,
+) -> String {
     let mut answers = match client.sync(ReceiverStream::new(messages)).await {
         Ok(response) => response.into_inner(),
         Err(status) => return status.to_string(),

@@ -20,9 +20,11 @@ use thiserror::Error;
 
 mod ids;
 mod snapshot;
+mod writer;
 
 pub use ids::{Ids, KnownInterface};
 pub use snapshot::{Resume, Snapshot, SnapshotError};
+pub use writer::{RowsToStore, Writer};
 
 /// Something kept in a file of its own.
 pub trait Record: Serialize + DeserializeOwned {

@@ -2,6 +2,8 @@
 //!
 //! # Invariants
 //! - Writes are gathered: as many messages go into one write as wait for it.
+//! - A connection that is dropped closes at once, whatever waits to be written: a peer that hangs does not hold it.
+//! - A connection that fails as soon as it is made is tried again more and more seldom.
 //! - A peer that does not read makes the queue of pieces grow by at most what the driver has under way: one batch.
 
 use std::{path::PathBuf, time::Duration};
@@ -9,15 +11,29 @@ use std::{path::PathBuf, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
-    sync::mpsc,
-    time::sleep,
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep},
 };
+
+/// A connection; dropping it closes it.
+#[derive(Debug)]
+pub struct Socket {
+    pieces: mpsc::UnboundedSender<Vec<u8>>,
+    _open: oneshot::Sender<()>,
+}
+
+impl Socket {
+    /// Sends, unless the connection is lost, which is told by an event of its own.
+    pub fn send(&self, bytes: Vec<u8>) {
+        let _ = self.pieces.send(bytes);
+    }
+}
 
 /// What the task tells.
 #[derive(Debug)]
 pub enum SocketEvent {
-    /// There is a connection: bytes may be sent here. Dropping the sender closes it.
-    Connected(mpsc::UnboundedSender<Vec<u8>>),
+    /// There is a connection.
+    Connected(Socket),
     /// Bytes came.
     Received(Vec<u8>),
     /// The connection is gone, or can't be made.
@@ -28,13 +44,14 @@ pub enum SocketEvent {
 pub async fn run(path: PathBuf, events: mpsc::Sender<SocketEvent>) {
     let mut pause = PAUSE_MIN;
     while !events.is_closed() {
+        let since = Instant::now();
         let why = match UnixStream::connect(&path).await {
-            Ok(stream) => {
-                pause = PAUSE_MIN;
-                carry(stream, &events).await
-            }
+            Ok(stream) => carry(stream, &events).await,
             Err(error) => error.to_string(),
         };
+        if since.elapsed() >= PAUSE_MAX {
+            pause = PAUSE_MIN;
+        }
         tracing::debug!(path = %path.display(), %why, "no connection to the bridge");
         if events.send(SocketEvent::Disconnected(why)).await.is_err() {
             return;
@@ -47,7 +64,9 @@ pub async fn run(path: PathBuf, events: mpsc::Sender<SocketEvent>) {
 async fn carry(stream: UnixStream, events: &mpsc::Sender<SocketEvent>) -> String {
     let (mut reader, mut writer) = stream.into_split();
     let (sender, mut pieces) = mpsc::unbounded_channel::<Vec<u8>>();
-    if events.send(SocketEvent::Connected(sender)).await.is_err() {
+    let (open, closed) = oneshot::channel();
+    let socket = Socket { pieces: sender, _open: open };
+    if events.send(SocketEvent::Connected(socket)).await.is_err() {
         return "the agent ends".to_owned();
     }
     let write = async move {
@@ -80,10 +99,38 @@ async fn carry(stream: UnixStream, events: &mpsc::Sender<SocketEvent>) -> String
             }
         }
     };
-    tokio::select! { why = write => why, why = read => why }
+    tokio::select! {
+        why = write => why,
+        why = read => why,
+        _ = closed => "closed by the agent".to_owned(),
+    }
 }
 
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 const GATHER_BYTES: usize = 512 << 10;
 const READ_BYTES: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::UnixListener;
+
+    #[tokio::test]
+    async fn a_peer_that_hangs_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("br-int.mgmt");
+        let listener = UnixListener::bind(&path).unwrap();
+        let (events, mut inbox) = mpsc::channel(4);
+        let task = tokio::spawn(run(path, events));
+        let (_peer, _) = listener.accept().await.unwrap();
+        let Some(SocketEvent::Connected(socket)) = inbox.recv().await else { panic!("connected") };
+        // More than the kernel holds for a peer that does not read.
+        socket.send(vec![0; 32 << 20]);
+        tokio::task::yield_now().await;
+        drop(socket);
+        let event = tokio::time::timeout(Duration::from_secs(10), inbox.recv()).await.unwrap();
+        assert!(matches!(event, Some(SocketEvent::Disconnected(_))), "{event:?}");
+        task.abort();
+    }
+}
