@@ -31,6 +31,10 @@ struct Model {
     /// Flow-mods from now on of which every so-manieth is refused; 0 for none.
     refuse_every: u32,
     refuse_count: u32,
+    /// No meter can be had.
+    no_meters: bool,
+    /// It holds its sockets open and does nothing.
+    hangs: bool,
     /// Priorities that are always refused.
     poison: Option<u16>,
     writes: usize,
@@ -71,6 +75,7 @@ impl Model {
                 vec![]
             }
             Message::BarrierRequest => vec![Message::BarrierReply],
+            Message::EchoRequest(data) => vec![Message::EchoReply(data)],
             Message::MultipartRequest(request) => self.multipart(&request),
             Message::MeterMod(change) => self.meter(change),
             Message::BundleControl(control) => self.control(control),
@@ -137,6 +142,7 @@ impl Model {
     fn meter(&mut self, change: MeterMod) -> Vec<Message> {
         let exists = self.meters.contains_key(&change.meter.0);
         match change.command {
+            MeterModCommand::ADD if self.no_meters => return vec![refusal(ErrorType::METER_MOD_FAILED, 11)],
             MeterModCommand::ADD if exists => return vec![refusal(ErrorType::METER_MOD_FAILED, 1)],
             MeterModCommand::MODIFY if !exists => return vec![refusal(ErrorType::METER_MOD_FAILED, 2)],
             MeterModCommand::DELETE => drop(self.meters.remove(&change.meter.0)),
@@ -211,6 +217,7 @@ struct World {
     connected: bool,
     applied: Vec<u64>,
     ups: usize,
+    given_up: Vec<String>,
 }
 
 impl World {
@@ -222,6 +229,7 @@ impl World {
             connected: false,
             applied: Vec::new(),
             ups: 0,
+            given_up: Vec::new(),
         }
     }
 
@@ -230,7 +238,7 @@ impl World {
         while let Some(input) = inputs.pop() {
             for output in self.driver.handle(self.now, input) {
                 match output {
-                    Output::Send(bytes) if self.connected => {
+                    Output::Send(bytes) if self.connected && !self.model.hangs => {
                         let mut answers = Vec::new();
                         if let Some(xid) = self.model.poisoned(&bytes) {
                             answers.extend(reply(refusal(ErrorType::BAD_ACTION, 4), xid));
@@ -240,6 +248,7 @@ impl World {
                     }
                     Output::Applied(tag) => self.applied.push(tag),
                     Output::Up(_) => self.ups += 1,
+                    Output::Close(error) if self.model.hangs => self.given_up.push(error.to_string()),
                     Output::Close(error) => panic!("{error}"),
                     _ => {}
                 }
@@ -437,4 +446,49 @@ fn a_refused_flow_does_not_keep_the_others_back() {
     world.model.poison = None;
     world.pass(Duration::from_secs(120));
     assert_eq!((world.model.flows.len(), world.driver.refused()), (3, 0));
+}
+
+#[test]
+fn a_meter_that_cannot_be_had_does_not_keep_the_flows_back() {
+    let mut world = World::new();
+    world.model.no_meters = true;
+    world.connect();
+    world.input(Input::Complete);
+    let meters_put = vec![(1, MeterSpec { rate: 1, burst: 1 })];
+    world.input(Input::Delta { delta: FlowDelta { meters_put, ..put(1, 1) }, tag: 1 });
+    world.pass(Duration::from_secs(5));
+    assert_eq!((world.model.flows.len(), world.driver.refused()), (1, 1));
+    assert_eq!(world.applied.last(), Some(&1));
+    world.model.no_meters = false;
+    world.pass(Duration::from_secs(120));
+    assert_eq!((world.model.meters.len(), world.driver.refused()), (1, 0));
+}
+
+#[test]
+fn a_switch_that_hangs_is_left_and_found_again() {
+    let mut world = World::new();
+    world.connect();
+    world.input(Input::Complete);
+    world.input(Input::Delta { delta: put(1, 1), tag: 1 });
+    world.pass(Duration::from_secs(60));
+    assert!(world.driver.is_up(), "echoes are answered");
+    world.model.hangs = true;
+    world.input(Input::Delta { delta: put(2, 1), tag: 2 });
+    world.pass(Duration::from_secs(14));
+    assert!(world.driver.is_up(), "it may only be busy");
+    world.pass(Duration::from_secs(2));
+    assert_eq!(
+        (world.driver.is_up(), world.given_up.as_slice()),
+        (false, &["no answer for 15 s".to_owned()][..])
+    );
+    assert_eq!(world.driver.poll_timeout(), None);
+
+    // One that hangs before its hello.
+    world.connect();
+    world.pass(Duration::from_secs(6));
+    assert_eq!(world.given_up.last().map(String::as_str), Some("no answer for 5 s"));
+
+    world.model.hangs = false;
+    world.connect();
+    assert_eq!((world.model.flows.len(), world.applied.as_slice()), (2, &[0, 1, 2][..]));
 }

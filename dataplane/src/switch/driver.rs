@@ -10,6 +10,9 @@
 //! - Nothing is ever deleted wholesale: a flow is deleted by its own key, because it was read back or desired before.
 //! - A key is either known to be in the switch as desired, or dirty, or in the batch under way, or refused.
 //! - At most one batch is under way; what changes meanwhile goes together into the next.
+//! - A switch that says nothing is asked, and one that does not answer in time is left: a process that hangs keeps its
+//!   sockets open.
+//! - A meter that the switch refuses twice is left out for a while, so that it does not keep the flows back.
 //! - `Applied(tag)` comes after the barrier that follows everything up to that tag, and tags never go back.
 
 use std::{
@@ -106,6 +109,12 @@ pub enum SwitchError {
     /// No room for the Geneve option.
     #[error("the tunnel option table has no free slot")]
     NoTunnelOption,
+    /// It holds the connection and does not answer.
+    #[error("no answer for {} s", after.as_secs())]
+    Silent {
+        /// Since when.
+        after: Duration,
+    },
     /// The handshake failed.
     #[error("{what} refused: {error}")]
     Refused {
@@ -127,6 +136,10 @@ pub struct Limits {
     pub retry_max: Duration,
     /// Time until refused flows are tried again.
     pub refused_retry: Duration,
+    /// Silence after which the switch is asked for a sign of life.
+    pub probe_after: Duration,
+    /// Time it has to give one: more than it takes to commit a large bundle.
+    pub probe_deadline: Duration,
 }
 
 impl Default for Limits {
@@ -136,6 +149,8 @@ impl Default for Limits {
             retry_min: Duration::from_millis(50),
             retry_max: Duration::from_secs(10),
             refused_retry: Duration::from_secs(60),
+            probe_after: Duration::from_secs(5),
+            probe_deadline: Duration::from_secs(10),
         }
     }
 }
@@ -176,7 +191,13 @@ pub struct Driver {
     batch: Option<Batch>,
     comparison: Option<Comparison>,
     refused: FxHashMap<Arc<FlowKey>, Option<FlowValue>>,
+    /// How often each was refused.
+    refused_meters: BTreeMap<u32, u32>,
     refused_until: Option<Instant>,
+    /// When the switch last said something; none without a connection.
+    heard_at: Option<Instant>,
+    /// Until when it has to, having been asked.
+    probe_until: Option<Instant>,
     retry_at: Option<Instant>,
     retry_pause: Duration,
     /// The next comparison is for repair: what it finds is no drift.
@@ -227,7 +248,10 @@ impl Driver {
             batch: None,
             comparison: None,
             refused: FxHashMap::default(),
+            refused_meters: BTreeMap::new(),
             refused_until: None,
+            heard_at: None,
+            probe_until: None,
             retry_at: None,
             retry_pause: limits.retry_min,
             repair: false,
@@ -267,27 +291,35 @@ impl Driver {
         self.dirty.len() + self.refused.len() + self.batch.as_ref().map_or(0, Batch::len)
     }
 
-    /// Flows that the switch refused.
+    /// Flows and meters that the switch refused.
     pub fn refused(&self) -> usize {
-        self.refused.len()
+        self.refused.len() + self.refused_meters.values().filter(|times| **times >= METER_TRIES).count()
     }
 
     /// When to say [`Input::Timeout`], if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        let probe = self.probe_at();
         if self.phase != Phase::Running {
-            return None;
+            return probe;
         }
         let idle = self.comparison.is_none() && self.batch.is_none() && self.retry_at.is_none();
         let check = self.check_at.filter(|_| idle);
-        [self.retry_at, check, self.refused_until].into_iter().flatten().min()
+        [self.retry_at, check, self.refused_until, probe].into_iter().flatten().min()
+    }
+
+    fn probe_at(&self) -> Option<Instant> {
+        self.probe_until.or_else(|| self.heard_at.map(|at| at + self.limits.probe_after))
     }
 
     /// Takes what happened, tells what to do.
     pub fn handle(&mut self, now: Instant, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
         match input {
-            Input::Connected => self.connected(&mut out),
+            Input::Connected => self.connected(now, &mut out),
             Input::Received(bytes) => {
+                if self.phase != Phase::Closed {
+                    (self.heard_at, self.probe_until) = (Some(now), None);
+                }
                 if self.phase != Phase::Closed
                     && let Err(error) = self.receive(now, &bytes, &mut out)
                 {
@@ -303,7 +335,10 @@ impl Driver {
                     self.send(&Message::PacketOut(packet), &mut out);
                 }
             }
-            Input::Timeout => self.timeout(now),
+            Input::Timeout => {
+                self.probe(now, &mut out);
+                self.timeout(now);
+            }
         }
         self.proceed(now, &mut out);
         out
@@ -323,17 +358,36 @@ impl Driver {
             self.dirty.insert(key);
         }
         for (number, spec) in delta.meters_put {
+            self.refused_meters.remove(&number);
             self.meters.insert(number, spec);
             self.dirty_meters.insert(number);
         }
         for number in delta.meters_delete {
+            self.refused_meters.remove(&number);
             self.meters.remove(&number);
             self.dirty_meters.insert(number);
         }
     }
 
-    fn connected(&mut self, out: &mut Vec<Output>) {
+    /// Asks a silent switch, and leaves one that does not answer.
+    fn probe(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if self.probe_at().is_none_or(|at| now < at) {
+            return;
+        }
+        // Nothing but a hello may come before theirs, so that one is not asked.
+        if self.probe_until.is_none() && self.phase != Phase::Hello {
+            self.probe_until = Some(now + self.limits.probe_deadline);
+            self.send(&Message::EchoRequest(Box::default()), out);
+            return;
+        }
+        let after = self.heard_at.map(|at| now.saturating_duration_since(at)).unwrap_or_default();
         self.closed();
+        out.push(Output::Close(SwitchError::Silent { after }));
+    }
+
+    fn connected(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.closed();
+        self.heard_at = Some(now);
         self.framer = Framer::new();
         self.phase = Phase::Hello;
         self.send(&Message::Hello(Hello::new(&[Version::V1_3])), out);
@@ -344,8 +398,10 @@ impl Driver {
             self.dirty.extend(batch.keys().cloned());
         }
         self.phase = Phase::Closed;
+        (self.heard_at, self.probe_until) = (None, None);
         self.setup = Setup::default();
         self.comparison = None;
+        self.refused_meters.clear();
         self.installed_meters.clear();
         (self.retry_at, self.check_at) = (None, None);
         self.retry_pause = self.limits.retry_min;
@@ -479,7 +535,9 @@ impl Driver {
         match blamed {
             Blamed::Flow(change) => self.refuse(now, change, error.to_string(), out),
             Blamed::Meter(number) => {
-                // It exists already, or not any more: which, the next comparison shows.
+                // It exists already, or not any more: which, the next comparison shows. Or it can't be had.
+                *self.refused_meters.entry(number).or_default() += 1;
+                self.refused_until.get_or_insert(now + self.limits.refused_retry);
                 let error = format!("meter {number}: {error}");
                 out.push(Output::Failed(Failure { flow: None, error }));
             }
@@ -536,6 +594,7 @@ impl Driver {
             self.refused_until = None;
             let refused = std::mem::take(&mut self.refused);
             self.dirty.extend(refused.into_keys());
+            self.dirty_meters.extend(std::mem::take(&mut self.refused_meters).into_keys());
         }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
@@ -600,10 +659,14 @@ impl Driver {
             self.installed_meters = difference.meters.into_iter().collect();
             let numbers: BTreeSet<u32> =
                 self.meters.keys().chain(self.installed_meters.keys()).copied().collect();
-            self.dirty_meters.extend(numbers.into_iter().filter(|number| {
-                self.meters.get(number) != self.installed_meters.get(number).and_then(Option::as_ref)
-                    || self.meters.contains_key(number) != self.installed_meters.contains_key(number)
-            }));
+            let refused =
+                |number: &u32| self.refused_meters.get(number).is_some_and(|times| *times >= METER_TRIES);
+            self.dirty_meters.extend(numbers.into_iter().filter(|number| !refused(number)).filter(
+                |number| {
+                    self.meters.get(number) != self.installed_meters.get(number).and_then(Option::as_ref)
+                        || self.meters.contains_key(number) != self.installed_meters.contains_key(number)
+                },
+            ));
         }
         self.phase = Phase::Running;
         self.check_at = Some(now + self.limits.check_interval);
@@ -657,6 +720,8 @@ impl Driver {
 
 /// Packets sent by an action, and none for other reasons.
 const ASYNC_ACTION: u32 = 1 << 1;
+/// The second time the switch has been looked at in between.
+const METER_TRIES: u32 = 2;
 const OPTION_CLASS: u16 = 0x0102;
 const OPTION_TYPE: u8 = 0x80;
 const OPTION_LENGTH: u8 = 4;
