@@ -27,7 +27,7 @@ pub(crate) fn run(sizes: &[u32], changes: usize) -> Result<()> {
         let mut samples = Samples::default();
         for number in 0..changes {
             let port = u32::try_from(number)? * 7 % ports;
-            let batch = vec![logical_port(port, number + 1)];
+            let batch = vec![binding(port, number + 1)];
             let started = Instant::now();
             let delta = compiler.apply(batch);
             samples.push(started.elapsed());
@@ -65,16 +65,11 @@ fn model(ports: u32) -> Vec<RowUpdate> {
     }
     for port in 0..ports {
         let name: Text = format!("port-{port}").into();
-        rows.push(logical_port(port, 0));
-        let binding = PortBinding {
-            logical_port: name.clone(),
-            datapath: Strong::new(id(3, port / 100)),
-            tunnel_key: i64::from(port % 100) + 1,
-            chassis: Some(id(1, 0).into()),
-            up: Some(true),
-            ..PortBinding::default()
-        };
-        rows.push(update(id(4, port), binding));
+        rows.push(update(
+            id(4, port),
+            LogicalSwitchPort { name: name.clone(), ..LogicalSwitchPort::default() },
+        ));
+        rows.push(binding(port, 0));
         let interface = HostInterface {
             name: format!("vnet{port}").into(),
             iface_id: name,
@@ -86,21 +81,24 @@ fn model(ports: u32) -> Vec<RowUpdate> {
     rows
 }
 
-/// The northbound port, with two IPv4 addresses and one IPv6 address; `round` changes the first.
-fn logical_port(port: u32, round: usize) -> RowUpdate {
+/// The port's binding, with two IPv4 addresses and one IPv6 address; `round` changes the second.
+fn binding(port: u32, round: usize) -> RowUpdate {
     let [_, a, b, c] = port.to_be_bytes();
-    let addresses: Text = format!(
-        "0a:00:00:{a:02x}:{b:02x}:{c:02x} 10.{a}.{b}.{c} 172.{}.{b}.{c} fd00::{:x}",
-        16 + round % 200,
-        port + 1
-    )
-    .into();
-    let row = LogicalSwitchPort {
-        name: format!("port-{port}").into(),
-        addresses: [addresses.clone()].into_iter().collect(),
+    let second = match round {
+        0 => format!("172.{a}.{b}.{c}"),
+        _ => format!("192.168.{}.{}", round / 256 % 256, round % 256),
+    };
+    let addresses: Text =
+        format!("0a:00:00:{a:02x}:{b:02x}:{c:02x} 10.{a}.{b}.{c} {second} fd00::{:x}", port + 1).into();
+    let row = PortBinding {
+        logical_port: format!("port-{port}").into(),
+        datapath: Strong::new(id(3, port / 100)),
+        tunnel_key: i64::from(port % 100) + 1,
+        chassis: Some(id(1, 0).into()),
+        mac: [addresses.clone()].into_iter().collect(),
         port_security: [addresses].into_iter().collect(),
         up: Some(true),
-        ..LogicalSwitchPort::default()
+        ..PortBinding::default()
     };
     update(id(4, port), row)
 }

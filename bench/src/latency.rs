@@ -42,7 +42,7 @@ pub(crate) async fn run(programs: &Path, rounds: usize) -> Result<()> {
 
         let (acknowledged, whole) = our_port(&client, round, &id).await?;
         let their_sample = their_port(&ovn, round, &theirs_name, &["--wait=hv"])?;
-        let client_sample = their_port(&ovn, round, &format!("idle{round}"), &[])?;
+        let client_sample = their_port(&ovn, IDLE + round, &format!("idle{round}"), &[])?;
         if round >= WARM_UP {
             ours.push(acknowledged);
             ours_whole.push(whole);
@@ -94,3 +94,6 @@ fn their_port(ovn: &Ovn, round: usize, name: &str, options: &[&str]) -> Result<D
 }
 
 const WARM_UP: usize = 10;
+
+/// Where the addresses of OVN's ports without an interface begin.
+const IDLE: usize = 20_000;

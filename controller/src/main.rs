@@ -1,5 +1,7 @@
 //! `quantumnet-controller`: a member of the controller cluster.
 
+use std::io::IsTerminal as _;
+
 use anyhow::Context as _;
 use clap::Parser as _;
 use quantumnet_controller::{config::Config, controller::Controller};
@@ -8,8 +10,10 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
     let config = Config::parse();
-    let filter = EnvFilter::try_from_env("QUANTUMNET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let levels = std::env::var("QUANTUMNET_LOG").unwrap_or_else(|_| "info".to_owned());
+    let filter = EnvFilter::try_new(&levels).with_context(|| format!("QUANTUMNET_LOG={levels:?} is no log filter"))?;
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(run(&config))
 }

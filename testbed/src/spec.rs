@@ -130,7 +130,7 @@ pub struct Programs {
     pub controller_args: Vec<String>,
     /// More arguments for every agent.
     pub agent_args: Vec<String>,
-    /// Environment of both, such as `RUST_LOG`.
+    /// Environment of both, such as `QUANTUMNET_LOG`.
     pub env: BTreeMap<String, String>,
 }
 

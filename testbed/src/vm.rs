@@ -95,7 +95,8 @@ impl Lab {
                     record.interface,
                     vm.netns().name()
                 ),
-                &format!("link set {} up", record.interface),
+                // The guest's MTU follows its lease; the switch's end must not be what limits it.
+                &format!("link set {} mtu {SWITCH_END_MTU} up", record.interface),
             ])?;
             host.netns().offload_off(&record.interface)?;
             vm.bring_up(&record.mac)?;
@@ -350,6 +351,8 @@ fn not_on_a_hypervisor<T>(name: &str) -> Result<T> {
 }
 
 const GUEST_MTU: u32 = 1500;
+/// As large as a guest's lease may make the other end.
+const SWITCH_END_MTU: u32 = 65_000;
 const INTERFACE_BYTES_MAX: usize = 15;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::Shutdown,
+    net::{Shutdown, TcpStream},
     os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
@@ -207,8 +207,26 @@ fn garbage_on_a_listening_port_harms_nobody() {
     assert!(deep.starts_with("HTTP/1.1 400"), "{}", &deep[..deep.len().min(300)]);
     assert!(post(b"{\"project\":{\"meta\":{\"name\":").starts_with("HTTP/1.1 400"));
     assert!(post(b"{\"projekt\":{}}").contains("projekt"));
+    // The ports on the network: the API again, and the metrics of both daemons.
+    let api = (Daemon::Controller(1), net.lab.api_address(1));
+    let metrics = [Daemon::Controller(1), Daemon::Agent(1)]
+        .map(|daemon| (daemon, net.lab.metrics_address(daemon).unwrap()));
+    for (daemon, address) in [api].into_iter().chain(metrics) {
+        let sent = noise.clone();
+        let tried = net.lab.netns(daemon.node()).within(move || -> std::io::Result<()> {
+            let mut stream = TcpStream::connect(address)?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            // As above, the server may hang up in the middle.
+            let _ = stream.write_all(&sent);
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = stream.read_to_end(&mut Vec::new());
+            TcpStream::connect(address).map(drop)
+        });
+        tried.unwrap().unwrap_or_else(|error| panic!("{daemon} no longer listens on {address}: {error}"));
+        assert!(net.lab.alive(daemon).unwrap());
+    }
     assert!(net.qnctl(&["get", "projects"]).contains("default"), "the controller still answers");
-    assert!(net.lab.alive(Daemon::Controller(1)).unwrap());
+    assert!(net.metric(Daemon::Agent(1), "quantumnet_agent_ovs_connected").is_some());
 }
 
 #[test]
