@@ -43,17 +43,18 @@ impl Controller {
             metrics: metrics.clone(),
         })?;
         let address = config.listen.first().map(ToString::to_string).unwrap_or_default();
+        let policy = Arc::new(Admins);
         let context = service::Context {
             replica: replica.clone(),
             agents: registry.clone(),
-            policy: Arc::new(Admins),
+            policy: policy.clone(),
             members: vec![(config.member_id, address)],
         };
         let routes = service::routes(context)
             .map_err(|error| anyhow::anyhow!(error))
             .context("cannot build the API")?;
-        let agents = Agents::new(replica.clone(), hub.clone(), registry.clone(), metrics.clone());
-        let routes = routes.route_service(AGENT_SERVICE, agents.into_server());
+        let agents = Agents::new(replica.clone(), hub.clone(), registry.clone(), policy, metrics.clone());
+        let routes = agents.beside(routes);
 
         let (stop, stopping) = watch::channel(false);
         let mut servers = JoinSet::new();
@@ -103,11 +104,16 @@ impl Controller {
 
 /// Runs the transactions that give ports to claims whose wait is over. Sleeps until one is due.
 async fn settle_claims(replica: Replica) {
-    let mut applied = replica.applied();
+    let (mut applied, mut status) = (replica.applied(), replica.status_changes());
     loop {
         let due = binding::due(&applied.borrow_and_update());
-        let Some(due) = due.filter(|_| replica.status().writable) else {
-            if applied.changed().await.is_err() {
+        let Some(due) = due.filter(|_| status.borrow_and_update().writable) else {
+            // A member that begins to lead may find claims whose time has come, and nothing else to apply.
+            let changed = tokio::select! {
+                changed = applied.changed() => changed,
+                changed = status.changed() => changed,
+            };
+            if changed.is_err() {
                 return;
             }
             continue;
@@ -152,7 +158,6 @@ async fn expose(Shared(exposed): Shared<Exposed>) -> impl IntoResponse {
     }
 }
 
-const AGENT_SERVICE: &str = "/quantumnet.v1.AgentService/{*method}";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Transactions kept for watchers and agents that resume.
 const HISTORY_TRANSACTIONS_MAX: usize = 4_096;

@@ -15,6 +15,7 @@ use quantumnet_controller::{
     metrics::Metrics,
     replica::{self, Options, Replica},
     serve::Listener,
+    service::Admins,
 };
 use quantumnet_model::{
     Row, Rows, Strong, Uuid,
@@ -53,9 +54,8 @@ impl Server {
         .unwrap();
         replica.applied().wait_for(|state| state.revision() > 0).await.unwrap();
         tokio::spawn(derive(replica.clone(), hub.clone()));
-        let agents = Agents::new(replica.clone(), hub, registry.clone(), metrics);
-        let router =
-            Router::new().route_service("/quantumnet.v1.AgentService/{*method}", agents.into_server());
+        let agents = Agents::new(replica.clone(), hub, registry.clone(), Arc::new(Admins), metrics);
+        let router = agents.beside(Router::new());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopping) = watch::channel(false);

@@ -1,10 +1,11 @@
 //! Which agents there are, and how far they are.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use imbl::OrdSet;
 use quantumnet_model::Uuid;
 use tokio::sync::watch;
 
@@ -13,6 +14,8 @@ use tokio::sync::watch;
 pub struct AgentRegistry {
     agents: Mutex<BTreeMap<String, AgentStatus>>,
     changes: watch::Sender<u64>,
+    /// Names of those connected.
+    connected: watch::Sender<OrdSet<String>>,
 }
 
 /// An agent as this member knows it.
@@ -36,7 +39,11 @@ pub struct AgentStatus {
 
 impl Default for AgentRegistry {
     fn default() -> Self {
-        Self { agents: Mutex::default(), changes: watch::Sender::new(0) }
+        Self {
+            agents: Mutex::default(),
+            changes: watch::Sender::new(0),
+            connected: watch::Sender::new(OrdSet::new()),
+        }
     }
 }
 
@@ -52,8 +59,13 @@ impl AgentRegistry {
     }
 
     /// Names of the chassis whose agents are connected.
-    pub fn connected(&self) -> BTreeSet<String> {
-        self.lock().iter().filter(|(_, status)| status.connected).map(|(name, _)| name.clone()).collect()
+    pub fn connected(&self) -> OrdSet<String> {
+        self.connected.borrow().clone()
+    }
+
+    /// Follows [`Self::connected`].
+    pub fn connections(&self) -> watch::Receiver<OrdSet<String>> {
+        self.connected.subscribe()
     }
 
     /// Connected agents whose switches lack the revision, by chassis name.
@@ -79,26 +91,36 @@ impl AgentRegistry {
 
     /// An agent connected; returns the number of its stream, which makes earlier ones of that chassis obsolete.
     pub(crate) fn connect(&self, name: &str, chassis: Uuid, version: String, problems: Vec<String>) -> u64 {
-        let mut stream = 0;
-        self.update(name, |status| {
-            stream = status.stream + 1;
-            // What was in the switch may not be any more: the agent says anew.
-            *status = AgentStatus {
-                chassis,
-                connected: true,
-                last_seen_ms: status.last_seen_ms,
-                version,
-                problems,
-                stream,
-                applied_revision: 0,
-            };
-        });
+        let mut agents = self.lock();
+        let status = agents.entry(name.to_owned()).or_default();
+        let stream = status.stream + 1;
+        // What was in the switch may not be any more: the agent says anew.
+        let last_seen_ms = status.last_seen_ms;
+        *status = AgentStatus {
+            chassis,
+            connected: true,
+            last_seen_ms,
+            version,
+            problems,
+            stream,
+            applied_revision: 0,
+        };
+        // Under the lock, so that names come and go in the order of the streams.
+        self.connected.send_if_modified(|connected| connected.insert(name.to_owned()).is_none());
+        drop(agents);
+        self.changed();
         stream
     }
 
     /// A stream ended; an agent that has a newer one stays connected.
     pub(crate) fn disconnect(&self, name: &str, stream: u64) {
-        self.update(name, |status| status.connected &= status.stream != stream);
+        let mut agents = self.lock();
+        if let Some(status) = agents.get_mut(name).filter(|status| status.stream == stream) {
+            status.connected = false;
+            self.connected.send_if_modified(|connected| connected.remove(name).is_some());
+        }
+        drop(agents);
+        self.changed();
     }
 
     /// Whether the stream is the agent's latest.
@@ -108,7 +130,10 @@ impl AgentRegistry {
 
     /// Changes what is known of an agent.
     pub(crate) fn update(&self, chassis: &str, change: impl FnOnce(&mut AgentStatus)) {
-        change(self.lock().entry(chassis.to_owned()).or_default());
+        // One that was forgotten meanwhile stays so.
+        if let Some(status) = self.lock().get_mut(chassis) {
+            change(status);
+        }
         self.changed();
     }
 

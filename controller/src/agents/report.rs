@@ -5,11 +5,9 @@
 //!   from one of its own host that is not connected.
 //! - `claim` grows with each appearance of an interface anywhere, and stays when one is merely restated.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
+use imbl::OrdSet;
 use quantumnet_model::{
     Strong, Uuid, Weak,
     column::Text,
@@ -42,7 +40,7 @@ pub fn register(
     name: &str,
     facts: &Facts,
     interfaces: &BTreeMap<String, Interface>,
-    connected: &BTreeSet<String>,
+    connected: &OrdSet<String>,
 ) -> Result<(Uuid, Vec<String>), Refusal> {
     let chassis = txn.find::<Chassis>(&[("name", name.into())]).unwrap_or_else(Uuid::new_v4);
     let problems = describe(txn, chassis, name, facts, connected)?;
@@ -74,7 +72,7 @@ pub fn store_reports(
     txn: &mut Txn<'_>,
     name: &str,
     reports: &[Report],
-    connected: &BTreeSet<String>,
+    connected: &OrdSet<String>,
 ) -> Result<Option<Vec<String>>, Refusal> {
     let chassis = txn.find::<Chassis>(&[("name", name.into())]).ok_or_else(|| {
         let message = format!("chassis {name} is not registered any more; its agent must connect again");
@@ -102,10 +100,10 @@ fn describe(
     chassis: Uuid,
     name: &str,
     facts: &Facts,
-    connected: &BTreeSet<String>,
+    connected: &OrdSet<String>,
 ) -> Result<Vec<String>, Refusal> {
     let mut problems = facts.problems.clone();
-    let mut encaps = imbl::OrdSet::new();
+    let mut encaps = OrdSet::new();
     for ((kind, ip), options) in &facts.encaps {
         match endpoint(txn, chassis, facts, kind, *ip, connected) {
             Ok(free) => {
@@ -142,7 +140,7 @@ fn endpoint(
     facts: &Facts,
     kind: &str,
     ip: IpAddr,
-    connected: &BTreeSet<String>,
+    connected: &OrdSet<String>,
 ) -> Result<Option<Uuid>, String> {
     let Some(row) = txn.find::<Encap>(&[("type", kind.into()), ("ip", ip.to_string().into())]) else {
         return Ok(None);
@@ -151,7 +149,7 @@ fn endpoint(
     for holder in holders.into_iter().filter(|holder| *holder != chassis) {
         let Some(other) = txn.get::<Chassis>(holder) else { continue };
         let (name, hostname) = (other.name.clone(), other.hostname.clone());
-        if connected.contains(name.as_ref()) {
+        if connected.contains::<str>(&name) {
             return Err(format!(
                 "endpoint {kind} {ip} is held by chassis {name} on {hostname}, which is connected"
             ));

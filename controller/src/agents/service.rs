@@ -14,6 +14,7 @@ use crate::{
     agents::{AgentRegistry, Hub, session},
     metrics::Metrics,
     replica::Replica,
+    service::{Kind, Policy, Verb, admit},
 };
 
 /// Serves agents; clones are the same service.
@@ -22,23 +23,26 @@ pub struct Agents {
     pub(crate) replica: Replica,
     pub(crate) hub: Arc<Hub>,
     pub(crate) registry: Arc<AgentRegistry>,
+    policy: Arc<dyn Policy>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Agents {
     /// A service over a replica whose observers include `hub`.
-    pub const fn new(
+    pub fn new(
         replica: Replica,
         hub: Arc<Hub>,
         registry: Arc<AgentRegistry>,
+        policy: Arc<dyn Policy>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { replica, hub, registry, metrics }
+        Self { replica, hub, registry, policy, metrics }
     }
 
-    /// To be added to a router.
-    pub fn into_server(self) -> AgentServiceServer<Self> {
-        AgentServiceServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    /// Serves agents beside what the router serves.
+    pub fn beside(self, router: axum::Router) -> axum::Router {
+        let server = AgentServiceServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        router.route_service(PATH, server)
     }
 }
 
@@ -50,6 +54,7 @@ impl AgentService for Agents {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
+        admit(self.policy.as_ref(), &request, Verb::Update, Kind::Agent, "")?;
         let (out, messages) = mpsc::channel(OUT_MAX);
         // Answered at once: an agent may wait for that before it says hello.
         tokio::spawn(session::run(self.clone(), request.into_inner(), out));
@@ -57,6 +62,7 @@ impl AgentService for Agents {
     }
 }
 
+const PATH: &str = "/quantumnet.v1.AgentService/{*method}";
 /// A larger message of an agent is refused.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Messages between a session and the connection.

@@ -153,6 +153,8 @@ impl Session<'_> {
     }
 
     fn applied(&self, revision: u64) {
+        // It can't have what does not exist; who waits for a revision must not be told that it has.
+        let revision = revision.min(*self.agents.hub.revision().borrow());
         let now = Instant::now();
         {
             let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use quantumnet_consensus::Metrics as ConsensusMetrics;
-use tokio::sync::{Semaphore, broadcast, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
     metrics::{Metrics, Outcome},
@@ -35,7 +35,6 @@ pub(crate) struct Shared {
     /// Places for proposals that have no answer yet.
     pub(crate) places: Arc<Semaphore>,
     pub(crate) applied: watch::Sender<Arc<State>>,
-    pub(crate) transactions: broadcast::Sender<Arc<Transaction>>,
     pub(crate) history: Mutex<History>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) consensus: Mutex<ConsensusMetrics>,
@@ -124,14 +123,9 @@ impl Replica {
         self.shared.applied.subscribe()
     }
 
-    /// Every transaction from now on. A slow receiver is told that it lagged, and resumes with [`Self::since`].
-    pub fn transactions(&self) -> broadcast::Receiver<Arc<Transaction>> {
-        self.shared.transactions.subscribe()
-    }
-
     /// A state, and what led from the token to it; `None` in place of the latter when that is not known and the
-    /// whole state is to be sent. Subscribe to [`Self::transactions`] first to miss nothing, and skip what the state
-    /// holds already: a transaction is published after the state that it led to.
+    /// whole state is to be sent. Whoever follows [`Self::applied`] and asks again each time that it moved misses
+    /// nothing.
     pub fn since(&self, token: &ResumeToken) -> (Arc<State>, Option<Vec<Arc<Transaction>>>) {
         let history = self.shared.history.lock().unwrap_or_else(PoisonError::into_inner);
         // Both are published under this lock.

@@ -62,6 +62,7 @@ pub(crate) struct Member<V: Vfs + Clone> {
 /// A proposed entry and whoever waits for it.
 pub(crate) struct Flight {
     term: u64,
+    proposed_at: Instant,
     answers: Vec<Answer>,
 }
 
@@ -85,9 +86,14 @@ where
 {
     /// Runs until it is stopped or can't go on.
     pub(crate) fn run(mut self) {
-        let state = self.applied.clone();
-        self.observers.iter_mut().for_each(|observer| observer.replaced(&state));
-        let reason = match self.serve() {
+        let served = catch_unwind(AssertUnwindSafe(|| {
+            let state = self.applied.clone();
+            self.observers.iter_mut().for_each(|observer| observer.replaced(&state));
+            self.serve()
+        }));
+        // What is in flight may be in the log: whoever waits for it must not be told that it is not.
+        let fault = "by a fault of the program: restart it, the log says more";
+        let reason = match served.unwrap_or_else(|_| End::Failed(fault.to_owned())) {
             End::Asked => "it is shutting down".to_owned(),
             End::Failed(reason) => {
                 tracing::error!(reason, "the replica stopped writing; reads go on");
@@ -117,15 +123,18 @@ where
                 continue;
             }
             let first = self.inputs.recv_timeout(tick_at.saturating_duration_since(Instant::now()));
+            let mut asked = false;
             for input in first.into_iter().chain(self.inputs.try_iter().collect::<Vec<_>>()) {
-                if matches!(input, Input::Stop) {
-                    return End::Asked;
-                }
+                asked |= matches!(input, Input::Stop);
                 self.take(input, &mut events);
+            }
+            if asked {
+                return End::Asked;
             }
             self.evaluate(&mut events);
             let now = Instant::now();
             if now >= tick_at {
+                self.give_up(now);
                 events.push(Event::Tick);
                 tick_at = now + TICK;
             }
@@ -233,8 +242,22 @@ where
             return;
         }
         let request = self.request();
-        self.flights.insert(request, Flight { term, answers });
+        self.flights.insert(request, Flight { term, proposed_at: Instant::now(), answers });
         events.push(Event::Propose { request: RequestId(request), term, data: entry.encode() });
+    }
+
+    /// Answers who waits for entries of a leadership that was lost: it may take any time until the next leader's log
+    /// says what became of them.
+    fn give_up(&mut self, now: Instant) {
+        let Leadership { term, may_propose, .. } = self.driver.leadership();
+        let reason = "leadership was lost before a majority had it";
+        for flight in self.flights.values_mut() {
+            let lost = !may_propose || flight.term != term;
+            if lost && now.saturating_duration_since(flight.proposed_at) >= UNKNOWN_AFTER {
+                let answers = flight.answers.drain(..);
+                answers.for_each(|answer| answer.failed(ProposeError::Unknown { reason: reason.into() }));
+            }
+        }
     }
 
     /// The leader's clock, which never goes back.
@@ -315,8 +338,6 @@ where
                 self.shared.applied.send_replace(state.clone());
             }
             self.observers.iter_mut().for_each(|observer| observer.applied(&state, &transaction));
-            // Nobody may be listening.
-            _ = self.shared.transactions.send(transaction);
         }
         Ok(())
     }
@@ -485,6 +506,8 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 const TICK: Duration = Duration::from_millis(100);
 /// More than the ticks of any election timeout of a member without peers.
 const ELECTION_TICKS_MAX: usize = 40;
+/// After so long whoever waits for an entry of a lost leadership is told that its end is not known.
+const UNKNOWN_AFTER: Duration = Duration::from_secs(5);
 /// Transactions of one entry.
 const ENTRY_TRANSACTIONS_MAX: usize = 1_024;
 /// What an entry takes besides its transactions, at most.

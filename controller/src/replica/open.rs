@@ -15,7 +15,7 @@ use quantumnet_consensus::{
     log::vfs::{StdVfs, Vfs},
 };
 use quantumnet_model::Uuid;
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     metrics::Metrics,
@@ -64,6 +64,18 @@ where
     V::File: Send,
     V::Lock: Send,
 {
+    let (replica, member) = open(vfs, options)?;
+    thread::Builder::new().name("replica".into()).spawn(move || member.run()).map_err(StartError::Thread)?;
+    Ok(replica)
+}
+
+/// A member that does not run yet.
+pub(super) fn open<V>(vfs: V, options: Options) -> Result<(Replica, Member<V>), StartError>
+where
+    V: Vfs + Clone + Send + 'static,
+    V::File: Send,
+    V::Lock: Send,
+{
     let cluster_id = identity(&options.data_dir)?;
     let cluster = ClusterId(cluster_id.as_u128());
     let me = MemberId(options.member);
@@ -91,7 +103,6 @@ where
     let shared = Arc::new(Shared {
         places: Arc::new(Semaphore::new(PROPOSALS_MAX)),
         applied: watch::Sender::new(state.clone()),
-        transactions: broadcast::Sender::new(WATCHER_QUEUE_MAX),
         history: Mutex::new(History::new(options.history_transactions_max)),
         status: watch::Sender::new(status),
         consensus: Mutex::new(driver.metrics()),
@@ -121,8 +132,7 @@ where
         clock_ms: 0,
         snapshot_under_way: false,
     };
-    thread::Builder::new().name("replica".into()).spawn(move || member.run()).map_err(StartError::Thread)?;
-    Ok(replica)
+    Ok((replica, member))
 }
 
 /// The cluster's identity, chosen at the first start and kept beside the log.
@@ -173,6 +183,4 @@ fn advice(error: &LogError) -> &'static str {
 
 /// Proposals without an answer, at most.
 const PROPOSALS_MAX: usize = 4_096;
-/// Transactions that a watcher may be behind before it must resume.
-const WATCHER_QUEUE_MAX: usize = 1_024;
 const IDENTITY_FILE: &str = "cluster";

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::{extract::connect_info::Connected, serve::IncomingStream};
-use tokio::net::{TcpListener, UnixListener};
 use tonic::{Request, Status};
 
 use crate::{
@@ -15,6 +13,8 @@ use crate::{
 const PRINCIPAL: &str = "x-quantumnet-principal";
 /// Metadata key of the request id.
 const REQUEST_ID: &str = "x-quantumnet-request-id";
+/// How names begin that are not taken from a header.
+const RESERVED: [&str; 2] = ["uid:", "quantumnet-"];
 /// Characters of a principal or a request id, at most.
 const HEADER_MAX: usize = 255;
 
@@ -28,18 +28,6 @@ pub enum Peer {
     },
     /// Somebody on the network.
     Tcp,
-}
-
-impl Connected<IncomingStream<'_, TcpListener>> for Peer {
-    fn connect_info(_: IncomingStream<'_, TcpListener>) -> Self {
-        Self::Tcp
-    }
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self::Unix { uid: stream.io().peer_cred().ok().map(|cred| cred.uid()) }
-    }
 }
 
 /// Who asks.
@@ -75,6 +63,8 @@ pub enum Kind {
     Node,
     /// The controllers.
     Cluster,
+    /// An agent's stream.
+    Agent,
 }
 
 /// Decides who may do what.
@@ -120,14 +110,25 @@ impl Api {
         kind: Kind,
         project: impl FnOnce(&T) -> &str,
     ) -> Result<(Call, T), Status> {
-        let principal = principal(&request).map_err(error::refused)?;
-        let request_id = header(&request, REQUEST_ID).map_err(error::refused)?;
-        let message = request.into_inner();
         let policy = self.context().policy.clone();
+        let principal = admit(policy.as_ref(), &request, verb, kind, project(request.get_ref()))?;
+        let request_id = header(&request, REQUEST_ID).map_err(error::refused)?;
         let call = Call { principal, request_id, policy, verb, kind };
-        call.may(project(&message)).map_err(error::refused)?;
-        Ok((call, message))
+        Ok((call, request.into_inner()))
     }
+}
+
+/// The door itself, for services that are not of [`Api`] too.
+pub(crate) fn admit<T>(
+    policy: &dyn Policy,
+    request: &Request<T>,
+    verb: Verb,
+    kind: Kind,
+    project: &str,
+) -> Result<Principal, Status> {
+    let principal = principal(request).map_err(error::refused)?;
+    policy.authorize(&principal, project, verb, kind).map_err(error::refused)?;
+    Ok(principal)
 }
 
 fn principal<T>(request: &Request<T>) -> Result<Principal, Refusal> {
@@ -137,6 +138,11 @@ fn principal<T>(request: &Request<T>) -> Result<Principal, Refusal> {
         return Ok(Principal { name: format!("uid:{uid}").into() });
     }
     let name = header(request, PRINCIPAL)?.unwrap_or_else(|| "anonymous".into());
+    if let Some(reserved) = RESERVED.iter().find(|reserved| name.starts_with(**reserved)) {
+        let message =
+            format!("a principal cannot begin with {reserved:?}: the controller gives such names itself");
+        return Err(Refusal::service(Class::InvalidArgument, "HEADER_INVALID", message).at(PRINCIPAL));
+    }
     Ok(Principal { name })
 }
 
@@ -147,7 +153,8 @@ fn header<T>(request: &Request<T>, name: &'static str) -> Result<Option<Arc<str>
         Refusal::service(Class::InvalidArgument, "HEADER_INVALID", message).at(name)
     };
     let value = value.to_str().map_err(|_| wrong())?;
-    if value.is_empty() || value.len() > HEADER_MAX {
+    // Without blanks, so that a principal and a request id joined by one are no other such pair.
+    if value.is_empty() || value.len() > HEADER_MAX || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(wrong());
     }
     Ok(Some(value.into()))

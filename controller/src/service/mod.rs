@@ -35,6 +35,7 @@ use quantumnet_api::v1::{
     virtual_network_service_server::VirtualNetworkServiceServer,
 };
 
+pub(crate) use authorize::admit;
 pub use authorize::{Admins, Kind, Peer, Policy, Principal, Verb};
 pub use error::RpcStatus;
 
@@ -61,8 +62,9 @@ pub struct Context {
 #[derive(Clone)]
 pub(crate) struct Api(Arc<Context>);
 
-/// Everything that is served on the API port: gRPC with reflection and health, and JSON over HTTP. Serve it with
-/// `into_make_service_with_connect_info::<Peer>()`, so that a unix socket's peer is known.
+/// Everything that is served on the API port: gRPC with reflection and health, and JSON over HTTP. To be served by a
+/// [`Listener`](crate::serve::Listener), which says who the peer is. Reflection and health pass no door: they tell
+/// what the program can do and whether it can, and nothing that is in the store.
 pub fn routes(context: Context) -> Result<axum::Router, Box<dyn std::error::Error + Send + Sync>> {
     let api = Api(Arc::new(context));
     let (health, health_service) = tonic_health::server::health_reporter();

@@ -10,6 +10,7 @@ use quantumnet_api::v1::{
 use quantumnet_model::{
     Strong, Uuid,
     intent::{Port, VirtualNetwork as Row},
+    nb::LogicalSwitch,
     sb::DatapathBinding,
 };
 use tonic::{Request, Response, Status};
@@ -186,7 +187,8 @@ pub(super) fn message(row: &Row, uuid: Uuid, state: &State) -> VirtualNetwork {
         }),
         status: Some(VirtualNetworkStatus {
             tunnel_key: tunnel_key.unwrap_or(0),
-            port_count: state.referrers_through::<Row, Port>(uuid, "network").count() as u64,
+            // The switch of the network lists its ports, and knows how many they are.
+            port_count: state.get::<LogicalSwitch>(uuid).map_or(0, |switch| switch.ports.len()) as u64,
             mtu: if own_mtu == 0 { facts::guest_mtu(state) } else { own_mtu },
             subnets: subnets::status(state, uuid),
         }),

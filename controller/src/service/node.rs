@@ -56,17 +56,13 @@ impl NodeService for Api {
     ) -> Result<Response<DeleteNodeResponse>, Status> {
         let (call, request) = self.enter(request, Verb::Delete, Kind::Node, |_| "")?;
         let repeat = Repeat::new(&call, "DeleteNode", &request);
-        if self.context().agents.status(&request.name).is_some_and(|agent| agent.connected) {
-            let message = format!("the agent of {} is connected; stop it first", request.name);
-            return Err(error::refused(Refusal::service(
-                Class::FailedPrecondition,
-                "NODE_CONNECTED",
-                message,
-            )));
-        }
-        let name = request.name.clone();
+        let (name, agents) = (request.name.clone(), self.context().agents.clone());
         let delete = move |txn: &mut Txn<'_>| {
             let uuid = find(txn.state(), &request.name)?;
+            if agents.connected().contains(&request.name) {
+                let message = format!("the agent of {} is connected; stop it first", request.name);
+                return Err(Refusal::service(Class::FailedPrecondition, "NODE_CONNECTED", message));
+            }
             let interfaces: Vec<Uuid> =
                 txn.referrers_through::<Chassis, ChassisInterface>(uuid, "chassis").collect();
             for interface in interfaces {
@@ -95,7 +91,7 @@ impl NodeService for Api {
     }
 }
 
-/// Hypervisors as a watch sees them: what is in the store. That an agent came or went is not.
+/// Hypervisors as a watch sees them.
 struct Nodes;
 
 impl watch::Watched for Nodes {
@@ -109,8 +105,25 @@ impl watch::Watched for Nodes {
         ))
     }
 
-    fn objects(touched: &Touched) -> Option<Uuid> {
-        (touched.table == Chassis::TABLE).then_some(touched.uuid)
+    fn presence(api: &Api) -> Option<tokio::sync::watch::Receiver<imbl::OrdSet<String>>> {
+        Some(api.context().agents.connections())
+    }
+
+    fn present(state: &State, name: &str) -> Option<Uuid> {
+        state.find::<Chassis>(&[("name", name.into())])
+    }
+
+    fn objects(touched: &Touched, visit: &mut dyn FnMut(Uuid)) {
+        if touched.table == Chassis::TABLE {
+            return visit(touched.uuid);
+        }
+        // Ports that it holds are counted.
+        let holder =
+            |row: Option<&PortBinding>| row.and_then(|row| row.chassis).map(|chassis| chassis.uuid());
+        let (before, after) = (holder(touched.before()), holder(touched.after()));
+        if before != after {
+            before.into_iter().chain(after).for_each(visit);
+        }
     }
 
     fn is_own(touched: &Touched) -> bool {

@@ -14,7 +14,7 @@ use quantumnet_model::{
 use crate::{
     replica::DEFAULT_PROJECT,
     service::error::invalid,
-    store::{Class, Refusal, State, Txn},
+    store::{Class, Refusal, State, Touched, Txn},
 };
 
 /// A row that clients know as an object.
@@ -25,6 +25,10 @@ pub(super) trait Object: Row {
     type Message: Clone + Send + 'static;
     /// Tables whose row of the same uuid shows in the message, its own among them.
     const TABLES: &'static [TableId];
+    /// The object that counts the row among what it holds, if the row came or went.
+    fn counted_in(_: &Touched) -> Option<Uuid> {
+        None
+    }
     fn project(&self) -> Option<Uuid>;
     fn name(&self) -> &Text;
     fn labels(&self) -> &OrdMap<Text, Text>;
@@ -101,6 +105,13 @@ impl Object for VirtualNetwork {
     const WORD: &'static str = "VirtualNetwork";
     type Message = quantumnet_api::v1::VirtualNetwork;
     const TABLES: &'static [TableId] = &[Self::TABLE, quantumnet_model::sb::DatapathBinding::TABLE];
+
+    fn counted_in(touched: &Touched) -> Option<Uuid> {
+        match (touched.before::<Port>(), touched.after::<Port>()) {
+            (None, Some(port)) | (Some(port), None) => Some(port.network.uuid()),
+            _ => None,
+        }
+    }
 
     fn project(&self) -> Option<Uuid> {
         Some(self.project.uuid())

@@ -1,15 +1,17 @@
 //! Watches: a snapshot or what came after a resume token, then every change.
 //!
 //! # Invariants
-//! - Events come in the order of revisions; the token of an event covers everything before it.
-//! - The queue to a client is bounded. A client that is too slow falls out of the store's own queue, resumes from the
-//!   store's history, and when that too is gone starts over with RESET.
+//! - Events come in the order of revisions. The token of an event covers nothing that has not been sent: of several
+//!   events of one transaction the last alone has its revision, and who resumes between them sees all of them again.
+//! - What waits for a client is bounded: a queue of events and a few transactions. Everything else is read from the
+//!   store's history when the client has taken those, and when it is gone from there the client starts over with RESET.
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use imbl::{OrdSet, ordset::DiffItem};
 use quantumnet_api::v1::{ResumeToken as ApiToken, WatchEventKind, WatchOptions};
 use quantumnet_model::{Row, Uuid, intent::Project};
-use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -26,6 +28,8 @@ use crate::{
 
 /// Events that wait for a client.
 const QUEUE_EVENTS: usize = 256;
+/// Transactions that wait for a client.
+const TRANSACTIONS_AT_ONCE: usize = 64;
 
 /// The stream that a watch answers with.
 pub(super) type Events<R> = ReceiverStream<Result<R, Status>>;
@@ -50,7 +54,7 @@ where
         "" => None,
         text => Some(W::project(&state, text).map_err(error::refused)?),
     };
-    let resume = options.resume.as_ref().and_then(stored_token);
+    let resume = options.resume.as_ref().and_then(stored_token).filter(|_| W::presence(api).is_none());
     let (sender, receiver) = mpsc::channel(QUEUE_EVENTS);
     let watch = Watch::<W, R> {
         replica: api.context().replica.clone(),
@@ -70,8 +74,17 @@ pub(super) trait Watched: Send + Sync + 'static {
     type Message: Send + 'static;
     /// The project that a watch is narrowed to.
     fn project(state: &State, text: &str) -> Result<Uuid, Refusal>;
+    /// What objects show that is not in the store: who is connected, by name. As history knows nothing of it, a watch
+    /// of such objects begins with a snapshot whatever the token.
+    fn presence(_: &Api) -> Option<watch::Receiver<OrdSet<String>>> {
+        None
+    }
+    /// The object that shows whether the name is connected.
+    fn present(_: &State, _: &str) -> Option<Uuid> {
+        None
+    }
     /// Uuids of objects that a row shows in.
-    fn objects(touched: &Touched) -> Option<Uuid>;
+    fn objects(touched: &Touched, visit: &mut dyn FnMut(Uuid));
     /// The object's own row.
     fn is_own(touched: &Touched) -> bool;
     /// Every object.
@@ -98,8 +111,11 @@ impl<T: Object> Watched for T {
         project_of(state, text, "options.project")
     }
 
-    fn objects(touched: &Touched) -> Option<Uuid> {
-        T::TABLES.contains(&touched.table).then_some(touched.uuid)
+    fn objects(touched: &Touched, visit: &mut dyn FnMut(Uuid)) {
+        if T::TABLES.contains(&touched.table) {
+            visit(touched.uuid);
+        }
+        T::counted_in(touched).into_iter().for_each(visit);
     }
 
     fn is_own(touched: &Touched) -> bool {
@@ -137,49 +153,62 @@ struct Watch<W: Watched, R> {
 struct Gone;
 
 impl<W: Watched, R: Send + 'static> Watch<W, R> {
-    async fn run(self, mut resume: Option<ResumeToken>) {
-        let mut first = true;
+    async fn run(self, mut at: Option<ResumeToken>) {
+        let mut applied = self.replica.applied();
+        let mut presence = W::presence(&self.api);
+        let mut connected =
+            presence.as_mut().map(|names| names.borrow_and_update().clone()).unwrap_or_default();
+        let mut synced = false;
         loop {
             // Before the history is read, so that nothing falls between.
-            let mut transactions = self.replica.transactions();
-            let Ok(token) = self.catch_up(resume, first).await else { return };
-            let mut at = token;
-            first = false;
-            loop {
-                let received = tokio::select! {
-                    received = transactions.recv() => received,
-                    () = self.sender.closed() => return,
-                };
-                match received {
-                    Ok(transaction) if at.is_some_and(|at| transaction.revision <= at.revision) => {}
-                    Ok(transaction) => {
-                        let state = self.replica.state();
-                        let Ok(token) = self.changes(&state, &transaction).await else { return };
-                        at = token.or(at);
-                    }
-                    Err(RecvError::Lagged(_)) => break,
-                    Err(RecvError::Closed) => return,
-                }
+            applied.mark_unchanged();
+            let Ok((reached, all)) = self.catch_up(at, synced).await else { return };
+            (at, synced) = (reached, synced || all);
+            if !all {
+                continue;
             }
-            resume = at;
+            if let Some(names) = &mut presence {
+                let now = names.borrow_and_update().clone();
+                if self.came_and_went(&connected, &now, at).await.is_err() {
+                    return;
+                }
+                connected = now;
+            }
+            let changed = tokio::select! {
+                changed = applied.changed() => changed.is_ok(),
+                changed = changed(&mut presence) => changed,
+                () = self.sender.closed() => false,
+            };
+            if !changed {
+                return;
+            }
         }
     }
 
-    /// Sends what the client lacks: changes where the token allows, else a snapshot.
-    async fn catch_up(&self, resume: Option<ResumeToken>, first: bool) -> Result<Option<ResumeToken>, Gone> {
-        let (state, known) = match &resume {
+    /// Sends what the client lacks: changes where the token allows, else a snapshot. Says up to where, and whether
+    /// that is all.
+    async fn catch_up(
+        &self,
+        from: Option<ResumeToken>,
+        synced: bool,
+    ) -> Result<(Option<ResumeToken>, bool), Gone> {
+        let (state, known) = match &from {
             Some(token) => self.replica.since(token),
             None => (self.replica.state(), None),
         };
         let now = ResumeToken::of(&state);
-        if let Some(transactions) = known {
+        if let (Some(mut transactions), Some(from)) = (known, from) {
+            let all = transactions.len() <= TRANSACTIONS_AT_ONCE;
+            transactions.truncate(TRANSACTIONS_AT_ONCE);
+            let mut at = from;
             for transaction in transactions {
-                self.changes(&state, &transaction).await?;
+                self.changes(&state, &transaction, at).await?;
+                at.revision = transaction.revision;
             }
-            if first {
-                self.send(WatchEventKind::Synced, None, now).await?;
+            if all && !synced {
+                self.send(WatchEventKind::Synced, None, Some(at)).await?;
             }
-            return Ok(now);
+            return Ok((Some(at), all));
         }
         self.send(WatchEventKind::Reset, None, None).await?;
         for uuid in W::all(&state) {
@@ -190,29 +219,29 @@ impl<W: Watched, R: Send + 'static> Watch<W, R> {
             }
         }
         self.send(WatchEventKind::Synced, None, now).await?;
-        Ok(now)
+        Ok((now, true))
     }
 
+    /// Sends what a transaction changed; `before` is the token of what was sent before it.
     async fn changes(
         &self,
         state: &Arc<State>,
         transaction: &Transaction,
-    ) -> Result<Option<ResumeToken>, Gone> {
-        let token = ResumeToken::of(state).map(|now| ResumeToken { revision: transaction.revision, ..now });
+        before: ResumeToken,
+    ) -> Result<(), Gone> {
         // The object's own row, where it was touched too, says what happened.
         let mut objects: BTreeMap<Uuid, Option<&Touched>> = BTreeMap::new();
         for touched in &transaction.touched {
-            if let Some(uuid) = W::objects(touched) {
+            W::objects(touched, &mut |uuid| {
                 let own = objects.entry(uuid).or_default();
                 if W::is_own(touched) {
                     *own = Some(touched);
                 }
-            }
+            });
         }
+        objects.retain(|uuid, own| self.wants(state, *own, *uuid));
+        let last = objects.last_key_value().map(|(uuid, _)| *uuid);
         for (uuid, own) in objects {
-            if !self.wants(state, own, uuid) {
-                continue;
-            }
             let (kind, message) = match own {
                 Some(own) if own.new.is_none() => (WatchEventKind::Deleted, W::last(&self.api, state, own)),
                 Some(own) if own.old.is_none() => {
@@ -222,10 +251,29 @@ impl<W: Watched, R: Send + 'static> Watch<W, R> {
             };
             // An object that is gone by now: a later transaction says so.
             if let Some(message) = message {
-                self.send(kind, Some(message), token).await?;
+                let revision = if last == Some(uuid) { transaction.revision } else { before.revision };
+                self.send(kind, Some(message), Some(ResumeToken { revision, ..before })).await?;
             }
         }
-        Ok(token)
+        Ok(())
+    }
+
+    /// Sends objects whose names connected or went.
+    async fn came_and_went(
+        &self,
+        before: &OrdSet<String>,
+        now: &OrdSet<String>,
+        at: Option<ResumeToken>,
+    ) -> Result<(), Gone> {
+        let state = self.replica.state();
+        for uuid in differing(before, now).iter().filter_map(|name| W::present(&state, name)) {
+            if self.wants(&state, None, uuid)
+                && let Some(message) = W::message(&self.api, &state, uuid)
+            {
+                self.send(WatchEventKind::Updated, Some(message), at).await?;
+            }
+        }
+        Ok(())
     }
 
     fn wants(&self, state: &State, own: Option<&Touched>, uuid: Uuid) -> bool {
@@ -241,6 +289,22 @@ impl<W: Watched, R: Send + 'static> Watch<W, R> {
         token: Option<ResumeToken>,
     ) -> Result<(), Gone> {
         self.sender.send(Ok((self.make)(kind, message, token.map(api_token)))).await.map_err(|_| Gone)
+    }
+}
+
+/// Names that are in one of the sets.
+fn differing(before: &OrdSet<String>, now: &OrdSet<String>) -> Vec<String> {
+    let name = |item: DiffItem<'_, '_, String>| match item {
+        DiffItem::Add(name) | DiffItem::Remove(name) => name.clone(),
+    };
+    before.diff(now).map(name).collect()
+}
+
+/// False when there will be no more changes.
+async fn changed(presence: &mut Option<watch::Receiver<OrdSet<String>>>) -> bool {
+    match presence {
+        Some(names) => names.changed().await.is_ok(),
+        None => std::future::pending().await,
     }
 }
 

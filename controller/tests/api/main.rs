@@ -1,0 +1,9 @@
+//! The API over a real server in this process: gRPC and JSON over HTTP.
+
+#![allow(clippy::unwrap_used)] // in helpers of tests too: a panic is the test's failure
+
+mod door;
+mod input;
+mod objects;
+mod server;
+mod watches;
