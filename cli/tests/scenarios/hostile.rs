@@ -10,25 +10,12 @@ use std::{
 use quantumnet_testbed::{Daemon, DhcpKind, DhcpRequest, Flood, PingOptions, Signal, Underlay, VmSpec};
 use serde_json::Value;
 
-use crate::support::{Net, ip, text};
+use crate::support::{Net, ip, pair, text};
 
 #[test]
 fn no_frame_passes_before_the_agents_first_bundle() {
     let net = Net::up("closed", 1);
-    net.apply(
-        "kind: VirtualNetwork
-metadata: { name: net }
-spec: { subnets: [{ cidr: 10.0.0.0/24 }] }
----
-kind: Port
-metadata: { name: a }
-spec: { network: net, addresses: [10.0.0.11] }
----
-kind: Port
-metadata: { name: b }
-spec: { network: net, addresses: [10.0.0.12] }
-",
-    );
+    net.apply(&pair("b", 12));
     let (a, b) = (net.vm(1, "a"), net.vm(1, "b"));
     a.add_address("10.0.0.11/24").unwrap();
     b.add_address("10.0.0.12/24").unwrap();
@@ -232,20 +219,7 @@ fn garbage_on_a_listening_port_harms_nobody() {
 #[test]
 fn a_dual_stack_underlay_uses_one_of_both() {
     let net = Net::with("dual", 2, |spec| spec.underlay = Underlay::Dual);
-    net.apply(
-        "kind: VirtualNetwork
-metadata: { name: net }
-spec: { subnets: [{ cidr: 10.0.0.0/24 }] }
----
-kind: Port
-metadata: { name: a }
-spec: { network: net, addresses: [10.0.0.11] }
----
-kind: Port
-metadata: { name: c }
-spec: { network: net, addresses: [10.0.0.13] }
-",
-    );
+    net.apply(&pair("c", 13));
     let (a, c) = (net.vm(1, "a"), net.vm(2, "c"));
     a.dhcp(&Default::default()).unwrap();
     c.dhcp(&Default::default()).unwrap();

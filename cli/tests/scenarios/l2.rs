@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quantumnet_testbed::{PingOptions, Vm};
 
-use crate::support::{Net, ip, over_ipv6, text};
+use crate::support::{Net, ip, over_ipv6, pair, text};
 
 /// The first packet between two hypervisors may go while Open vSwitch resolves the tunnel's own next hop,
 /// so an answer is waited for before losses count.
@@ -39,20 +39,7 @@ fn leases_and_pings_within_and_across_hosts() {
 #[test]
 fn tunnels_over_an_ipv6_underlay() {
     let net = Net::with("l2v6", 2, over_ipv6);
-    net.apply(
-        "kind: VirtualNetwork
-metadata: { name: net }
-spec: { subnets: [{ cidr: 10.0.0.0/24 }] }
----
-kind: Port
-metadata: { name: a }
-spec: { network: net, addresses: [10.0.0.11] }
----
-kind: Port
-metadata: { name: c }
-spec: { network: net, addresses: [10.0.0.13] }
-",
-    );
+    net.apply(&pair("c", 13));
     let (a, c) = (net.vm(1, "a"), net.vm(2, "c"));
     let lease = a.dhcp(&Default::default()).unwrap();
     assert_eq!(lease.mtu, Some(1522), "1600 less 78 of Geneve over IPv6");

@@ -146,6 +146,24 @@ fn programs() -> PathBuf {
     folder.to_owned()
 }
 
+/// The network `net` with port a at 10.0.0.11 and another.
+pub(crate) fn pair(other: &str, place: u8) -> String {
+    format!(
+        "kind: VirtualNetwork
+metadata: {{ name: net }}
+spec: {{ subnets: [{{ cidr: 10.0.0.0/24 }}] }}
+---
+kind: Port
+metadata: {{ name: a }}
+spec: {{ network: net, addresses: [10.0.0.11] }}
+---
+kind: Port
+metadata: {{ name: {other} }}
+spec: {{ network: net, addresses: [10.0.0.{place}] }}
+"
+    )
+}
+
 /// Tunnels over IPv6.
 pub(crate) fn over_ipv6(spec: &mut LabSpec) {
     spec.underlay = Underlay::Ipv6;
