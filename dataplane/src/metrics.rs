@@ -1,4 +1,22 @@
-//! What Prometheus sees of the agent.
+//! What Prometheus sees of the agent, each name behind `quantumnet_agent_`.
+//!
+//! | name | type | labels | what |
+//! |---|---|---|---|
+//! | `flows_desired` | gauge | `table` | flows that should be in the switch |
+//! | `flows_installed`, `flows_outstanding` | gauge | | flows that are there as they should be, and that are not |
+//! | `flows_refused` | gauge | | flows and meters that the switch does not take |
+//! | `flow_mod_seconds` | histogram | | from writing a batch to its barrier |
+//! | `bundles_total`, `flow_mods_total` | counter | | bundles committed, flows changed in them |
+//! | `switch_errors_total`, `switch_checks_total` | counter | | messages refused; whole comparisons with the switch |
+//! | `drift_total`, `full_recompute_total` | counter | | flows found otherwise than left or compiled; tables compiled anew for it: both stay 0 |
+//! | `stream_errors_total` | counter | | streams given up for what came over them |
+//! | `punts_total` | counter | `reason`, `outcome` | packets from the switch |
+//! | `macs_learned_total` | counter | | MACs reported to the controllers |
+//! | `compiler_batches_total`, `compiler_units_run_total`, `compiler_flows_changed_total` | counter | | work of the compiler |
+//! | `tunnels`, `tunnels_up`, `ports_bound`, `problems` | gauge | | of this hypervisor |
+//! | `controller_connected`, `ovs_connected` | gauge | | 1 or 0 |
+//! | `revision_applied` | gauge | | revision of the store that is in the switch |
+//! | `snapshot_age_seconds` | gauge | | since the rows were last stored |
 //!
 //! # Invariants
 //! - Values are read when they are asked for: a scrape costs, an idle agent does not.
@@ -7,7 +25,12 @@ use std::time::Instant;
 
 use prometheus_client::{
     encoding::text,
-    metrics::{counter::ConstCounter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::Gauge,
+        histogram::Histogram,
+    },
     registry::{Registry, Unit},
 };
 
@@ -70,7 +93,7 @@ impl Metrics {
             "Flows that are not in the switch as they should be",
             driver.outstanding(),
         );
-        gauge(registry, "flows_refused", "Flows that the switch does not take", driver.refused());
+        gauge(registry, "flows_refused", "Flows and meters that the switch does not take", driver.refused());
         let latency = self.flow_mod_latency.clone();
         registry.register_with_unit(
             "flow_mod",
@@ -104,12 +127,12 @@ impl Metrics {
             registry.register(name, help, ConstCounter::new(value));
         }
 
-        let punts = Family::<Labels, Gauge>::default();
+        let punts = Family::<Labels, Counter>::default();
         for ((reason, outcome), count) in &agent.punts().counts {
             let labels = vec![("reason", (*reason).to_owned()), ("outcome", (*outcome).to_owned())];
-            punts.get_or_create(&labels).set(i64::try_from(*count).unwrap_or(i64::MAX));
+            punts.get_or_create(&labels).inc_by(*count);
         }
-        registry.register("punts", "Packets from the switch so far, by reason and outcome", punts);
+        registry.register("punts", "Packets from the switch, by reason and outcome", punts);
 
         let (tunnels, tunnels_up) = agent.tunnels();
         gauge(registry, "tunnels", "Tunnel ports made", tunnels);
