@@ -22,6 +22,7 @@ use quantumnet_model::{
     DynRow, Row, Rows, TableId,
     change::ChangeError,
     host::{HostInterface, HostSelf, HostTunnel},
+    nb::{DhcpOptions, LogicalSwitchPort},
     row::Database,
     sb::{Chassis, PortBinding},
     tables,
@@ -34,7 +35,7 @@ use crate::{
     disk::{Ids, Resume, Snapshot},
     error::AgentError,
     host::{Bridge, Config, Observed, Wanted, plan},
-    punt::{LearnLimits, Learner, Punts, Verdict},
+    punt::{self, LearnLimits, Learner, Punts, Verdict},
     switch::{self, Abilities, Driver},
 };
 
@@ -188,6 +189,13 @@ pub struct Agent {
     applied: Option<u64>,
     plan_problems: Vec<String>,
     disk_problem: Option<String>,
+    /// Why the connection to the bridge was last given up, until there is one again.
+    switch_problem: Option<String>,
+    dhcp_problems: Vec<String>,
+    /// When the DHCP configuration is looked at, after a change.
+    dhcp_at: Option<Instant>,
+    /// What the controllers were told.
+    told_problems: Vec<String>,
     counts: Counts,
 }
 
@@ -234,6 +242,10 @@ impl Agent {
             applied: None,
             plan_problems: Vec::new(),
             disk_problem: None,
+            switch_problem: None,
+            dhcp_problems: Vec::new(),
+            dhcp_at: None,
+            told_problems: Vec::new(),
             counts: Counts::default(),
         }
     }
@@ -248,6 +260,7 @@ impl Agent {
             self.transact_after,
             self.mtu_at,
             self.store_at,
+            self.dhcp_at,
             grace,
             self.unneeded.values().map(|since| *since + TUNNEL_HOLD).filter(|_| can_transact).min(),
             Some(self.check_at),
@@ -271,7 +284,7 @@ impl Agent {
                     self.transact_after = Some(now + TRANSACT_PAUSE);
                 }
             }
-            Event::Switch(input) => self.switch(now, now_ms, input, &mut out),
+            Event::Switch(input) => self.switch(now, input, &mut out),
             Event::StreamConnected => self.stream(now, now_ms, controller::Input::Connected, &mut out),
             Event::StreamReceived(message) => {
                 self.stream(now, now_ms, controller::Input::Received(message), &mut out);
@@ -293,7 +306,6 @@ impl Agent {
                     tracing::error!(%problem, "the state could not be stored; the agent goes on without");
                 }
                 self.disk_problem = problem;
-                self.facts(now, now_ms, &mut out);
             }
             Event::Timeout => self.timeout(now, now_ms, &mut out),
             Event::Terminate => {
@@ -417,7 +429,8 @@ impl Agent {
         let Some(config) = &self.config else { return };
         let mut found = self.observed.facts.clone();
         found.extend(self.mtu.map(|mtu| ("underlay-mtu".to_owned(), mtu.to_string())));
-        let facts = config.facts(&found, &self.problems());
+        self.told_problems = self.problems();
+        let facts = config.facts(&found, &self.told_problems);
         self.stream(now, now_ms, controller::Input::Facts(facts), out);
     }
 
@@ -427,10 +440,12 @@ impl Agent {
         problems.extend(self.plan_problems.iter().cloned());
         problems.extend(self.start.problems.iter().cloned());
         problems.extend(self.disk_problem.clone());
+        problems.extend(self.switch_problem.clone());
         let refused = self.driver.refused();
         if refused > 0 {
-            problems.push(format!("the switch refuses {refused} flows; see the agent's log"));
+            problems.push(format!("the switch refuses {refused} flows or meters; see the agent's log"));
         }
+        problems.extend(self.dhcp_problems.iter().cloned());
         problems
     }
 
@@ -520,7 +535,11 @@ impl Agent {
     /// Compiles a batch and hands the difference to the driver.
     fn apply(&mut self, now: Instant, batch: Vec<RowUpdate>, revision: Option<u64>, out: &mut Vec<Effect>) {
         const BINDING: [TableId; 3] = [PortBinding::TABLE, Chassis::TABLE, HostInterface::TABLE];
+        const DHCP: [TableId; 2] = [DhcpOptions::TABLE, LogicalSwitchPort::TABLE];
         let binding = batch.iter().any(|(table, ..)| BINDING.contains(table));
+        if binding || batch.iter().any(|(table, ..)| DHCP.contains(table)) {
+            self.dhcp_at.get_or_insert(now + DHCP_DELAY);
+        }
         let delta = self.compiler.apply(batch);
         self.tag += 1;
         let bound = binding.then(|| self.bound_here());
@@ -535,10 +554,15 @@ impl Agent {
 
     /// Rows of interfaces whose port is bound to this chassis.
     fn bound_here(&self) -> BTreeSet<Uuid> {
+        self.ports_here().into_iter().map(|(_, interface)| interface).collect()
+    }
+
+    /// Ports that are bound to this chassis, with the interfaces that carry them.
+    fn ports_here(&self) -> Vec<(Uuid, Uuid)> {
         let rows = self.compiler.rows();
         let name = self.config.as_ref().map(|config| config.chassis.as_str());
         let own = rows.iter::<Chassis>().find(|(_, chassis)| Some(&*chassis.name) == name);
-        let Some((own, _)) = own else { return BTreeSet::new() };
+        let Some((own, _)) = own else { return Vec::new() };
         let here: BTreeMap<&str, Uuid> =
             rows.iter::<HostInterface>().map(|(uuid, row)| (&*row.iface_id, uuid)).collect();
         let is_here = |binding: &PortBinding| {
@@ -546,18 +570,15 @@ impl Agent {
                 || binding.additional_chassis.iter().any(|chassis| chassis.uuid() == own)
         };
         let bound = rows.iter::<PortBinding>().filter(|(_, binding)| is_here(binding));
-        bound.filter_map(|(_, binding)| here.get(&*binding.logical_port).copied()).collect()
+        let interface = |binding: &PortBinding| here.get(&*binding.logical_port).copied();
+        bound.filter_map(|(port, binding)| Some((port, interface(binding)?))).collect()
     }
 
     // ---- the switch ------------------------------------------------------------------------------------------------
 
-    fn switch(&mut self, now: Instant, now_ms: u64, input: switch::Input, out: &mut Vec<Effect>) {
-        let refused = self.driver.refused();
+    fn switch(&mut self, now: Instant, input: switch::Input, out: &mut Vec<Effect>) {
         let outputs = self.driver.handle(now, input);
         self.switch_outputs(now, outputs, out);
-        if self.driver.refused() != refused {
-            self.facts(now, now_ms, out);
-        }
     }
 
     fn switch_outputs(&mut self, now: Instant, outputs: Vec<switch::Output>, out: &mut Vec<Effect>) {
@@ -567,6 +588,7 @@ impl Agent {
                 switch::Output::Up(abilities) => {
                     tracing::info!(?abilities, "connected to the bridge");
                     self.abilities = Some(abilities);
+                    self.switch_problem = None;
                     self.host_rows(now, out);
                 }
                 switch::Output::Applied(tag) => self.applied(tag, out),
@@ -577,6 +599,7 @@ impl Agent {
                 }
                 switch::Output::Close(error) => {
                     tracing::error!(%error, "the connection to the bridge is given up");
+                    self.switch_problem = Some(format!("the connection to the bridge was given up: {error}"));
                     out.push(Effect::SwitchClose);
                 }
             }
@@ -606,7 +629,7 @@ impl Agent {
 
     fn packet(&mut self, now: Instant, packet: &ofpacket::PacketIn2, out: &mut Vec<Effect>) {
         match self.punts.handle(now, self.compiler.rows(), packet) {
-            Verdict::Answer(answer) => {
+            Verdict::Answer(answer) | Verdict::Onward(answer, _) => {
                 let outputs = self.driver.handle(now, switch::Input::Packet(answer));
                 self.switch_outputs(now, outputs, out);
             }
@@ -646,7 +669,7 @@ impl Agent {
 
     fn timeout(&mut self, now: Instant, now_ms: u64, out: &mut Vec<Effect>) {
         if self.driver.poll_timeout().is_some_and(|at| at <= now) {
-            self.switch(now, now_ms, switch::Input::Timeout, out);
+            self.switch(now, switch::Input::Timeout, out);
         }
         let learned = self.learner.batch(now);
         if !learned.is_empty() {
@@ -665,6 +688,15 @@ impl Agent {
         }
         if self.store_at.is_some_and(|at| at <= now) {
             self.store(now, out);
+        }
+        if self.dhcp_at.is_some_and(|at| at <= now) {
+            self.dhcp_at = None;
+            let ports = self.ports_here().into_iter().map(|(port, _)| port);
+            let problems = punt::dhcp_check::problems(self.compiler.rows(), ports);
+            for problem in problems.iter().filter(|problem| !self.dhcp_problems.contains(problem)) {
+                tracing::warn!(%problem, "DHCP");
+            }
+            self.dhcp_problems = problems;
         }
         if self.from_disk && now >= self.started + DISK_GRACE {
             self.rows_known = true;
@@ -748,6 +780,9 @@ impl Agent {
             self.switch_outputs(now, outputs, out);
         }
         self.transact(now, now_ms, out);
+        if self.told_problems != self.problems() {
+            self.facts(now, now_ms, out);
+        }
     }
 
     fn transact(&mut self, now: Instant, now_ms: u64, out: &mut Vec<Effect>) {
@@ -780,7 +815,6 @@ impl Agent {
                 tracing::warn!(%problem, "host");
             }
             self.plan_problems = problems;
-            self.facts(now, now_ms, out);
         }
     }
 
@@ -838,6 +872,8 @@ const DISK_GRACE: Duration = Duration::from_secs(2);
 /// A port that is plugged again at once finds its tunnels still there.
 const TUNNEL_HOLD: Duration = Duration::from_secs(10);
 const TRANSACT_PAUSE: Duration = Duration::from_secs(1);
+/// Changes that come together are judged once.
+const DHCP_DELAY: Duration = Duration::from_millis(500);
 const MTU_INTERVAL: Duration = Duration::from_secs(30);
 const STORE_DELAY: Duration = Duration::from_millis(500);
 const STORE_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,6 +1,8 @@
 //! The agent as a value: what happened goes in, what is to be done comes out; no switch, no root.
 #![allow(clippy::unwrap_used)] // a test fails by panicking, its helpers too
 
+mod controller;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -11,11 +13,12 @@ use ovsdb::{
     replica::{Layout, Replica},
     schema::{BaseType, ColumnType},
 };
+use quantumnet_api::v1::agent_message;
 use quantumnet_dataplane::{
     agent::{Agent, Effect, Event, Start},
     disk::{Resume, Snapshot},
 };
-use quantumnet_model::Rows;
+use quantumnet_model::{Rows, nb::DhcpOptions};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -79,15 +82,23 @@ fn host() -> Arc<Replica> {
             "external_ids": ["map", settings],
             "bridges": ["set", [["uuid", id(2)]]],
         }}},
+        "Port": { id(3): { "insert": { "name": "vif1", "interfaces": ["uuid", id(4)] }}},
+        "Interface": { id(4): { "insert": {
+            "name": "vif1", "ofport": 1, "external_ids": ["map", [["iface-id", "p1"]]],
+        }}},
         "Bridge": { id(2): { "insert": {
-            "name": "br-int", "fail_mode": "secure", "other_config": ["map", [["disable-in-band", "true"]]],
+            "name": "br-int", "fail_mode": "secure", "ports": ["uuid", id(3)], "other_config": ["map", [["disable-in-band", "true"]]],
         }}},
     }))
 }
 
 fn snapshot() -> Snapshot {
+    snapshot_of(&Rows::default())
+}
+
+fn snapshot_of(rows: &Rows) -> Snapshot {
     let resume = Resume { cluster_id: "c".into(), history_id: "h".into(), revision: 7 };
-    Snapshot::new("hv1", resume, &Rows::default())
+    Snapshot::new("hv1", resume, rows)
 }
 
 fn opened(effects: &[Effect]) -> bool {
@@ -114,4 +125,32 @@ fn an_agent_with_rows_and_no_switch_does_not_spin() {
     assert!(opened(&agent.handle(now, NOW_MS, Event::Replica(host()))));
     let woken = wakes(&mut agent, now, Duration::from_secs(600));
     assert!(woken < 100, "{woken}");
+}
+
+#[test]
+fn wrong_dhcp_configuration_is_told_to_the_controllers() {
+    let mut rows = Rows::default();
+    controller::network(&mut rows, 1);
+    controller::port(&mut rows, 1, 1, false);
+    let (uuid, right) = rows.iter::<DhcpOptions>().next().map(|(uuid, row)| (uuid, row.clone())).unwrap();
+    let options = right.options.update("rooter".into(), "10.0.0.1".into()).update("mtu".into(), "big".into());
+    let wrong = DhcpOptions { options, ..right };
+    controller::put(&mut rows, uuid, wrong);
+
+    let now = Instant::now();
+    let mut agent = Agent::new(now, Start { snapshot: Some(snapshot_of(&rows)), ..Start::default() });
+    agent.handle(now, NOW_MS, Event::Replica(host()));
+    wakes(&mut agent, now, Duration::from_secs(5));
+    let expected = [
+        format!(
+            "DHCP_Options {uuid}: DHCP option mtu: expected a number up to 65535, got \"big\"; its ports get no DHCP \
+             answers"
+        ),
+        format!("DHCP_Options {uuid}: unknown DHCP option \"rooter\"; its ports get no DHCP answers"),
+    ];
+    assert_eq!(agent.problems(), expected);
+    let effects = agent.handle(now, NOW_MS, Event::StreamConnected);
+    let [Effect::StreamSend(message)] = effects.as_slice() else { panic!("{effects:?}") };
+    let Some(agent_message::Message::Hello(hello)) = &message.message else { panic!("{message:?}") };
+    assert_eq!(hello.facts.as_ref().unwrap().problems, expected);
 }

@@ -1,16 +1,31 @@
 //! DHCP answers, read back by a codec that is not ours; and packets that no guest should send.
 #![allow(clippy::unwrap_used)] // a test fails by panicking, its helpers too
 
-use std::{net::Ipv4Addr, sync::Arc};
+mod controller;
+
+use std::{net::Ipv4Addr, sync::Arc, time::Instant};
 
 use dhcproto::{
     Decodable, Decoder,
     v4::{self, DhcpOption, MessageType, OptionCode},
 };
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
+use ofpacket::{Action, Match, PacketIn2, Port};
 use proptest::prelude::*;
-use quantumnet_dataplane::punt::dhcp::{Offer, OfferError, Unanswered};
-use quantumnet_model::nb::{DhcpOptions, LogicalSwitchPort};
+use quantumnet_dataplane::{
+    compile::{
+        punt::{Punt, PuntReason},
+        table::Table,
+    },
+    punt::{
+        Punts, Verdict,
+        dhcp::{Offer, OfferError, Unanswered},
+    },
+};
+use quantumnet_model::{
+    Rows,
+    nb::{DhcpOptions, LogicalSwitchPort},
+};
 
 const CLIENT: [u8; 6] = [0x0a, 0, 0, 0, 0, 5];
 const SERVER: [u8; 6] = [0x0a, 0xdd, 0, 0, 0, 1];
@@ -177,6 +192,50 @@ fn half_a_configuration_offers_nothing() {
     ));
     let unknown = [BASIC, &[("rooter", "10.0.0.1")]].concat();
     assert!(matches!(offer_for(mac, &[], &unknown), Err(OfferError::Option(_))));
+}
+
+/// A packet-in of the port's DHCP punt.
+fn punted(frame: Vec<u8>) -> PacketIn2 {
+    let punt = Punt { reason: PuntReason::Dhcpv4, port: controller::id(controller::PORT, 1) };
+    PacketIn2 {
+        data: Some(frame.into()),
+        metadata: Some(Match::new().in_port(Port(9))),
+        userdata: Some(Box::new(punt.encode())),
+        ..PacketIn2::default()
+    }
+}
+
+#[test]
+fn what_is_not_answered_goes_on() {
+    let mut rows = Rows::default();
+    controller::network(&mut rows, 1);
+    controller::port(&mut rows, 1, 1, false);
+    let mut punts = Punts::default();
+    let now = Instant::now();
+    let discover = frame(1, [0; 4], 0, &[]);
+    assert!(matches!(punts.handle(now, &rows, &punted(discover.clone())), Verdict::Answer(_)));
+
+    // RELEASE, by broadcast and to the server.
+    let release = frame(7, [10, 0, 0, 1], 0, &[]);
+    let mut unicast = release.clone();
+    unicast[..6].copy_from_slice(&SERVER);
+    for (frame, to) in [(release, Table::Output), (unicast, Table::Forward)] {
+        let Verdict::Onward(packet, "no_answer") = punts.handle(now, &rows, &punted(frame.clone())) else {
+            panic!("onward");
+        };
+        assert_eq!((packet.in_port, &*packet.data), (Port(9), frame.as_slice()));
+        assert_eq!(packet.actions.last(), Some(&Action::resubmit(to.number())));
+    }
+
+    // Nothing that the configuration can't be encoded for is lost either.
+    let (uuid, right) = rows.iter::<DhcpOptions>().next().map(|(uuid, row)| (uuid, row.clone())).unwrap();
+    let options = right.options.update("rooter".into(), "10.0.0.1".into());
+    controller::put(&mut rows, uuid, DhcpOptions { options, ..right });
+    let verdict = punts.handle(now, &rows, &punted(discover.clone()));
+    assert!(matches!(verdict, Verdict::Onward(_, "bad_options")));
+    // One that was cut can't go on whole.
+    let cut = PacketIn2 { full_len: Some(9_000), ..punted(discover) };
+    assert!(matches!(punts.handle(now, &rows, &cut), Verdict::Nothing("bad_options")));
 }
 
 #[test]

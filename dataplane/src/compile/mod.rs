@@ -18,7 +18,7 @@ mod engine;
 mod flow;
 mod full;
 mod index;
-mod logical;
+pub(crate) mod logical;
 mod owner;
 pub mod punt;
 pub mod register;

@@ -35,7 +35,7 @@ macro_rules! reasons {
 reasons! {
     /// A frame from a MAC that is not known behind its port; it is forwarded as well.
     LearnMac = 0, rate 100, burst 100;
-    /// A DHCPv4 request of a port with options; the agent answers or it is lost.
+    /// A DHCPv4 request of a port with options; what the agent does not answer goes on.
     Dhcpv4 = 1, rate 20, burst 20;
 }
 

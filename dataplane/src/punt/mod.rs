@@ -5,10 +5,13 @@
 //!
 //! # Invariants
 //! - Handlers are functions of rows and packet.
+//! - A DHCP packet that the agent does not answer goes on where it would have gone without the agent, as OVN resumes it:
+//!   DECLINE and RELEASE, what is malformed, and everything while the configuration can't be encoded.
 //! - Before a packet is looked into it passes its port's and reason's token bucket, so that one port's flood costs the
 //!   others no time even where the switch has no meters.
 
 pub mod dhcp;
+pub mod dhcp_check;
 pub mod dhcp_options;
 mod learn;
 
@@ -17,7 +20,7 @@ use std::{
     time::Instant,
 };
 
-use ofpacket::{Action, PacketIn2, PacketOut};
+use ofpacket::{Action, PacketIn2, PacketOut, Port, field};
 use quantumnet_model::{
     Rows,
     address::Mac,
@@ -29,8 +32,8 @@ use uuid::Uuid;
 pub use learn::{Learner, Limits as LearnLimits, Outcome as LearnOutcome, Place};
 
 use crate::{
-    compile::{punt::Punt, punt::PuntReason, register, table::Table},
-    punt::dhcp::Offer,
+    compile::{logical, punt::Punt, punt::PuntReason, register, table::Table},
+    punt::dhcp::{Offer, Unanswered},
 };
 
 /// What becomes of a packet.
@@ -38,6 +41,8 @@ use crate::{
 pub enum Verdict {
     /// The answer.
     Answer(PacketOut),
+    /// No answer: the packet goes on, for this reason.
+    Onward(PacketOut, &'static str),
     /// A MAC was seen at a place.
     Seen(Mac, Place),
     /// Nothing, for this reason.
@@ -68,7 +73,7 @@ impl Punts {
         if !self.admit(now, punt) {
             return self.count(reason, Verdict::Nothing("limited"));
         }
-        let verdict = verdict(rows, punt, packet.data.as_deref().unwrap_or_default());
+        let verdict = verdict(rows, punt, packet);
         self.count(reason, verdict)
     }
 
@@ -96,14 +101,15 @@ impl Punts {
         let outcome = match &verdict {
             Verdict::Answer(_) => "answered",
             Verdict::Seen(..) => "seen",
-            Verdict::Nothing(why) => why,
+            Verdict::Onward(_, why) | Verdict::Nothing(why) => why,
         };
         *self.counts.entry((reason, outcome)).or_default() += 1;
         verdict
     }
 }
 
-fn verdict(rows: &Rows, punt: Punt, frame: &[u8]) -> Verdict {
+fn verdict(rows: &Rows, punt: Punt, packet: &PacketIn2) -> Verdict {
+    let frame = packet.data.as_deref().unwrap_or_default();
     let binding = rows.get::<PortBinding>(punt.port);
     let datapath = binding.and_then(|binding| rows.get::<DatapathBinding>(binding.datapath.uuid()));
     let (Some(binding), Some(datapath)) = (binding, datapath) else { return Verdict::Nothing("no_port") };
@@ -118,14 +124,17 @@ fn verdict(rows: &Rows, punt: Punt, frame: &[u8]) -> Verdict {
             None => Verdict::Nothing("truncated"),
         },
         PuntReason::Dhcpv4 => {
-            let offer = match offer(rows, punt.port, binding) {
-                Some(Ok(offer)) => offer,
-                Some(Err(_)) => return Verdict::Nothing("bad_options"),
-                None => return Verdict::Nothing("no_options"),
+            let answer = match offer(rows, punt.port, binding) {
+                Some(Ok(offer)) => offer.answer(frame).map_err(Unanswered::label),
+                Some(Err(_)) => Err("bad_options"),
+                None => Err("no_options"),
             };
-            match offer.answer(frame) {
+            match answer {
                 Ok(answer) => Verdict::Answer(to_port(datapath_key, port_key, answer)),
-                Err(why) => Verdict::Nothing(why.label()),
+                Err(why) => match onward(datapath_key, port_key, packet) {
+                    Some(packet) => Verdict::Onward(packet, why),
+                    None => Verdict::Nothing(why),
+                },
             }
         }
     }
@@ -146,6 +155,21 @@ fn to_port(datapath: u32, port: u32, frame: Vec<u8>) -> PacketOut {
         Action::resubmit(Table::Deliver.number()),
     ];
     PacketOut::new(actions, frame)
+}
+
+/// The packet as it came, from where it came, to where it would go had no table taken it.
+fn onward(datapath: u32, port: u32, packet: &PacketIn2) -> Option<PacketOut> {
+    let frame = packet.data.as_deref().filter(|_| packet.full_len.is_none())?;
+    let (in_port, _) = packet.metadata.as_ref()?.get(field::IN_PORT)?;
+    let mut actions =
+        vec![Action::load(register::SWITCH, datapath.into()), Action::load(register::IN_PORT, port.into())];
+    if frame.first()? & 1 == 1 {
+        actions.extend(logical::send(register::GROUP_FLOOD));
+    } else {
+        actions.push(logical::go(Table::Forward));
+    }
+    let in_port = Port(u32::try_from(in_port).ok()?);
+    Some(PacketOut { in_port, ..PacketOut::new(actions, frame) })
 }
 
 fn label(reason: PuntReason) -> &'static str {

@@ -209,7 +209,7 @@ pub const PORT: u16 = 3;
 const SWITCH: u16 = 4;
 const DHCP: u16 = 5;
 
-fn put<R: Row>(rows: &mut Rows, uuid: Uuid, row: R) {
+pub fn put<R: Row>(rows: &mut Rows, uuid: Uuid, row: R) {
     rows.set(R::TABLE, uuid, Some(Arc::new(row)));
 }
 

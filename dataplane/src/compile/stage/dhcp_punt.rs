@@ -3,8 +3,8 @@
 //! # Contract
 //! - Owner: one local port. Reads: it, its northbound row, its `DHCP_Options`, its interface.
 //! - In: UDP to 255.255.255.255, or to the port's server. Out: requests (68 to 67) from the port's own MAC, to the agent
-//!   with the port's uuid; every message type, since the types are told apart by the agent. Other packets return to
-//!   their path.
+//!   with the port's uuid; every message type, since the types are told apart by the agent, which sends on what it does
+//!   not answer. Other packets return to their path.
 //!
 //! # Invariants
 //! - Without `server_id`, `server_mac` and `lease_time`, or without an IPv4 address inside `cidr`, nothing is taken.
