@@ -257,7 +257,17 @@ async fn wait_for(client: &Client, revision: u64) -> Result<()> {
         bail!("revision {revision} is stored, but not yet in the switches of {}", behind.join(", "));
     }
     println!("revision {revision} is in every switch");
+    // A switch that cannot take a flow has confirmed the rest: that must not look like success in silence.
+    for node in fetch_all(client, Kind::find("node").map_err(anyhow::Error::msg)?, None, "").await? {
+        print!("{}", node_problems(&node));
+    }
     Ok(())
+}
+
+/// A line for each thing that a hypervisor cannot do.
+fn node_problems(node: &Value) -> String {
+    let problems = node["problems"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    problems.map(|problem| format!("! {}: {problem}\n", kind::cell(node, "/name"))).collect()
 }
 
 async fn status(client: &Client, output: Format) -> Result<()> {
@@ -273,11 +283,7 @@ async fn status(client: &Client, output: Format) -> Result<()> {
             print!("{}", show::describe(&cluster));
             println!();
             print!("{}", show::list(kind, &nodes, output)?);
-            for node in &nodes {
-                for problem in node["problems"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                    println!("! {}: {problem}", kind::cell(node, "/name"));
-                }
-            }
+            nodes.iter().for_each(|node| print!("{}", node_problems(node)));
             println!();
             print!("{}", problems(&found));
         }
