@@ -281,7 +281,8 @@ fn history(seed: u64, count: usize, remembered: usize) -> (usize, usize) {
         let mut next = state.as_ref().clone();
         let revision = next.revision() + 1;
         let touched = next.apply(revision, &done.changes).unwrap();
-        let transaction = Arc::new(Transaction { revision, time_ms: 1, principal: "test".into(), touched });
+        let transaction =
+            Arc::new(Transaction { revision, time_ms: 1, principal: "test".into(), touched, bytes: 0 });
         index.follow(&state, &next, &transaction.touched);
         state = Arc::new(next);
         hub.applied(&state, &transaction);
@@ -410,7 +411,7 @@ fn a_slow_agent_is_cut_off_and_resumes() {
         state = Arc::new(next);
         hub.applied(
             &state,
-            &Arc::new(Transaction { revision, time_ms: 1, principal: "test".into(), touched }),
+            &Arc::new(Transaction { revision, time_ms: 1, principal: "test".into(), touched, bytes: 0 }),
         );
     }
     assert!(agent.attached.as_ref().unwrap().queue.len() < 1_000);

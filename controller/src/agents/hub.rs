@@ -47,7 +47,10 @@ struct Inner {
     scopes: Scopes,
     steps: VecDeque<Arc<Step>>,
     steps_max: usize,
+    steps_bytes: usize,
     sessions: BTreeMap<Uuid, Session>,
+    /// Keys of `sessions`.
+    connected: BTreeSet<Uuid>,
     session_last: u64,
     pending: Pending,
 }
@@ -99,7 +102,9 @@ impl Hub {
             scopes: Scopes::default(),
             steps: VecDeque::new(),
             steps_max,
+            steps_bytes: 0,
             sessions: BTreeMap::new(),
+            connected: BTreeSet::new(),
             session_last: 0,
             pending: Pending::default(),
         };
@@ -127,6 +132,7 @@ impl Hub {
         inner.session_last += 1;
         let number = inner.session_last;
         inner.sessions.insert(chassis, Session { number, queue: sender });
+        inner.connected.insert(chassis);
         drop(inner);
         // The rest looks at snapshots only.
         let resumed = steps.and_then(|steps| resume(chassis, &state, &view, &steps));
@@ -141,7 +147,7 @@ impl Hub {
     pub fn detach(&self, chassis: Uuid, number: u64) {
         let mut inner = self.lock();
         if inner.sessions.get(&chassis).is_some_and(|session| session.number == number) {
-            inner.sessions.remove(&chassis);
+            inner.end(chassis);
         }
     }
 
@@ -192,9 +198,8 @@ impl Hub {
         if !inner.sessions.is_empty() {
             let touched: BTreeMap<_, _> =
                 transaction.touched.iter().map(|row| ((row.table, row.uuid), row.old.clone())).collect();
-            let connected = inner.sessions.keys().copied().collect();
             let rows = touched.keys().copied().collect();
-            let told = deliveries(&before, inner.scopes.view(), &rows, &changes, &connected);
+            let told = deliveries(&before, inner.scopes.view(), &rows, &changes, &inner.connected);
             let mut encoder = Encoder { state, old: &touched, done: BTreeMap::new() };
             for (chassis, deliveries) in told {
                 let rows: Vec<Bytes> = deliveries.into_iter().filter_map(|one| encoder.encode(one)).collect();
@@ -206,15 +211,12 @@ impl Hub {
                         .is_none_or(|session| session.queue.try_send(push).is_ok());
                 if !sent {
                     // It is too slow, or gone; a closed queue makes it attach again.
-                    inner.sessions.remove(&chassis);
+                    inner.end(chassis);
                     self.metrics.agent_resync();
                 }
             }
         }
-        inner.steps.push_back(Arc::new(Step { transaction: transaction.clone(), scopes: changes }));
-        if inner.steps.len() > inner.steps_max {
-            inner.steps.pop_front();
-        }
+        inner.remember(Step { transaction: transaction.clone(), scopes: changes });
         let due = inner.pending.is_due();
         drop(inner);
         self.revision.send_replace(transaction.revision);
@@ -228,7 +230,9 @@ impl Hub {
         inner.scopes = Scopes::of(state);
         inner.state = state.clone();
         inner.steps.clear();
+        inner.steps_bytes = 0;
         inner.sessions.clear();
+        inner.connected.clear();
         inner.pending = Pending::of(state);
         drop(inner);
         self.revision.send_replace(state.revision());
@@ -246,7 +250,28 @@ impl Observer for Arc<Hub> {
     }
 }
 
+impl Step {
+    /// About how many octets of memory it keeps.
+    fn bytes(&self) -> usize {
+        self.transaction.bytes + (self.scopes.rows.len() + self.scopes.agents.len()) * SCOPE_CHANGE_BYTES
+    }
+}
+
 impl Inner {
+    fn end(&mut self, chassis: Uuid) {
+        self.sessions.remove(&chassis);
+        self.connected.remove(&chassis);
+    }
+
+    fn remember(&mut self, step: Step) {
+        self.steps_bytes += step.bytes();
+        self.steps.push_back(Arc::new(step));
+        while self.steps.len() > self.steps_max || self.steps_bytes > STEPS_BYTES_MAX {
+            let Some(gone) = self.steps.pop_front() else { return };
+            self.steps_bytes -= gone.bytes();
+        }
+    }
+
     /// What came after the token, unless that is not known.
     fn since(&self, token: &ResumeToken, now: &ResumeToken) -> Option<Vec<Arc<Step>>> {
         if !token.precedes(now) {
@@ -321,5 +346,8 @@ fn projection(chassis: Uuid, state: &State, view: &View) -> Vec<Bytes> {
     rows.filter_map(|(table, uuid)| encoder.encode(Delivery::Insert(table, uuid))).collect()
 }
 
+/// Octets of memory that the steps remembered keep, about; most of them are shared with the store's history.
+const STEPS_BYTES_MAX: usize = 64 << 20;
+const SCOPE_CHANGE_BYTES: usize = 48;
 /// Revisions with changes for it that an agent may be behind before it must attach again.
 const QUEUE_MAX: usize = 256;

@@ -61,8 +61,8 @@ pub(crate) struct Member<V: Vfs + Clone> {
 
 /// A proposed entry and whoever waits for it.
 pub(crate) struct Flight {
-    term: u64,
-    proposed_at: Instant,
+    pub(super) term: u64,
+    pub(super) proposed_at: Instant,
     answers: Vec<Answer>,
 }
 
@@ -74,7 +74,7 @@ pub(crate) enum ReadWait {
 }
 
 /// Why the thread ends.
-enum End {
+pub(super) enum End {
     Asked,
     Failed(String),
 }
@@ -141,7 +141,7 @@ where
         }
     }
 
-    fn take(&mut self, input: Input, events: &mut Vec<Event>) {
+    pub(super) fn take(&mut self, input: Input, events: &mut Vec<Event>) {
         match input {
             Input::Propose(job) => self.waiting.push_back(job),
             Input::Read(reply) => {
@@ -164,7 +164,7 @@ where
     }
 
     /// Evaluates what waits, unless the head is not known at present.
-    fn evaluate(&mut self, events: &mut Vec<Event>) {
+    pub(super) fn evaluate(&mut self, events: &mut Vec<Event>) {
         if self.waiting.is_empty() {
             return;
         }
@@ -248,7 +248,7 @@ where
 
     /// Answers who waits for entries of a leadership that was lost: it may take any time until the next leader's log
     /// says what became of them.
-    fn give_up(&mut self, now: Instant) {
+    pub(super) fn give_up(&mut self, now: Instant) {
         let Leadership { term, may_propose, .. } = self.driver.leadership();
         let reason = "leadership was lost before a majority had it";
         for flight in self.flights.values_mut() {
@@ -267,7 +267,7 @@ where
         self.clock_ms
     }
 
-    fn handle(&mut self, events: Vec<Event>) -> Result<(), End> {
+    pub(super) fn handle(&mut self, events: Vec<Event>) -> Result<(), End> {
         let batches = self.driver.metrics().batches;
         let begun = Instant::now();
         let outputs = self.driver.handle_all(self.started.elapsed(), events);
@@ -287,7 +287,7 @@ where
         Ok(())
     }
 
-    fn output(&mut self, output: Output) -> Result<(), End> {
+    pub(super) fn output(&mut self, output: Output) -> Result<(), End> {
         match output {
             Output::Apply { entries } => entries.iter().try_for_each(|entry| self.apply(entry))?,
             Output::InstallSnapshot(snapshot) => self.install(&snapshot)?,
@@ -322,6 +322,9 @@ where
             );
             return Ok(());
         }
+        // Shares of the entry, and of each row what its former self and its place in the trees take.
+        let rows: usize = entry.transactions.iter().map(|effects| effects.changes.len()).sum();
+        let row_bytes = committed.data.len() / rows.max(1) + ROW_KEPT_BYTES;
         for effects in entry.transactions {
             let mut state = self.applied.as_ref().clone();
             let revision = state.revision() + 1;
@@ -330,7 +333,13 @@ where
             // A new leader's clock may be behind its predecessor's.
             self.clock_ms = self.clock_ms.max(time_ms);
             let state = Arc::new(state);
-            let transaction = Arc::new(Transaction { revision, time_ms, principal, touched });
+            let transaction = Arc::new(Transaction {
+                revision,
+                time_ms,
+                principal,
+                bytes: row_bytes * touched.len(),
+                touched,
+            });
             self.applied = state.clone();
             {
                 let mut history = self.shared.history.lock().unwrap_or_else(PoisonError::into_inner);
@@ -508,6 +517,8 @@ const TICK: Duration = Duration::from_millis(100);
 const ELECTION_TICKS_MAX: usize = 40;
 /// After so long whoever waits for an entry of a lost leadership is told that its end is not known.
 const UNKNOWN_AFTER: Duration = Duration::from_secs(5);
+/// What a changed row keeps in memory besides what changed, about.
+const ROW_KEPT_BYTES: usize = 512;
 /// Transactions of one entry.
 const ENTRY_TRANSACTIONS_MAX: usize = 1_024;
 /// What an entry takes besides its transactions, at most.

@@ -17,6 +17,8 @@ mod handle;
 mod job;
 mod member;
 mod open;
+#[cfg(test)]
+mod tests;
 
 pub use bootstrap::{DEFAULT_PROJECT, SYSTEM_PROJECT};
 pub use error::{ProposeError, ReadError, StartError};

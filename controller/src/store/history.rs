@@ -32,6 +32,8 @@ pub struct Transaction {
     pub principal: Arc<str>,
     /// Rows before and after, by table and uuid.
     pub touched: Vec<Touched>,
+    /// About how many octets of memory it keeps.
+    pub bytes: usize,
 }
 
 /// The last transactions, at most so many.
@@ -39,6 +41,8 @@ pub struct Transaction {
 pub struct History {
     transactions: VecDeque<Arc<Transaction>>,
     transactions_max: usize,
+    bytes: usize,
+    bytes_max: usize,
 }
 
 impl ResumeToken {
@@ -62,23 +66,35 @@ impl ResumeToken {
 impl History {
     /// Remembers at most so many transactions.
     pub const fn new(transactions_max: usize) -> Self {
-        Self { transactions: VecDeque::new(), transactions_max }
+        Self::bounded(transactions_max, BYTES_MAX)
+    }
+
+    const fn bounded(transactions_max: usize, bytes_max: usize) -> Self {
+        Self { transactions: VecDeque::new(), transactions_max, bytes: 0, bytes_max }
     }
 
     /// Adds the next one. After a gap (a snapshot was installed) what came before is forgotten.
     pub fn push(&mut self, transaction: Arc<Transaction>) {
         if self.transactions.back().is_some_and(|last| last.revision + 1 != transaction.revision) {
-            self.transactions.clear();
+            self.clear();
         }
+        self.bytes += transaction.bytes;
         self.transactions.push_back(transaction);
-        while self.transactions.len() > self.transactions_max {
-            self.transactions.pop_front();
+        while self.transactions.len() > self.transactions_max || self.bytes > self.bytes_max {
+            let Some(gone) = self.transactions.pop_front() else { return };
+            self.bytes -= gone.bytes;
         }
+    }
+
+    /// The revision of the oldest transaction remembered.
+    pub fn oldest(&self) -> Option<u64> {
+        self.transactions.front().map(|transaction| transaction.revision)
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.transactions.clear();
+        self.bytes = 0;
     }
 
     /// What came after the token, oldest first, when `head` is the newest state; `None` when that is not known:
@@ -93,5 +109,31 @@ impl History {
         let first = self.transactions.front()?.revision;
         let skip = usize::try_from((token.revision + 1).checked_sub(first)?).ok()?;
         Some(self.transactions.iter().skip(skip).cloned().collect())
+    }
+}
+
+/// Octets of memory that the transactions remembered keep, about.
+const BYTES_MAX: usize = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn history_is_bounded_in_number_and_in_octets() {
+        let mut history = History::bounded(4, 100);
+        let mut push = |revision: u64, bytes: usize| {
+            let (principal, touched) = ("test".into(), Vec::new());
+            history.push(Arc::new(Transaction { revision, time_ms: 0, principal, touched, bytes }));
+            (history.oldest(), history.transactions.len(), history.bytes)
+        };
+        for revision in 1..=5 {
+            push(revision, 10);
+        }
+        assert_eq!(push(6, 10), (Some(3), 4, 40));
+        assert_eq!(push(7, 85), (Some(6), 2, 95));
+        assert_eq!(push(8, 101), (None, 0, 0), "what does not fit is not remembered");
+        assert_eq!(push(9, 1), (Some(9), 1, 1));
+        assert_eq!(push(11, 1), (Some(11), 1, 1), "nothing is remembered across a gap");
     }
 }
