@@ -32,19 +32,22 @@ impl Limiter {
         // Buckets that are full again need not be remembered.
         self.ports.retain(|_, bucket| now.saturating_duration_since(bucket.since) < SECOND);
         let mut new: BTreeMap<(i64, i64), usize> = BTreeMap::new();
+        let mut new_in: BTreeMap<i64, usize> = BTreeMap::new();
         let mut admit = |one: &Learned| {
             let port = (one.datapath_key, one.port_key);
             let fresh = Bucket { left: LEARNED_PER_SECOND_MAX, since: now };
             let bucket = self.ports.entry(port).or_insert(fresh);
             let (on_port, in_network) = hub.learned(port.0, port.1);
             let added = new.entry(port).or_default();
+            let added_in = new_in.entry(port.0).or_default();
             let room =
-                on_port + *added < LEARNED_PER_PORT_MAX && in_network + *added < LEARNED_PER_NETWORK_MAX;
+                on_port + *added < LEARNED_PER_PORT_MAX && in_network + *added_in < LEARNED_PER_NETWORK_MAX;
             if bucket.left == 0 || !room {
                 return false;
             }
             bucket.left -= 1;
             *added += 1;
+            *added_in += 1;
             true
         };
         learned.into_iter().filter(|one| admit(one)).collect()

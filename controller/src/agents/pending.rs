@@ -1,4 +1,5 @@
-//! What derived columns wait for (lowering sets `up` to false when a binding moves), and counts of what was learned: followed from applied transactions.
+//! What derived columns wait for (lowering sets `up` to false when a binding moves), and counts of what was learned:
+//! followed from applied transactions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +25,8 @@ pub(crate) struct Pending {
     due: BTreeSet<Uuid>,
     /// Learned MACs by datapath and port key.
     learned: BTreeMap<(i64, i64), usize>,
+    /// The same by datapath key.
+    learned_in: BTreeMap<i64, usize>,
 }
 
 /// Derived columns that are due.
@@ -83,9 +86,8 @@ impl Pending {
 
     /// MACs learned on the port, and in its network.
     pub(crate) fn learned(&self, datapath_key: i64, port_key: i64) -> (usize, usize) {
-        let network = self.learned.range((datapath_key, i64::MIN)..=(datapath_key, i64::MAX));
         let port = self.learned.get(&(datapath_key, port_key)).copied().unwrap_or(0);
-        (port, network.map(|(_, count)| count).sum())
+        (port, self.learned_in.get(&datapath_key).copied().unwrap_or(0))
     }
 
     pub(crate) fn follow(&mut self, revision: u64, touched: &[Touched]) {
@@ -101,14 +103,12 @@ impl Pending {
                 }
             } else if row.table == Fdb::TABLE {
                 if let Some(old) = row.before::<Fdb>() {
-                    let count = self.learned.entry((old.dp_key, old.port_key)).or_default();
-                    *count = count.saturating_sub(1);
-                    if *count == 0 {
-                        self.learned.remove(&(old.dp_key, old.port_key));
-                    }
+                    forget(&mut self.learned, (old.dp_key, old.port_key));
+                    forget(&mut self.learned_in, old.dp_key);
                 }
                 if let Some(new) = row.after::<Fdb>() {
                     *self.learned.entry((new.dp_key, new.port_key)).or_default() += 1;
+                    *self.learned_in.entry(new.dp_key).or_default() += 1;
                 }
             }
         }
@@ -132,6 +132,14 @@ impl Pending {
             self.bound.entry(bound).or_default().entry(row.uuid).or_insert(revision);
             self.due.insert(bound);
         }
+    }
+}
+
+fn forget<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
+    let Some(count) = counts.get_mut(&key) else { return };
+    *count = count.saturating_sub(1);
+    if *count == 0 {
+        counts.remove(&key);
     }
 }
 

@@ -4,6 +4,8 @@
 //! - A page token is the last id given, so that an object which stays is given exactly once over all pages,
 //!   whatever comes and goes between them.
 
+use std::ops::Bound;
+
 use quantumnet_api::v1::ListOptions;
 use quantumnet_model::{
     Row, Uuid,
@@ -68,14 +70,18 @@ pub(super) fn objects<T: Object>(
         all.then_some((uuid, row))
     };
     let (after, size) = place(&options)?;
-    let beyond = move |uuid: &Uuid| after.is_none_or(|after| *uuid > after);
     let page = match project {
         // By reference, so that a small project among many costs its own objects.
         Some(project) => {
+            let beyond = |uuid: &Uuid| after.is_none_or(|after| *uuid > after);
             let uuids = state.referrers_through::<Project, T>(project, "project");
             cut(uuids.filter(beyond).filter_map(chosen), size)
         }
-        None => cut(state.iter::<T>().map(|(uuid, _)| uuid).filter(beyond).filter_map(chosen), size),
+        None => {
+            let beyond = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let uuids = state.rows().table(T::TABLE).range((beyond, Bound::Unbounded)).map(|(uuid, _)| *uuid);
+            cut(uuids.filter_map(chosen), size)
+        }
     };
     Ok(Page {
         next_page_token: page.1.map(|last| last.to_string()).unwrap_or_default(),
