@@ -1,4 +1,5 @@
-//! What controller and agent must agree on: row declarations, row changes and their encoding, addresses.
+//! What controller and agent must agree on: row declarations, row changes and their encoding, addresses,
+//! DHCP options.
 //!
 //! # Contract
 //! - Pure: no clock, no I/O, no global state but the declarations themselves.
@@ -10,6 +11,7 @@
 pub mod address;
 pub mod change;
 pub mod column;
+pub mod dhcp;
 pub mod host;
 pub mod intent;
 pub mod nb;

@@ -1,13 +1,16 @@
-//! Options of `DHCP_Options` for IPv4: their names and forms as OVN has them (`lib/ovn-l7.h`), and what a subnet says.
+//! Options of `DHCP_Options` for IPv4 as a client may name them beside the fields of a subnet, and what a subnet says.
 //!
 //! # Invariants
-//! - What [`check`] accepts, an agent can encode.
+//! - What [`check`] accepts, an agent can encode: both do it with [`quantumnet_model::dhcp`].
 
 use std::net::Ipv4Addr;
 
 use imbl::OrdMap;
-use ipnet::Ipv4Net;
-use quantumnet_model::{column::Text, intent::Subnet};
+use quantumnet_model::{
+    column::Text,
+    dhcp::{self, Kind, OPTIONS, OptionDecl},
+    intent::Subnet,
+};
 use thiserror::Error;
 
 use crate::ipam::{Layout, mac};
@@ -15,59 +18,18 @@ use crate::ipam::{Layout, mac};
 /// Lease time while the subnet names none, in seconds.
 pub const LEASE_TIME: i64 = 3_600;
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
-    Addresses,
-    Boolean,
-    Number(u32),
-    Text,
-    Host,
-    Routes,
-    Domains,
-    /// Has a field of its own, which is named.
-    Field(&'static str),
-}
-
-/// By name.
-const OPTIONS: &[(&str, Kind)] = &[
-    ("T1", Kind::Number(u32::MAX)),
-    ("T2", Kind::Number(u32::MAX)),
-    ("arp_cache_timeout", Kind::Number(u32::MAX)),
-    ("bootfile_name", Kind::Text),
-    ("bootfile_name_alt", Kind::Text),
-    ("broadcast_address", Kind::Addresses),
-    ("classless_static_route", Kind::Routes),
-    ("default_ttl", Kind::Number(255)),
-    ("dns_server", Kind::Field("dns_servers")),
-    ("domain_name", Kind::Field("domain_name")),
-    ("domain_search_list", Kind::Domains),
-    ("ethernet_encap", Kind::Boolean),
-    ("hostname", Kind::Field("hostname of the port")),
-    ("ip_forward_enable", Kind::Boolean),
-    ("lease_time", Kind::Field("lease_time")),
-    ("log_server", Kind::Addresses),
-    ("lpr_server", Kind::Addresses),
-    ("ms_classless_static_route", Kind::Routes),
-    ("mtu", Kind::Field("mtu of the network")),
-    ("netbios_name_server", Kind::Addresses),
-    ("netbios_node_type", Kind::Number(255)),
-    ("netmask", Kind::Field("cidr of the subnet")),
-    ("next_server", Kind::Addresses),
-    ("nis_server", Kind::Addresses),
-    ("ntp_server", Kind::Field("ntp_servers")),
-    ("path_prefix", Kind::Text),
-    ("policy_filter", Kind::Addresses),
-    ("router", Kind::Field("gateway of the subnet")),
-    ("router_discovery", Kind::Boolean),
-    ("router_solicitation", Kind::Addresses),
-    ("server_id", Kind::Field("gateway of the subnet")),
-    ("server_mac", Kind::Field("gateway of the subnet")),
-    ("swap_server", Kind::Addresses),
-    ("tcp_keepalive_interval", Kind::Number(u32::MAX)),
-    ("tcp_ttl", Kind::Number(255)),
-    ("tftp_server", Kind::Host),
-    ("tftp_server_address", Kind::Addresses),
-    ("wpad", Kind::Text),
+/// Options that follow from something else, which is named.
+const FIELDS: &[(&str, &str)] = &[
+    ("dns_server", "dns_servers"),
+    ("domain_name", "domain_name"),
+    ("hostname", "hostname of the port"),
+    ("lease_time", "lease_time"),
+    ("mtu", "mtu of the network"),
+    ("netmask", "cidr of the subnet"),
+    ("ntp_server", "ntp_servers"),
+    ("router", "gateway of the subnet"),
+    ("server_id", "gateway of the subnet"),
+    ("server_mac", "gateway of the subnet"),
 ];
 
 /// Why an option is refused.
@@ -81,15 +43,8 @@ pub enum OptionError {
         name: String,
     },
     /// Not of the option's form.
-    #[error("DHCP option {name} is {got:?}, expected {expected}")]
-    Value {
-        /// The option.
-        name: String,
-        /// What it may be.
-        expected: String,
-        /// What was found.
-        got: String,
-    },
+    #[error(transparent)]
+    Value(dhcp::OptionError),
     /// Follows from a field.
     #[error("DHCP option {name} follows from the {field}; set that instead")]
     HasField {
@@ -102,30 +57,16 @@ pub enum OptionError {
 
 /// Accepts an option that a client names beside the fields of a subnet.
 pub fn check(name: &str, value: &str) -> Result<(), OptionError> {
-    let found = OPTIONS.iter().find(|(known, _)| *known == name);
-    let (_, kind) = found.ok_or_else(|| OptionError::Unknown { name: name.to_owned() })?;
-    let wrong =
-        |expected: String| Err(OptionError::Value { name: name.to_owned(), expected, got: value.to_owned() });
-    let value = value.trim();
-    match kind {
-        Kind::Field(field) => Err(OptionError::HasField { name: name.to_owned(), field }),
-        Kind::Addresses if !is_addresses(value) => {
-            wrong("IPv4 addresses such as {10.0.0.1, 10.0.0.2}".into())
-        }
-        Kind::Boolean if !matches!(value, "0" | "1" | "true" | "false") => wrong("0 or 1".into()),
-        Kind::Number(max) if !value.parse::<u32>().is_ok_and(|number| number <= *max) => {
-            wrong(format!("a number up to {max}"))
-        }
-        Kind::Text if !is_text(value, 255) => wrong("text of 1 to 255 octets, in quotes or not".into()),
-        Kind::Host if value.parse::<Ipv4Addr>().is_err() && !is_text(value, 255) => {
-            wrong("an IPv4 address or a name".into())
-        }
-        Kind::Routes if !is_routes(value) => {
-            wrong("pairs of prefix and next hop such as {30.0.0.0/24,10.0.0.4, 0.0.0.0/0,10.0.0.1}".into())
-        }
-        Kind::Domains if !is_domains(value) => wrong("domain names with commas between them".into()),
-        _ => Ok(()),
+    if let Some((_, field)) = FIELDS.iter().find(|(known, _)| *known == name) {
+        return Err(OptionError::HasField { name: name.to_owned(), field });
     }
+    let decl = OptionDecl::find(name).map_err(|_| OptionError::Unknown { name: name.to_owned() })?;
+    let octets = decl.encode(value).map_err(OptionError::Value)?;
+    // Agents send these as OVN does; nobody means them.
+    if octets.is_empty() || (decl.kind == Kind::Domains && !is_domains(value.trim())) {
+        return Err(OptionError::Value(decl.wrong(value)));
+    }
+    Ok(())
 }
 
 /// The options of an IPv4 subnet's `DHCP_Options` row.
@@ -171,53 +112,16 @@ fn ipv4_list(servers: &str) -> Option<String> {
     }
 }
 
-fn elements(value: &str) -> Vec<&str> {
-    let inner = value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(value);
-    inner.split([',', ' ']).map(str::trim).filter(|element| !element.is_empty()).collect()
-}
-
-fn is_addresses(value: &str) -> bool {
-    let elements = elements(value);
-    !elements.is_empty()
-        && elements.len() <= 63
-        && elements.iter().all(|element| element.parse::<Ipv4Addr>().is_ok())
-}
-
-fn is_routes(value: &str) -> bool {
-    let elements = elements(value);
-    let is_prefix = |text: &str| text.parse::<Ipv4Net>().is_ok() || text.parse::<Ipv4Addr>().is_ok();
-    // At most nine octets each, of 255.
-    !elements.is_empty()
-        && elements.len().is_multiple_of(2)
-        && elements.len() <= 56
-        && elements.chunks(2).all(|pair| is_prefix(pair[0]) && pair[1].parse::<Ipv4Addr>().is_ok())
-}
-
-/// Text in quotes is a string of JSON, as in OVN's expression language.
-fn text(value: &str) -> Option<String> {
-    if value.starts_with('"') { serde_json::from_str(value).ok() } else { Some(value.to_owned()) }
-}
-
-fn is_text(value: &str, octets_max: usize) -> bool {
-    text(value).is_some_and(|text| !text.is_empty() && text.len() <= octets_max)
-}
-
+/// Whether they are written as host names are.
 fn is_domains(value: &str) -> bool {
-    let is_domain = |domain: &str| {
-        domain.len() <= 253
-            && domain.trim_end_matches('.').split('.').all(|label| {
-                !label.is_empty()
-                    && label.len() <= 63
-                    && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-            })
-    };
-    text(value)
-        .is_some_and(|list| list.len() <= 240 && list.split(',').all(|domain| is_domain(domain.trim())))
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.');
+    let is_domain = |domain: &str| (1..=253).contains(&domain.len()) && domain.chars().all(is_plain);
+    dhcp::text(value).is_some_and(|list| list.split(',').all(|domain| is_domain(domain.trim())))
 }
 
 fn names() -> String {
-    let free = OPTIONS.iter().filter(|(_, kind)| !matches!(kind, Kind::Field(_)));
-    free.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    let free = |name: &&str| !FIELDS.iter().any(|(field, _)| field == name);
+    OPTIONS.iter().map(|decl| decl.name).filter(free).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -246,7 +150,7 @@ mod tests {
         );
         assert_eq!(
             refused("default_ttl", "256"),
-            "DHCP option default_ttl is \"256\", expected a number up to 255"
+            "DHCP option default_ttl: expected a number up to 255, got \"256\""
         );
         for (name, value) in [
             ("classless_static_route", "30.0.0.0/24"),
@@ -255,6 +159,9 @@ mod tests {
             ("domain_search_list", "a..b"),
             ("ethernet_encap", "yes"),
             ("bootfile_name", ""),
+            ("domain_search_list", "a b,c"),
+            ("domain_search_list", "\"a,,b\""),
+            ("wpad", &"x".repeat(256)),
         ] {
             assert!(check(name, value).is_err(), "{name}");
         }

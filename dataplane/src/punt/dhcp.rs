@@ -15,11 +15,10 @@ use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use ipnet::IpNet;
 use quantumnet_model::{
     address::{AddressError, LspAddress, Mac, v4},
+    dhcp::{BOOTFILE, LEASE_TIME, NETMASK, OptionDecl, OptionError, SERVER_ID, T1, T2},
     nb::{DhcpOptions, LogicalSwitchPort},
 };
 use thiserror::Error;
-
-use crate::punt::dhcp_options::{BOOTFILE, LEASE_TIME, NETMASK, OptionDecl, OptionError, SERVER_ID, T1, T2};
 
 /// What a port is given.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -14,11 +14,10 @@ use ipnet::Ipv4Net;
 use quantumnet_model::{
     Rows,
     address::Mac,
+    dhcp::OptionDecl,
     nb::{DhcpOptions, LogicalSwitchPort},
 };
 use uuid::Uuid;
-
-use crate::punt::dhcp_options::OptionDecl;
 
 /// What is wrong, of these logical ports.
 pub fn problems(rows: &Rows, ports: impl Iterator<Item = Uuid>) -> Vec<String> {

@@ -12,7 +12,6 @@
 
 pub mod dhcp;
 pub mod dhcp_check;
-pub mod dhcp_options;
 mod learn;
 
 use std::{

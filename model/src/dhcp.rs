@@ -1,5 +1,9 @@
 //! DHCPv4 options as `DHCP_Options.options` names them, and their encoding (RFC 2132, 3397, 3442; ovn-nb(5)).
 //!
+//! # Contract
+//! - Controllers check with it what they are given, agents encode with it what they send: what the one accepts, the
+//!   other can send.
+//!
 //! # Invariants
 //! - [`OPTIONS`] is the whole list: a name that is not in it is an error, never passed over.
 //! - An encoded option is at most 255 octets long, so it needs no splitting (RFC 3396).
@@ -144,30 +148,31 @@ impl OptionDecl {
             Kind::Routes => routes(value),
             Kind::Domains => text(value).and_then(|list| domains(&list)),
         };
-        let octets = octets.ok_or_else(|| OptionError::Value {
-            name: self.name,
-            expected: self.kind.expected(),
-            got: value.to_owned(),
-        })?;
+        let octets = octets.ok_or_else(|| self.wrong(value))?;
         if octets.len() > 255 {
             return Err(OptionError::TooLong { name: self.name, got: octets.len() });
         }
         Ok(octets)
+    }
+
+    /// That the value is none of this option.
+    pub fn wrong(&self, value: &str) -> OptionError {
+        OptionError::Value { name: self.name, expected: self.kind.expected(), got: value.to_owned() }
     }
 }
 
 impl Kind {
     const fn expected(self) -> &'static str {
         match self {
-            Self::Addresses => "IPv4 addresses",
+            Self::Addresses => "IPv4 addresses such as {10.0.0.1, 10.0.0.2}",
             Self::Boolean => "0 or 1",
             Self::U8 => "a number up to 255",
             Self::U16 => "a number up to 65535",
             Self::U32 => "a number up to 4294967295",
-            Self::Text => "text",
+            Self::Text => "text of 1 to 255 octets, in quotes or not",
             Self::Host => "an IPv4 address, or text in quotes",
-            Self::Routes => "pairs of prefix and next hop",
-            Self::Domains => "domain names",
+            Self::Routes => "pairs of prefix and next hop such as {30.0.0.0/24,10.0.0.4, 0.0.0.0/0,10.0.0.1}",
+            Self::Domains => "domain names with commas between them",
         }
     }
 }
@@ -191,8 +196,8 @@ fn boolean(value: &str) -> Option<bool> {
     }
 }
 
-/// Text in quotes is a string of JSON, as in OVN's expression language.
-fn text(value: &str) -> Option<String> {
+/// The value of [`Kind::Text`]: text in quotes is a string of JSON, as in OVN's expression language.
+pub fn text(value: &str) -> Option<String> {
     if value.starts_with('"') { serde_json::from_str(value).ok() } else { Some(value.to_owned()) }
 }
 
@@ -279,19 +284,25 @@ mod tests {
     #[test]
     fn wrong_values_are_named() {
         check("rooter", "10.0.0.1", Err(r#"unknown DHCP option "rooter""#));
-        check("router", "", Err(r#"DHCP option router: expected IPv4 addresses, got """#));
+        check(
+            "router",
+            "",
+            Err(r#"DHCP option router: expected IPv4 addresses such as {10.0.0.1, 10.0.0.2}, got """#),
+        );
         check("mtu", "65536", Err(r#"DHCP option mtu: expected a number up to 65535, got "65536""#));
         check(
             "classless_static_route",
             "1.0.0.0/8",
             Err(
-                r#"DHCP option classless_static_route: expected pairs of prefix and next hop, got "1.0.0.0/8""#,
+                r#"DHCP option classless_static_route: expected pairs of prefix and next hop such as {30.0.0.0/24,10.0.0.4, 0.0.0.0/0,10.0.0.1}, got "1.0.0.0/8""#,
             ),
         );
         check(
             "domain_search_list",
             "a..b",
-            Err(r#"DHCP option domain_search_list: expected domain names, got "a..b""#),
+            Err(
+                r#"DHCP option domain_search_list: expected domain names with commas between them, got "a..b""#,
+            ),
         );
         check("wpad", &"x".repeat(256), Err("DHCP option wpad: at most 255 octets fit, got 256"));
     }
