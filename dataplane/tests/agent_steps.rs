@@ -17,6 +17,7 @@ use quantumnet_api::v1::agent_message;
 use quantumnet_dataplane::{
     agent::{Agent, Effect, Event, Start},
     disk::{Resume, Snapshot},
+    metrics::Metrics,
 };
 use quantumnet_model::{Rows, nb::DhcpOptions};
 use serde_json::{Value, json};
@@ -153,4 +154,21 @@ fn wrong_dhcp_configuration_is_told_to_the_controllers() {
     let [Effect::StreamSend(message)] = effects.as_slice() else { panic!("{effects:?}") };
     let Some(agent_message::Message::Hello(hello)) = &message.message else { panic!("{message:?}") };
     assert_eq!(hello.facts.as_ref().unwrap().problems, expected);
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let now = Instant::now();
+    let agent = Agent::new(now, Start::default());
+    let page = Metrics::new().page(now, &agent);
+    let header = include_str!("../src/metrics.rs");
+    let types =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE quantumnet_agent_")?.split_once(' '));
+    let mut count = 0;
+    for (name, kind) in types {
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        assert!(header.contains(&format!("`{name}{suffix}`")), "{name} is not in the header");
+        count += 1;
+    }
+    assert!(count > 20, "{page}");
 }

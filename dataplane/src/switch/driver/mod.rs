@@ -15,164 +15,29 @@
 //! - A meter that the switch refuses twice is left out for a while, so that it does not keep the flows back.
 //! - `Applied(tag)` comes after the barrier that follows everything up to that tag, and tags never go back.
 
+mod event;
+mod handshake;
+mod sync;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use ofpacket::{
-    AsyncConfig, DecodeError, FlowRequest, Framer, Hello, Message, MeterId, MultipartRequest,
-    PACKET_IN_FORMAT_NXT2, PacketIn2, PacketOut, ReplyBody, SwitchConfig, TlvMap, TlvTableCommand,
-    TlvTableMod, TlvTableReply, Version,
-};
+use ofpacket::{Framer, Hello, Message, ReplyBody, Version};
 use rustc_hash::{FxHashMap, FxHashSet};
-use thiserror::Error;
+
+pub use event::{Abilities, Failure, Input, Limits, Output, Stats, SwitchError};
 
 use crate::{
     compile::{FlowDelta, FlowKey, FlowValue, MeterSpec},
     switch::{
-        batch::{Batch, Blamed, FlowChange, MeterChange, Outgoing, Xids},
+        batch::{Batch, Blamed, FlowChange, Xids},
         compare::Comparison,
     },
 };
-
-/// What happens to a driver.
-#[derive(Debug)]
-pub enum Input {
-    /// There is a new connection.
-    Connected,
-    /// Bytes came.
-    Received(Vec<u8>),
-    /// The connection is gone.
-    Disconnected,
-    /// The desired table changed; `tag` comes back once it is in the switch.
-    Delta {
-        /// What changed.
-        delta: FlowDelta,
-        /// A number that grows.
-        tag: u64,
-    },
-    /// The desired table is all there is to be: the switch may be made equal to it.
-    Complete,
-    /// Send a packet.
-    Packet(PacketOut),
-    /// It is [`Driver::poll_timeout`] or later.
-    Timeout,
-}
-
-/// What a driver wants done.
-#[derive(Debug)]
-pub enum Output {
-    /// Send these bytes.
-    Send(Vec<u8>),
-    /// The handshake is done.
-    Up(Abilities),
-    /// Everything up to this tag is in the switch.
-    Applied(u64),
-    /// A packet came.
-    Packet(Box<PacketIn2>),
-    /// The switch did not take something.
-    Failed(Failure),
-    /// Close the connection and open another one.
-    Close(SwitchError),
-}
-
-/// What a switch can do.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Abilities {
-    /// Slot of our Geneve option: `tun_metadataN`.
-    pub tunnel_option: u16,
-    /// How many meters it has.
-    pub meters: u32,
-}
-
-/// Something the switch did not take.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// The flow, if it was one. It is left out until it changes, and tried again from time to time.
-    pub flow: Option<Arc<FlowKey>>,
-    /// Why.
-    pub error: String,
-}
-
-/// Why a connection is given up.
-#[derive(Clone, Debug, Error, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum SwitchError {
-    /// Bytes that are no messages.
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
-    /// No common version.
-    #[error("the bridge does not speak OpenFlow 1.3")]
-    Version,
-    /// No room for the Geneve option.
-    #[error("the tunnel option table has no free slot")]
-    NoTunnelOption,
-    /// It holds the connection and does not answer.
-    #[error("no answer for {} s", after.as_secs())]
-    Silent {
-        /// Since when.
-        after: Duration,
-    },
-    /// The handshake failed.
-    #[error("{what} refused: {error}")]
-    Refused {
-        /// What was asked.
-        what: &'static str,
-        /// The answer.
-        error: String,
-    },
-}
-
-/// Times and sizes.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Time between comparisons of the whole table.
-    pub check_interval: Duration,
-    /// The first pause after a failed batch; doubles each time.
-    pub retry_min: Duration,
-    /// The longest pause.
-    pub retry_max: Duration,
-    /// Time until refused flows are tried again.
-    pub refused_retry: Duration,
-    /// Silence after which the switch is asked for a sign of life.
-    pub probe_after: Duration,
-    /// Time it has to give one: more than it takes to commit a large bundle.
-    pub probe_deadline: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            check_interval: Duration::from_secs(120),
-            retry_min: Duration::from_millis(50),
-            retry_max: Duration::from_secs(10),
-            refused_retry: Duration::from_secs(60),
-            probe_after: Duration::from_secs(5),
-            probe_deadline: Duration::from_secs(10),
-        }
-    }
-}
-
-/// Counters since the start, and states.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Stats {
-    /// Bundles that were committed.
-    pub bundles: u64,
-    /// Flows in them.
-    pub flow_mods: u64,
-    /// Messages that the switch refused.
-    pub errors: u64,
-    /// Whole comparisons.
-    pub checks: u64,
-    /// Flows found otherwise than left, in comparisons without a reason for it.
-    pub drift: u64,
-    /// How long the last batch took, from write to barrier.
-    pub last_batch: Option<Duration>,
-    /// How many batches have a `last_batch`.
-    pub batches: u64,
-}
+use handshake::Setup;
 
 /// The driver.
 #[derive(Debug)]
@@ -218,16 +83,6 @@ enum Phase {
     /// Reads back; nothing is written yet.
     Reading,
     Running,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Setup {
-    tlv_xid: u32,
-    tlv_mod_xid: u32,
-    barrier_xid: u32,
-    meters_xid: u32,
-    tunnel_option: Option<u16>,
-    meters: u32,
 }
 
 impl Driver {
@@ -466,42 +321,6 @@ impl Driver {
         Ok(())
     }
 
-    fn begin_setup(&mut self, out: &mut Vec<Output>) {
-        self.phase = Phase::Setup;
-        let whole = SwitchConfig { flags: 0, miss_send_len: 0xffff };
-        self.send(&Message::SetConfig(whole), out);
-        self.send(&Message::SetPacketInFormat(PACKET_IN_FORMAT_NXT2), out);
-        self.send(&Message::SetAsync(AsyncConfig::new(ASYNC_ACTION, 0, 0)), out);
-        self.setup.meters_xid = self.send(&Message::MultipartRequest(MultipartRequest::MeterFeatures), out);
-        self.setup.tlv_xid = self.send(&Message::TlvTableRequest, out);
-    }
-
-    fn tunnel_option(&mut self, reply: &TlvTableReply, out: &mut Vec<Output>) -> Result<(), SwitchError> {
-        let ours = |map: &&TlvMap| map.class == OPTION_CLASS && map.kind == OPTION_TYPE;
-        let slot = match reply.maps.iter().find(ours) {
-            Some(map) if map.length == OPTION_LENGTH => map.index,
-            Some(_) => return Err(SwitchError::NoTunnelOption),
-            None => {
-                let free = |slot: &u16| reply.maps.iter().all(|map| map.index != *slot);
-                let slot = (0..reply.max_fields).find(free).ok_or(SwitchError::NoTunnelOption)?;
-                let map =
-                    TlvMap { class: OPTION_CLASS, kind: OPTION_TYPE, length: OPTION_LENGTH, index: slot };
-                let add = TlvTableMod { command: TlvTableCommand::ADD, maps: vec![map] };
-                self.setup.tlv_mod_xid = self.send(&Message::TlvTableMod(add), out);
-                slot
-            }
-        };
-        self.setup.tunnel_option = Some(slot);
-        self.setup.barrier_xid = self.send(&Message::BarrierRequest, out);
-        Ok(())
-    }
-
-    fn up(&mut self, out: &mut Vec<Output>) {
-        let Some(tunnel_option) = self.setup.tunnel_option else { return };
-        self.phase = Phase::Waiting;
-        out.push(Output::Up(Abilities { tunnel_option, meters: self.setup.meters }));
-    }
-
     fn error(
         &mut self,
         now: Instant,
@@ -629,85 +448,6 @@ impl Driver {
         }
     }
 
-    fn compare(&mut self, out: &mut Vec<Output>) {
-        let flows = self.send(&Message::MultipartRequest(MultipartRequest::Flow(FlowRequest::all())), out);
-        let meters = (self.setup.meters > 0)
-            .then(|| self.send(&Message::MultipartRequest(MultipartRequest::MeterConfig(MeterId::ALL)), out));
-        let mut comparison = Comparison::new(flows, meters);
-        if self.repair {
-            // Nothing is written meanwhile, so that the answer judges these too; most are there already.
-            self.dirty.clear();
-        } else {
-            comparison.changed(self.dirty.iter());
-        }
-        self.comparison = Some(comparison);
-    }
-
-    fn compared(&mut self, now: Instant) {
-        let Some(comparison) = self.comparison.take() else { return };
-        let difference = comparison.finish(&self.desired);
-        self.stats.checks += 1;
-        let unexplained = difference.flows.iter();
-        let unexplained =
-            unexplained.filter(|key| !self.refused.contains_key(*key) && !self.dirty.contains(*key));
-        let unexplained: Vec<Arc<FlowKey>> = unexplained.cloned().collect();
-        if !std::mem::take(&mut self.repair) {
-            self.stats.drift += unexplained.len() as u64;
-        }
-        self.dirty.extend(unexplained);
-        if self.setup.meters > 0 {
-            self.installed_meters = difference.meters.into_iter().collect();
-            let numbers: BTreeSet<u32> =
-                self.meters.keys().chain(self.installed_meters.keys()).copied().collect();
-            let refused =
-                |number: &u32| self.refused_meters.get(number).is_some_and(|times| *times >= METER_TRIES);
-            self.dirty_meters.extend(numbers.into_iter().filter(|number| !refused(number)).filter(
-                |number| {
-                    self.meters.get(number) != self.installed_meters.get(number).and_then(Option::as_ref)
-                        || self.meters.contains_key(number) != self.installed_meters.contains_key(number)
-                },
-            ));
-        }
-        self.phase = Phase::Running;
-        self.check_at = Some(now + self.limits.check_interval);
-    }
-
-    fn flush(&mut self, now: Instant, out: &mut Vec<Output>) {
-        let mut keys: Vec<Arc<FlowKey>> = self.dirty.drain().collect();
-        keys.sort_unstable();
-        let change = |key: Arc<FlowKey>| {
-            let value = self.desired.get(&key).cloned();
-            (key, value)
-        };
-        let flows: Vec<FlowChange> = keys.into_iter().map(change).collect();
-        let mut meters = Vec::new();
-        for number in std::mem::take(&mut self.dirty_meters) {
-            let change = match (self.meters.get(&number), self.installed_meters.contains_key(&number)) {
-                _ if self.setup.meters == 0 => continue,
-                (Some(spec), false) => MeterChange::Add(*spec),
-                (Some(spec), true) => MeterChange::Modify(*spec),
-                (None, true) => MeterChange::Delete,
-                (None, false) => continue,
-            };
-            match self.meters.get(&number) {
-                Some(spec) => self.installed_meters.insert(number, Some(*spec)),
-                None => self.installed_meters.remove(&number),
-            };
-            meters.push((number, change));
-        }
-        let mut outgoing = Outgoing::default();
-        let (batch, refused) = Batch::send(flows, &meters, self.tag, now, &mut self.xids, &mut outgoing);
-        if let Some(comparison) = &mut self.comparison {
-            comparison.changed(batch.keys());
-        }
-        self.batch = Some(batch);
-        out.extend(outgoing.into_pieces().into_iter().map(Output::Send));
-        for (change, error) in refused {
-            self.stats.errors += 1;
-            self.refuse(now, change, error.to_string(), out);
-        }
-    }
-
     fn send(&mut self, message: &Message, out: &mut Vec<Output>) -> u32 {
         let xid = self.xids.next();
         match message.encode_as(Version::V1_3, xid) {
@@ -718,10 +458,5 @@ impl Driver {
     }
 }
 
-/// Packets sent by an action, and none for other reasons.
-const ASYNC_ACTION: u32 = 1 << 1;
 /// The second time the switch has been looked at in between.
 const METER_TRIES: u32 = 2;
-const OPTION_CLASS: u16 = 0x0102;
-const OPTION_TYPE: u8 = 0x80;
-const OPTION_LENGTH: u8 = 4;

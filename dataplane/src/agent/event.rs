@@ -1,0 +1,127 @@
+//! What happens to the agent, what it wants done, and what it starts with.
+
+use std::{net::IpAddr, sync::Arc};
+
+use ovsdb::{operation::Operation, replica::Replica};
+use quantumnet_api::v1::{AgentMessage, ControllerMessage};
+use quantumnet_model::Rows;
+
+use crate::{
+    compile::FullTable,
+    disk::{Ids, Resume, Snapshot},
+    error::AgentError,
+    switch,
+};
+
+/// What happens to the agent.
+#[derive(Debug)]
+pub enum Event {
+    /// The switch database is like this now.
+    Replica(Arc<Replica>),
+    /// The switch database is out of reach.
+    ReplicaLost,
+    /// The transaction is over.
+    Transacted(Result<(), String>),
+    /// From the bridge's socket.
+    Switch(switch::Input),
+    /// There is a new stream to a controller.
+    StreamConnected,
+    /// A controller said something.
+    StreamReceived(Box<ControllerMessage>),
+    /// The stream is gone.
+    StreamDisconnected,
+    /// MTU of the underlay.
+    Mtu(Option<u32>),
+    /// The whole table, compiled from the rows that went with [`Effect::Recompute`].
+    Recomputed {
+        /// The table.
+        full: FullTable,
+        /// Whose.
+        tag: u64,
+    },
+    /// A file was written, or not.
+    Stored(Result<(), String>),
+    /// It is [`super::Agent::poll_timeout`] or later.
+    Timeout,
+    /// Save everything: the agent ends.
+    Terminate,
+}
+
+/// What the agent wants done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Connect to this bridge.
+    OpenSwitch {
+        /// Its name.
+        bridge: String,
+    },
+    /// Send these bytes to the bridge.
+    SwitchSend(Vec<u8>),
+    /// Connect to the bridge anew.
+    SwitchClose,
+    /// Connect to one of these controllers.
+    OpenStream {
+        /// Their addresses.
+        remotes: Vec<String>,
+    },
+    /// Send this to the controller.
+    StreamSend(Box<AgentMessage>),
+    /// Connect to a controller anew.
+    StreamClose,
+    /// Change the switch database.
+    Transact(Vec<Operation>),
+    /// Find the MTU behind this address.
+    ReadMtu(IpAddr),
+    /// Compile these rows from scratch, beside everything else.
+    Recompute {
+        /// The rows.
+        rows: Rows,
+        /// Comes back.
+        tag: u64,
+    },
+    /// Store the numbers.
+    StoreIds(Ids),
+    /// Store the rows.
+    StoreRows {
+        /// Whose.
+        chassis: String,
+        /// Of which point in history.
+        resume: Resume,
+        /// The rows.
+        rows: Rows,
+    },
+    /// End.
+    End(AgentError),
+}
+
+/// What the agent starts with.
+#[derive(Debug, Default)]
+pub struct Start {
+    /// The system's host name.
+    pub hostname: String,
+    /// Controllers of the command line.
+    pub remotes: Vec<String>,
+    /// Numbers from disk.
+    pub ids: Ids,
+    /// Rows from disk.
+    pub snapshot: Option<Snapshot>,
+    /// What was wrong on disk.
+    pub problems: Vec<String>,
+    /// Milliseconds since the epoch.
+    pub now_ms: u64,
+}
+
+/// Counters of the agent itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Streams given up for what came over them.
+    pub stream_errors: u64,
+    /// Messages that the switch refused.
+    pub refused: u64,
+    /// Incremental tables that differed from a full compilation.
+    pub full_recompute: u64,
+    /// Flows that differed then.
+    pub recompute_drift: u64,
+    /// MACs reported.
+    pub macs_learned: u64,
+}

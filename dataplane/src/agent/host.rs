@@ -1,0 +1,194 @@
+//! The agent's view of its host: settings, bridge, interfaces, and what of them becomes rows and facts.
+//!
+//! # Invariants
+//! - Whatever is wrong on this host is in [`Agent::problems`], and the controllers are told.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use quantumnet_api::v1::LocalInterface;
+use quantumnet_model::{
+    DynRow, Row, TableId,
+    host::{HostInterface, HostSelf, HostTunnel},
+};
+use uuid::Uuid;
+
+use crate::{
+    agent::{Agent, Effect},
+    compile::RowUpdate,
+    controller::{self, RowsUpdate, Session},
+    error::AgentError,
+    host::{Bridge, Config, Observed},
+};
+
+impl Agent {
+    pub(super) fn look(&mut self, now: Instant, now_ms: u64, out: &mut Vec<Effect>) {
+        let Some(replica) = self.replica.clone() else { return };
+        let Some(system) = replica.rows("Open_vSwitch").next() else { return };
+        let Some(external_ids) = system.get("external_ids") else { return };
+        let config = match Config::read(external_ids, &self.start.hostname) {
+            Ok(config) => config,
+            Err(error) => {
+                tracing::error!(%error, "waiting for it to be set");
+                return;
+            }
+        };
+        if let Some(old) = self.config.as_ref().filter(|old| old.chassis != config.chassis) {
+            let (from, to) = (old.chassis.clone(), config.chassis);
+            out.push(Effect::End(AgentError::OtherChassis { from, to }));
+            return;
+        }
+        if self.config.as_ref() != Some(&config) {
+            for problem in &config.problems {
+                tracing::warn!(%problem, "setting of the host");
+            }
+            if let Some(ip) = config.encap_ips.first() {
+                out.push(Effect::ReadMtu(*ip));
+            }
+        }
+        if self.session.is_none() {
+            self.begin(&config, now, now_ms, out);
+        }
+        let observed = Observed::new(&replica, &config);
+        for problem in observed.problems.iter().filter(|problem| !self.observed.problems.contains(problem)) {
+            tracing::warn!(%problem, "switch database");
+        }
+        let remotes = if self.start.remotes.is_empty() { &config.remotes } else { &self.start.remotes };
+        if self.stream_open.as_ref() != Some(remotes) {
+            let remotes = remotes.clone();
+            // A stream to the controllers of before ends unheard.
+            self.stream(now, now_ms, controller::Input::Disconnected, out);
+            self.stream_open = Some(remotes.clone());
+            out.push(Effect::OpenStream { remotes });
+        }
+        if matches!(observed.bridge, Bridge::Ready { .. })
+            && self.bridge_open.as_ref() != Some(&config.bridge)
+        {
+            self.bridge_open = Some(config.bridge.clone());
+            out.push(Effect::OpenSwitch { bridge: config.bridge.clone() });
+        }
+        self.config = Some(config);
+        self.observed = observed;
+        self.interfaces(now, now_ms, out);
+        self.facts(now, now_ms, out);
+        self.host_rows(now, out);
+    }
+
+    /// The first look: now the chassis' name is known, and whether what is on disk is its own.
+    pub(super) fn begin(&mut self, config: &Config, now: Instant, now_ms: u64, out: &mut Vec<Effect>) {
+        let mut resume = None;
+        if let Some(snapshot) = self.start.snapshot.take() {
+            let rows = snapshot.rows();
+            match rows {
+                Ok(changes) if snapshot.chassis == config.chassis => {
+                    let update = RowsUpdate { snapshot: true, changes, resume: snapshot.resume.clone() };
+                    match self.updates(&update) {
+                        Ok(batch) => {
+                            resume = Some(snapshot.resume);
+                            self.from_disk = true;
+                            self.apply(now, batch, None, out);
+                        }
+                        Err(error) => self.disk_warning(format!("rows on disk: {error}")),
+                    }
+                }
+                Ok(_) => self.disk_warning(format!("rows on disk are those of chassis {}", snapshot.chassis)),
+                Err(error) => self.disk_warning(error.to_string()),
+            }
+        }
+        self.session = Some(Session::new(&config.chassis, resume, now_ms));
+    }
+
+    pub(super) fn disk_warning(&mut self, problem: String) {
+        tracing::warn!(%problem, "ignored");
+        self.start.problems.push(problem);
+    }
+
+    pub(super) fn interfaces(&mut self, now: Instant, now_ms: u64, out: &mut Vec<Effect>) {
+        let mut store = false;
+        let mut interfaces = BTreeMap::new();
+        for (iface_id, plugged) in self.observed.interfaces.iter().filter(|(_, plugged)| plugged.ofport > 0) {
+            let (known, new) = self.ids.appeared(iface_id, plugged.row, now_ms);
+            store |= new;
+            let interface = LocalInterface {
+                iface_id: iface_id.clone(),
+                iface_id_ver: plugged.iface_id_ver.clone(),
+                generation: known.generation,
+            };
+            interfaces.insert(iface_id.clone(), interface);
+        }
+        // Ports lose their numbers while ovs-vswitchd restarts; only those whose row is gone are gone.
+        if matches!(self.observed.bridge, Bridge::Ready { .. }) {
+            let observed = &self.observed;
+            store |= self.ids.retain(|iface_id| observed.interfaces.contains_key(iface_id));
+        }
+        if store {
+            out.push(Effect::StoreIds(self.ids.clone()));
+        }
+        self.stream(now, now_ms, controller::Input::Interfaces(interfaces), out);
+    }
+
+    pub(super) fn facts(&mut self, now: Instant, now_ms: u64, out: &mut Vec<Effect>) {
+        let Some(config) = &self.config else { return };
+        let mut found = self.observed.facts.clone();
+        found.extend(self.mtu.map(|mtu| ("underlay-mtu".to_owned(), mtu.to_string())));
+        self.told_problems = self.problems();
+        let facts = config.facts(&found, &self.told_problems);
+        self.stream(now, now_ms, controller::Input::Facts(facts), out);
+    }
+
+    /// What is wrong, apart from settings.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.observed.problems.clone();
+        problems.extend(self.plan_problems.iter().cloned());
+        problems.extend(self.start.problems.iter().cloned());
+        problems.extend(self.disk_problem.clone());
+        problems.extend(self.switch_problem.clone());
+        let refused = self.driver.refused();
+        if refused > 0 {
+            problems.push(format!("the switch refuses {refused} flows or meters; see the agent's log"));
+        }
+        problems.extend(self.dhcp_problems.iter().cloned());
+        problems
+    }
+
+    /// Rows of the database `Host`.
+    pub(super) fn host_rows(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let mut rows: BTreeMap<(TableId, Uuid), Arc<dyn DynRow>> = BTreeMap::new();
+        if let (Some(config), Some(abilities)) = (&self.config, self.abilities) {
+            let row = HostSelf {
+                chassis: config.chassis.as_str().into(),
+                tunnel_option: abilities.tunnel_option.into(),
+            };
+            rows.insert((HostSelf::TABLE, Uuid::nil()), Arc::new(row));
+        }
+        let meters = self.abilities.is_some_and(|abilities| abilities.meters > 0);
+        for (iface_id, plugged) in self.observed.interfaces.iter().filter(|(_, plugged)| plugged.ofport > 0) {
+            let meter = self.ids.meter(iface_id).filter(|_| meters);
+            let row = HostInterface {
+                name: plugged.name.as_str().into(),
+                iface_id: iface_id.as_str().into(),
+                ofport: plugged.ofport,
+                meter: meter.unwrap_or_default().into(),
+            };
+            rows.insert((HostInterface::TABLE, plugged.row), Arc::new(row));
+        }
+        for (encap, tunnel) in self.observed.tunnels.iter().filter(|(_, tunnel)| tunnel.ofport > 0) {
+            let row = HostTunnel { chassis: tunnel.chassis, encap: *encap, ofport: tunnel.ofport };
+            rows.insert((HostTunnel::TABLE, tunnel.interface), Arc::new(row));
+        }
+        let mut batch: Vec<RowUpdate> = Vec::new();
+        for table in [HostSelf::TABLE, HostInterface::TABLE, HostTunnel::TABLE] {
+            let gone =
+                self.compiler.rows().table(table).keys().filter(|uuid| !rows.contains_key(&(table, **uuid)));
+            batch.extend(gone.map(|uuid| (table, *uuid, None)));
+        }
+        for ((table, uuid), row) in rows {
+            let old = self.compiler.rows().dyn_row(table, uuid);
+            if old.is_none_or(|old| !old.same(row.as_ref())) {
+                batch.push((table, uuid, Some(row)));
+            }
+        }
+        if !batch.is_empty() {
+            self.apply(now, batch, None, out);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The beginning of a connection: settings, meters, and the slot of the Geneve option.
+
+use ofpacket::{
+    AsyncConfig, Message, MultipartRequest, PACKET_IN_FORMAT_NXT2, SwitchConfig, TlvMap, TlvTableCommand,
+    TlvTableMod, TlvTableReply,
+};
+
+use super::{Abilities, Driver, Output, Phase, SwitchError};
+
+/// What was asked for, and what is known by now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Setup {
+    pub(super) tlv_xid: u32,
+    pub(super) tlv_mod_xid: u32,
+    pub(super) barrier_xid: u32,
+    pub(super) meters_xid: u32,
+    pub(super) tunnel_option: Option<u16>,
+    pub(super) meters: u32,
+}
+
+impl Driver {
+    pub(super) fn begin_setup(&mut self, out: &mut Vec<Output>) {
+        self.phase = Phase::Setup;
+        let whole = SwitchConfig { flags: 0, miss_send_len: 0xffff };
+        self.send(&Message::SetConfig(whole), out);
+        self.send(&Message::SetPacketInFormat(PACKET_IN_FORMAT_NXT2), out);
+        self.send(&Message::SetAsync(AsyncConfig::new(ASYNC_ACTION, 0, 0)), out);
+        self.setup.meters_xid = self.send(&Message::MultipartRequest(MultipartRequest::MeterFeatures), out);
+        self.setup.tlv_xid = self.send(&Message::TlvTableRequest, out);
+    }
+
+    pub(super) fn tunnel_option(
+        &mut self,
+        reply: &TlvTableReply,
+        out: &mut Vec<Output>,
+    ) -> Result<(), SwitchError> {
+        let ours = |map: &&TlvMap| map.class == OPTION_CLASS && map.kind == OPTION_TYPE;
+        let slot = match reply.maps.iter().find(ours) {
+            Some(map) if map.length == OPTION_LENGTH => map.index,
+            Some(_) => return Err(SwitchError::NoTunnelOption),
+            None => {
+                let free = |slot: &u16| reply.maps.iter().all(|map| map.index != *slot);
+                let slot = (0..reply.max_fields).find(free).ok_or(SwitchError::NoTunnelOption)?;
+                let map =
+                    TlvMap { class: OPTION_CLASS, kind: OPTION_TYPE, length: OPTION_LENGTH, index: slot };
+                let add = TlvTableMod { command: TlvTableCommand::ADD, maps: vec![map] };
+                self.setup.tlv_mod_xid = self.send(&Message::TlvTableMod(add), out);
+                slot
+            }
+        };
+        self.setup.tunnel_option = Some(slot);
+        self.setup.barrier_xid = self.send(&Message::BarrierRequest, out);
+        Ok(())
+    }
+
+    pub(super) fn up(&mut self, out: &mut Vec<Output>) {
+        let Some(tunnel_option) = self.setup.tunnel_option else { return };
+        self.phase = Phase::Waiting;
+        out.push(Output::Up(Abilities { tunnel_option, meters: self.setup.meters }));
+    }
+}
+
+/// Packets sent by an action, and none for other reasons.
+const ASYNC_ACTION: u32 = 1 << 1;
+const OPTION_CLASS: u16 = 0x0102;
+const OPTION_TYPE: u8 = 0x80;
+const OPTION_LENGTH: u8 = 4;
