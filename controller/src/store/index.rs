@@ -14,6 +14,8 @@ use quantumnet_model::{
     tables,
 };
 
+use crate::store::visits;
+
 /// Values of an index's columns, in its order.
 pub(crate) type Key = Arc<[Datum]>;
 
@@ -66,6 +68,7 @@ impl Indexes {
             .range((prefix.clone(), Uuid::nil())..)
             .take_while(move |(key, _)| key.starts_with(&prefix))
             .map(|(_, uuid)| *uuid)
+            .inspect(|_| visits::count())
     }
 }
 

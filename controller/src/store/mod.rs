@@ -21,6 +21,7 @@ pub mod scopes;
 mod snapshot;
 mod state;
 mod txn;
+mod visits;
 
 pub use entry::{DecodeError, ENTRY_FORMAT, Effects, EncodedEffects, Entry, EntryWriter};
 pub use evaluate::{Context, Evaluated, evaluate};
@@ -30,3 +31,4 @@ pub use refusal::{Class, Refusal, ServiceRefusal};
 pub use snapshot::SNAPSHOT_FORMAT;
 pub use state::State;
 pub use txn::{Touched, Txn};
+pub use visits::visits;

@@ -15,6 +15,8 @@ use quantumnet_model::{
     tables,
 };
 
+use crate::store::visits;
+
 /// A column that refers to rows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ReferenceColumn {
@@ -135,6 +137,7 @@ impl References {
             .map(|(place, _)| place)
             .take_while(move |place| place.target_table == target_table && place.target == target)
             .map(reference)
+            .inspect(|_| visits::count())
     }
 
     /// Who refers to the row through one column.
@@ -152,6 +155,7 @@ impl References {
             .map(|(place, _)| place)
             .take_while(move |place| Place { row: Uuid::nil(), ..**place } == first)
             .map(|place| place.row)
+            .inspect(|_| visits::count())
     }
 }
 

@@ -14,6 +14,7 @@ use crate::store::{
     Touched,
     index::{Indexes, Key},
     references::{Reference, ReferenceColumn, References, reference_columns},
+    visits,
 };
 
 /// Rows, their indexes and references at one revision. Cloning costs a few hundred counters, whatever its size.
@@ -28,12 +29,13 @@ pub struct State {
 impl State {
     /// The row, as its type.
     pub fn get<T: Row>(&self, uuid: Uuid) -> Option<&T> {
+        visits::count();
         self.rows.get(uuid)
     }
 
     /// All rows of a type, by uuid.
     pub fn iter<T: Row>(&self) -> impl Iterator<Item = (Uuid, &T)> {
-        self.rows.iter()
+        self.rows.iter().inspect(|_| visits::count())
     }
 
     /// The first row with these values; see [`Self::lookup`].
@@ -155,6 +157,7 @@ impl State {
         new: Option<Arc<dyn DynRow>>,
         visit: &mut dyn FnMut(TableId, Uuid, bool, bool),
     ) -> Option<Arc<dyn DynRow>> {
+        visits::count();
         let old = self.rows.set(table, uuid, new.clone());
         let (before, after) = (old.as_deref(), new.as_deref());
         self.indexes.replace(table, uuid, before, after);
