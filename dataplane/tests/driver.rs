@@ -483,6 +483,17 @@ fn a_switch_that_hangs_is_left_and_found_again() {
     );
     assert_eq!(world.driver.poll_timeout(), None);
 
+    // One that has much to do is given more time.
+    world.model.hangs = false;
+    world.connect();
+    world.model.hangs = true;
+    let flows = (100..20_100).map(|number| DesiredFlow { key: key(number), value: value(1) });
+    world.input(Input::Delta { delta: FlowDelta { put: flows.collect(), ..FlowDelta::default() }, tag: 3 });
+    world.pass(Duration::from_secs(30));
+    assert!(world.driver.is_up());
+    world.pass(Duration::from_secs(10));
+    assert!(!world.driver.is_up());
+
     // One that hangs before its hello.
     world.connect();
     world.pass(Duration::from_secs(6));
@@ -490,5 +501,5 @@ fn a_switch_that_hangs_is_left_and_found_again() {
 
     world.model.hangs = false;
     world.connect();
-    assert_eq!((world.model.flows.len(), world.applied.as_slice()), (2, &[0, 1, 2][..]));
+    assert_eq!((world.model.flows.len(), world.applied.as_slice()), (20_002, &[0, 1, 2, 3][..]));
 }

@@ -108,7 +108,7 @@ pub struct Limits {
     pub refused_retry: Duration,
     /// Silence after which the switch is asked for a sign of life.
     pub probe_after: Duration,
-    /// Time it has to give one: more than it takes to commit a large bundle.
+    /// Time it has to give one, beside what the bundle under way may take.
     pub probe_deadline: Duration,
 }
 

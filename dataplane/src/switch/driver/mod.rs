@@ -231,7 +231,9 @@ impl Driver {
         }
         // Nothing but a hello may come before theirs, so that one is not asked.
         if self.probe_until.is_none() && self.phase != Phase::Hello {
-            self.probe_until = Some(now + self.limits.probe_deadline);
+            // While it commits a bundle it answers nothing; a large one takes its time.
+            let flows = u32::try_from(self.batch.as_ref().map_or(0, Batch::len)).unwrap_or(u32::MAX);
+            self.probe_until = Some(now + self.limits.probe_deadline + COMMIT_PER_FLOW * flows);
             self.send(&Message::EchoRequest(Box::default()), out);
             return;
         }
@@ -458,5 +460,7 @@ impl Driver {
     }
 }
 
+/// Ten times what a flow of a bundle costs ovs-vswitchd, and more.
+const COMMIT_PER_FLOW: Duration = Duration::from_millis(1);
 /// The second time the switch has been looked at in between.
 const METER_TRIES: u32 = 2;
