@@ -422,3 +422,37 @@ async fn hostile_agents_get_reasons() {
 }
 
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// An agent that reads nothing fills its window; others are told at once, and it is brought up to date later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_agent_holds_up_only_itself() {
+    const CHANGES: i64 = 600;
+    let server = Server::start().await;
+    let (switch, _) = server.switch_with_port("vm1").await;
+    let second = move |txn: &mut quantumnet_controller::store::Txn<'_>| {
+        let port = Uuid::new_v4();
+        txn.insert(port, LogicalSwitchPort { name: "vm2".into(), ..LogicalSwitchPort::default() })?;
+        txn.update::<LogicalSwitch>(switch, |row| _ = row.ports.insert(Strong::new(port)));
+        Ok(())
+    };
+    server.replica.propose("test", second).await.unwrap();
+    let mut stalled = server.agent(hello("hv1", "hv1", "10.0.0.1", vec![interface("vm1", 1)])).await;
+    stalled.until("its switch", |agent| agent.rows.get::<LogicalSwitch>(switch).is_some()).await;
+    let mut quick = server.agent(hello("hv2", "hv2", "10.0.0.2", vec![interface("vm2", 1)])).await;
+    quick.until("its switch", |agent| agent.rows.get::<LogicalSwitch>(switch).is_some()).await;
+    for number in 0..CHANGES {
+        let change = move |txn: &mut quantumnet_controller::store::Txn<'_>| {
+            let value = Text::from(format!("{number:0>8000}"));
+            txn.update::<LogicalSwitch>(switch, |row| {
+                row.other_config = [(Text::from("x"), value)].into_iter().collect()
+            });
+            Ok(())
+        };
+        let revision = server.replica.propose("test", change).await.unwrap().revision;
+        quick.until("the change", |agent| agent.revision >= revision).await;
+    }
+    let last = server.replica.state().revision();
+    stalled.until("all of it", |agent| agent.revision >= last).await;
+    let row = |agent: &Agent| agent.rows.get::<LogicalSwitch>(switch).cloned();
+    assert!(row(&stalled).is_some() && row(&stalled) == row(&quick));
+}
