@@ -1,6 +1,10 @@
 //! The declarations against the laws they promise and against an installed OVN's schema.
 
-use std::{cell::Cell, cmp::Ordering};
+use std::{
+    cell::Cell,
+    cmp::Ordering,
+    hash::{Hash, Hasher},
+};
 
 use imbl::OrdSet;
 use ovsdb::{
@@ -104,8 +108,14 @@ thread_local! {
 }
 
 /// An integer whose comparisons are counted.
-#[derive(Clone, Copy, Debug, Hash)]
+#[derive(Clone, Copy, Debug)]
 struct Counted(i64);
+
+impl Hash for Counted {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 impl Ord for Counted {
     fn cmp(&self, other: &Self) -> Ordering {
