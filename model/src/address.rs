@@ -167,8 +167,12 @@ mod tests {
 
     #[test]
     fn macs() {
-        assert_eq!("0a:0:0:00:00:1".parse::<Mac>().map(|mac| mac.to_string()), Ok("0a:00:00:00:00:01".into()));
-        for wrong in ["", "0a:00:00:00:00", "0a:00:00:00:00:01:02", "+a:00:00:00:00:01", "0a:00:00:00:00:001"] {
+        assert_eq!(
+            "0a:0:0:00:00:1".parse::<Mac>().map(|mac| mac.to_string()),
+            Ok("0a:00:00:00:00:01".into())
+        );
+        for wrong in ["", "0a:00:00:00:00", "0a:00:00:00:00:01:02", "+a:00:00:00:00:01", "0a:00:00:00:00:001"]
+        {
             assert!(wrong.parse::<Mac>().is_err(), "{wrong}");
         }
         let mac: Mac = "0a:00:00:00:00:01".parse().unwrap();
@@ -181,7 +185,9 @@ mod tests {
         assert_eq!(known(" unknown "), Ok(LspAddress::Unknown));
         assert_eq!(known("dynamic"), Ok(LspAddress::Dynamic { mac: None, ips: vec![] }));
         assert!(matches!(known("0a:00:00:00:00:01 dynamic"), Ok(LspAddress::Dynamic { mac: Some(_), .. })));
-        assert!(matches!(known("0a:00:00:00:00:01 10.0.0.1 fd00::1"), Ok(LspAddress::Known { ips, .. }) if ips.len() == 2));
+        assert!(
+            matches!(known("0a:00:00:00:00:01 10.0.0.1 fd00::1"), Ok(LspAddress::Known { ips, .. }) if ips.len() == 2)
+        );
         assert_eq!(known(""), Err(AddressError::Empty));
         assert!(known("0a:00:00:00:00:01 10.0.0").is_err());
     }

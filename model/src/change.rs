@@ -219,7 +219,10 @@ impl RowChange {
         };
         let wire = Wire {
             format: FORMAT,
-            database: DATABASES.iter().position(|database| *database == decl.database).map_or(0, |at| at as u8),
+            database: DATABASES
+                .iter()
+                .position(|database| *database == decl.database)
+                .map_or(0, |at| at as u8),
             table: decl.name,
             uuid: *self.uuid.as_bytes(),
             kind,
@@ -252,10 +255,9 @@ impl RowChange {
         let decl = tables::decl(table);
         let mut columns = Vec::with_capacity(wire.columns.len());
         for (name, datum) in wire.columns {
-            let column = decl.column(name).ok_or_else(|| ChangeError::UnknownColumn {
-                table: decl.name,
-                column: name.to_owned(),
-            })?;
+            let column = decl
+                .column(name)
+                .ok_or_else(|| ChangeError::UnknownColumn { table: decl.name, column: name.to_owned() })?;
             if !datum.is_normal() {
                 return Err(malformed(format!("column {name} is not in normal order")));
             }

@@ -150,11 +150,7 @@ impl<T, K> From<Uuid> for Ref<T, K> {
 
 impl<T: Row, K: RefKind> Scalar for Ref<T, K> {
     fn base_type() -> BaseType {
-        BaseType {
-            ref_table: Some(T::NAME.to_owned()),
-            ref_type: K::REF_TYPE,
-            ..BaseType::UUID
-        }
+        BaseType { ref_table: Some(T::NAME.to_owned()), ref_type: K::REF_TYPE, ..BaseType::UUID }
     }
 
     fn to_atom(&self) -> Atom {

@@ -228,4 +228,3 @@ table! {
     }
     indexes [["row", "column"]]
 }
-

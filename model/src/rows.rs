@@ -48,7 +48,12 @@ impl Rows {
     }
 
     /// Puts or removes a row and returns the one that was there.
-    pub fn set(&mut self, table: TableId, uuid: Uuid, row: Option<Arc<dyn DynRow>>) -> Option<Arc<dyn DynRow>> {
+    pub fn set(
+        &mut self,
+        table: TableId,
+        uuid: Uuid,
+        row: Option<Arc<dyn DynRow>>,
+    ) -> Option<Arc<dyn DynRow>> {
         let rows = &mut self.tables[usize::from(table.0)];
         match row {
             Some(row) => {
