@@ -71,33 +71,6 @@ fn what_does_not_matter_costs_nothing() {
     assert!(units <= 2 && flows == 0, "{units} units, {flows} flows");
 }
 
-/// Time is no budget here; printed for people: `cargo test --release --test budget -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints figures; run by hand"]
-fn figures() {
-    println!("resident at start: {}", resident());
-    let mut model = rows(10_000);
-    println!("resident with rows: {}", resident());
-    let start = std::time::Instant::now();
-    let mut compiler = model.compiled();
-    println!("resident with flows: {}", resident());
-    println!("{} flows compiled in {:?}", compiler.flows(), start.elapsed());
-    for round in 0..3 {
-        let start = std::time::Instant::now();
-        for number in 0..100u32 {
-            model.port(&PortSpec {
-                addresses: vec![format!("{} 10.9.{round}.{number}", mac(3))],
-                ..plain(3, 1, 1)
-            });
-            model.apply(&mut compiler);
-        }
-        println!("one port change: {:?}", start.elapsed() / 100);
-    }
-    let start = std::time::Instant::now();
-    assert!(compiler.recompute_check().is_empty());
-    println!("full comparison: {:?}", start.elapsed());
-}
-
 fn resident() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("unknown").trim().to_owned()

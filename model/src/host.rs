@@ -12,6 +12,8 @@ table! {
         chassis: Text,
         /// The slot of Geneve option class 0x0102 type 0x80 in the switch's TLV table: `tun_metadataN`.
         tunnel_option: i64,
+        /// The datapath can write the reserved bits and the type of options of neighbour discovery.
+        nd_extensions: bool,
     }
     indexes [["chassis"]]
 }

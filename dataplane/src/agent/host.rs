@@ -157,6 +157,7 @@ impl Agent {
             let row = HostSelf {
                 chassis: config.chassis.as_str().into(),
                 tunnel_option: abilities.tunnel_option.into(),
+                nd_extensions: abilities.nd_extensions,
             };
             rows.insert((HostSelf::TABLE, Uuid::nil()), Arc::new(row));
         }

@@ -81,7 +81,7 @@ fn switch() -> Uuid {
 
 fn hypervisors() -> Vec<RowUpdate> {
     let mut rows = vec![
-        row(0, HostSelf { chassis: "hv1".into(), tunnel_option: 0 }),
+        row(0, HostSelf { chassis: "hv1".into(), tunnel_option: 0, nd_extensions: true }),
         row(
             7,
             DatapathBinding {

@@ -191,7 +191,11 @@ impl Step {
             Self::DropTunnel(number) => model.remove::<HostTunnel>(id(Kind::Tunnel, *number)),
             Self::Own(name, slot) => model.put(
                 id(Kind::Own, 0),
-                HostSelf { chassis: text(&format!("hv{name}")), tunnel_option: *slot },
+                HostSelf {
+                    chassis: text(&format!("hv{name}")),
+                    tunnel_option: *slot,
+                    nd_extensions: slot % 2 == 0,
+                },
             ),
             Self::DropOwn => model.remove::<HostSelf>(id(Kind::Own, 0)),
             Self::Dhcp(number, whole) => {

@@ -1,7 +1,7 @@
 //! Turns an ARP request or neighbour solicitation into its answer, in place.
 //!
 //! # Contract
-//! - Owner: the hypervisor. Reads nothing. In: the request, and the MAC of the address asked for.
+//! - Owner: the hypervisor. Reads what its datapath can do. In: the request, and the MAC of the address asked for.
 //!   Out: the answer, by the port that the request came from.
 //! - An advertisement is made in two steps: only what matches as an advertisement may have its option written.
 //!
@@ -9,13 +9,17 @@
 //! - The solicitation's option becomes the advertisement's. One without option, which is unicast or looks for a
 //!   duplicate, gets an answer without option (RFC 4861, section 4.4).
 //! - An answer to the unspecified address goes to all nodes and is not "solicited".
+//! - Where the datapath cannot write the answer (the kernel's), the solicitation goes on as if the address were not
+//!   known here, and the port that owns it answers.
 
 use std::net::Ipv6Addr;
 
 use ofpacket::{Action, Match, Port, field};
+use quantumnet_model::host::HostSelf;
 
 use crate::compile::{
-    logical::go,
+    index::By,
+    logical::{go, send, to_group},
     owner::{Owner, Owners},
     register,
     sink::Sink,
@@ -33,7 +37,7 @@ pub(super) const STAGE: Stage = Stage {
     emit,
 };
 
-fn emit(_: &View<'_>, _: Owner, out: &mut Sink) {
+fn emit(view: &View<'_>, _: Owner, out: &mut Sink) {
     out.flow(
         Table::NeighbourReply,
         100,
@@ -52,6 +56,11 @@ fn emit(_: &View<'_>, _: Owner, out: &mut Sink) {
     );
 
     let solicit = Match::new().ipv6().ip_proto(58).with(field::ICMPV6_TYPE, admit::NS);
+    if !view.find_one::<HostSelf>(By::HostSelf, &[]).is_some_and(|(_, host)| host.nd_extensions) {
+        out.flow(Table::NeighbourReply, 100, to_group(solicit.clone()), send(register::GROUP_FLOOD));
+        out.flow(Table::NeighbourReply, 90, solicit, [go(Table::Forward)]);
+        return;
+    }
     let to_asker =
         [Action::copy(field::ETH_SRC, field::ETH_DST), Action::copy(field::IPV6_SRC, field::IPV6_DST)];
     let from_target = |flags: u32| {
@@ -104,6 +113,15 @@ mod tests {
 
     use super::*;
     use crate::compile::testing::check;
+
+    /// Before the agent knows its switch, and on the kernel's datapath, nothing is written that may be refused.
+    #[test]
+    fn solicitations_go_on_where_answers_cannot_be_written() {
+        let delta = crate::compile::Compiler::new().apply([]);
+        let flows = delta.put.iter().filter(|flow| flow.key.table == Table::NeighbourReply.number());
+        let priorities: Vec<u16> = flows.map(|flow| flow.key.priority).collect();
+        assert_eq!(priorities, [90, 100, 100], "solicitations on and to the group, and the answer to ARP");
+    }
 
     #[test]
     fn requests_become_answers() {

@@ -55,6 +55,8 @@ pub struct Abilities {
     pub tunnel_option: u16,
     /// How many meters it has.
     pub meters: u32,
+    /// Neighbour solicitations can be turned into advertisements by flows. The kernel's datapath cannot.
+    pub nd_extensions: bool,
 }
 
 /// Something the switch did not take.

@@ -1,8 +1,8 @@
-//! The beginning of a connection: settings, meters, and the slot of the Geneve option.
+//! The beginning of a connection: settings, what the switch can do, and the slot of the Geneve option.
 
 use ofpacket::{
-    AsyncConfig, Message, MultipartRequest, PACKET_IN_FORMAT_NXT2, SwitchConfig, TlvMap, TlvTableCommand,
-    TlvTableMod, TlvTableReply,
+    Action, AsyncConfig, FlowMod, Match, Message, MultipartRequest, PACKET_IN_FORMAT_NXT2, SwitchConfig,
+    TlvMap, TlvTableCommand, TlvTableMod, TlvTableReply, field,
 };
 
 use super::{Abilities, Driver, Output, Phase, SwitchError};
@@ -16,6 +16,8 @@ pub(super) struct Setup {
     pub(super) meters_xid: u32,
     pub(super) tunnel_option: Option<u16>,
     pub(super) meters: u32,
+    pub(super) nd_xid: u32,
+    pub(super) nd_refused: bool,
 }
 
 impl Driver {
@@ -26,7 +28,18 @@ impl Driver {
         self.send(&Message::SetPacketInFormat(PACKET_IN_FORMAT_NXT2), out);
         self.send(&Message::SetAsync(AsyncConfig::new(ASYNC_ACTION, 0, 0)), out);
         self.setup.meters_xid = self.send(&Message::MultipartRequest(MultipartRequest::MeterFeatures), out);
+        self.probe_nd_extensions(out);
         self.setup.tlv_xid = self.send(&Message::TlvTableRequest, out);
+    }
+
+    /// A switch tells what its datapath cannot do only by refusing a flow, so one is tried where no packet comes.
+    fn probe_nd_extensions(&mut self, out: &mut Vec<Output>) {
+        let advertisement = Match::new().ipv6().ip_proto(58).with(field::ICMPV6_TYPE, 136u8);
+        let write =
+            vec![Action::set_field(field::ND_RESERVED, 0u32), Action::set_field(field::ND_OPTIONS_TYPE, 2u8)];
+        let probe = FlowMod::add(PROBE_TABLE, 0, advertisement.clone(), write);
+        self.setup.nd_xid = self.send(&Message::FlowMod(probe), out);
+        self.send(&Message::FlowMod(FlowMod::delete_strict(PROBE_TABLE, 0, advertisement)), out);
     }
 
     pub(super) fn tunnel_option(
@@ -56,12 +69,18 @@ impl Driver {
     pub(super) fn up(&mut self, out: &mut Vec<Output>) {
         let Some(tunnel_option) = self.setup.tunnel_option else { return };
         self.phase = Phase::Waiting;
-        out.push(Output::Up(Abilities { tunnel_option, meters: self.setup.meters }));
+        out.push(Output::Up(Abilities {
+            tunnel_option,
+            meters: self.setup.meters,
+            nd_extensions: !self.setup.nd_refused,
+        }));
     }
 }
 
 /// Packets sent by an action, and none for other reasons.
 const ASYNC_ACTION: u32 = 1 << 1;
+/// A table that nothing leads to.
+const PROBE_TABLE: u8 = 253;
 const OPTION_CLASS: u16 = 0x0102;
 const OPTION_TYPE: u8 = 0x80;
 const OPTION_LENGTH: u8 = 4;

@@ -338,6 +338,10 @@ impl Driver {
             return match xid {
                 // A datapath without meters is no reason to have no network.
                 _ if xid == self.setup.meters_xid => Ok(()),
+                _ if xid == self.setup.nd_xid => {
+                    self.setup.nd_refused = true;
+                    Ok(())
+                }
                 _ if xid == self.setup.tlv_mod_xid => Err(refused("the tunnel option")),
                 _ => Err(refused("a setting")),
             };
