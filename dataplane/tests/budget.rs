@@ -70,8 +70,3 @@ fn what_does_not_matter_costs_nothing() {
     });
     assert!(units <= 2 && flows == 0, "{units} units, {flows} flows");
 }
-
-fn resident() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("unknown").trim().to_owned()
-}
