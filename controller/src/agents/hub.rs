@@ -156,14 +156,18 @@ impl Hub {
         self.lock().sessions.get(&chassis).is_some_and(|session| session.number != number)
     }
 
-    /// An agent has everything up to the revision in its switch.
-    pub fn acknowledge(&self, chassis: Uuid, revision: u64) {
+    /// An agent has everything up to the revision in its switch. Returns what of that is believed: it can't have
+    /// what does not exist, and a claim to the contrary would make `up` come true early.
+    ///
+    /// The bound is the state that sessions are fed from, under its lock: an agent may answer before anybody else
+    /// has heard of the revision.
+    pub fn acknowledge(&self, chassis: Uuid, revision: u64) -> u64 {
         let mut inner = self.lock();
-        // It can't have what does not exist; a claim to the contrary would make `up` come true early.
         let revision = revision.min(inner.state.revision());
         inner.pending.acknowledge(chassis, revision);
         drop(inner);
         self.wake.notify_one();
+        revision
     }
 
     /// Takes the derived columns that are due.

@@ -153,8 +153,7 @@ impl Session<'_> {
     }
 
     fn applied(&self, revision: u64) {
-        // It can't have what does not exist; who waits for a revision must not be told that it has.
-        let revision = revision.min(*self.agents.hub.revision().borrow());
+        let revision = self.agents.hub.acknowledge(self.chassis, revision);
         let now = Instant::now();
         {
             let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,7 +161,6 @@ impl Session<'_> {
                 self.agents.metrics.in_switch(now.saturating_duration_since(applied_at));
             }
         }
-        self.agents.hub.acknowledge(self.chassis, revision);
         self.agents.registry.update(&self.name, |status| {
             status.applied_revision = status.applied_revision.max(revision);
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
