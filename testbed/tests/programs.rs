@@ -30,6 +30,13 @@ for option in ("--listen", "--metrics"):
     if option in args:
         host, port = args[option].rsplit(":", 1)
         listeners.append(socket.create_server((host, int(port))))
+if "--listen-unix" in args:
+    path = args["--listen-unix"]
+    if os.path.exists(path):
+        os.unlink(path)
+    listeners.append(socket.socket(socket.AF_UNIX))
+    listeners[-1].bind(path)
+    listeners[-1].listen()
 signal.pause()
 "#;
 
