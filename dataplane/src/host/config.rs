@@ -204,7 +204,6 @@ const OTHER_CONFIG: &[(&str, &str)] = &[
 const INAPPLICABLE: &[&str] = &[
     "ovn-remote",
     "ovn-remote-probe-interval",
-    "ovn-openflow-probe-interval",
     "ovn-monitor-all",
     "ovn-enable-lflow-cache",
     "ovn-limit-lflow-cache",
