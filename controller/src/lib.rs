@@ -6,6 +6,7 @@ pub mod controller;
 pub mod ipam;
 pub mod lower;
 pub mod metrics;
+pub mod ovsdb;
 pub mod replica;
 pub mod serve;
 pub mod service;

@@ -1,0 +1,6 @@
+//! `OVN_Northbound` and `OVN_Southbound` on the wire: an OVSDB server (RFC 7047 with the extensions of Open vSwitch).
+//!
+//! # Contract
+//! - `transact` runs a client's operations on the store, with ovsdb-server's results and error strings.
+//! - Everything else here is sessions: methods, monitors, locks, the `_Server` database, listeners.
+//! - Refuses to know what any table means (that is `lower`).
