@@ -446,7 +446,7 @@ impl<K: Scalar, V: Scalar> Column for OrdMap<K, V> {
 pub trait Constrain: Sized {
     /// One of these strings only.
     fn one_of(self, values: &[&str]) -> Self;
-    /// Integers from `low` to `high`.
+    /// Integers from `low` to `high`; a bound that every integer keeps is none in the schema.
     fn range(self, low: i64, high: i64) -> Self;
     /// Integers of a map's values from `low` to `high`.
     fn value_range(self, low: i64, high: i64) -> Self;
@@ -467,8 +467,8 @@ impl Constrain for ColumnType {
     }
 
     fn range(mut self, low: i64, high: i64) -> Self {
-        self.key.min_integer = Some(low);
-        self.key.max_integer = Some(high);
+        self.key.min_integer = Some(low).filter(|low| *low != i64::MIN);
+        self.key.max_integer = Some(high).filter(|high| *high != i64::MAX);
         self
     }
 
@@ -495,7 +495,7 @@ impl Constrain for ColumnType {
     }
 
     fn length(mut self, low: usize, high: usize) -> Self {
-        self.key.min_length = Some(low);
+        self.key.min_length = Some(low).filter(|low| *low != 0);
         self.key.max_length = Some(high);
         self
     }

@@ -8,7 +8,7 @@ use std::{
 
 use imbl::OrdSet;
 use ovsdb::{
-    schema::BaseType,
+    schema::{BaseType, DatabaseSchema},
     value::{Atom, Datum},
 };
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ use quantumnet_model::{
     change::{ChangeKind, RowChange},
     column::{Scalar, Text},
     nb::{LogicalSwitch, LogicalSwitchPort},
-    tables,
+    sb, tables,
 };
 
 fn uuids(range: std::ops::Range<u128>) -> OrdSet<Strong<LogicalSwitchPort>> {
@@ -82,6 +82,52 @@ fn northbound_schema_holds_all_that_an_installed_ovn_knows() {
         }
         assert_eq!(theirs["isRoot"].as_bool().unwrap_or(false), table_ours.is_root, "{table}");
     }
+}
+
+/// Columns whose enumeration or range has grown since Debian's schema.
+const GROWN: [(&str, &str); 6] = [
+    ("DHCPv6_Options", "type"),
+    ("Encap", "type"),
+    ("Logical_Flow", "table_id"),
+    ("Mirror", "filter"),
+    ("Mirror", "type"),
+    ("Service_Monitor", "protocol"),
+];
+
+/// A client that was built for Debian's schema finds every table and column of it, with the same type.
+#[test]
+fn southbound_schema_holds_all_that_an_installed_ovn_knows() {
+    let path = "/usr/share/ovn/ovn-sb.ovsschema";
+    let text =
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}; install ovn-common"));
+    let theirs = DatabaseSchema::parse(&text).unwrap();
+    let ours = tables::schema(Database::Southbound, sb::VERSION);
+    for (name, table) in &theirs.tables {
+        let known = ours.tables.get(name).unwrap_or_else(|| panic!("{name} is missing"));
+        assert_eq!((known.is_root, known.max_rows), (table.is_root, table.max_rows), "{name}");
+        assert_eq!(known.indexes, table.indexes, "{name}");
+        for (column, theirs) in &table.columns {
+            let ours = known.columns.get(column).unwrap_or_else(|| panic!("{name}.{column} is missing"));
+            assert_eq!(ours.ephemeral, theirs.ephemeral, "{name}.{column}");
+            if !GROWN.contains(&(name.as_str(), column.as_str())) {
+                assert_eq!(ours.ty, theirs.ty, "{name}.{column}");
+            }
+        }
+    }
+    // What is ours, or OVN's since.
+    let more: Vec<&str> =
+        ours.tables.keys().filter(|name| !theirs.tables.contains_key(*name)).map(String::as_str).collect();
+    assert_eq!(
+        more,
+        [
+            "ACL_ID",
+            "Advertised_MAC_Binding",
+            "Advertised_Route",
+            "Chassis_Interface",
+            "ECMP_Nexthop",
+            "Learned_Route"
+        ]
+    );
 }
 
 /// A port added to a switch of 50,000 must not cost 50,000: the tree is compared where it differs.

@@ -58,7 +58,7 @@ table! {
     /// `NB_Global` has options:default_acl_drop.
     pub struct Acl = Northbound "ACL" {
         /// Name in log records; empty for none.
-        name: Option<Text>,
+        name: Option<Text> => |c| c.with(|t| t.length(0, 63)),
         /// Higher wins; the order of equals is undefined.
         priority: i64 => |c| c.with(|t| t.range(0, 32767)),
         /// Whether it filters what ports send (`from-lport`) or what they are sent (`to-lport`).
