@@ -16,7 +16,7 @@ use crate::report::{begin, row};
 /// Looks at the daemons over `seconds`.
 pub(crate) async fn run(programs: &Path, seconds: u64) -> Result<()> {
     let lab = LabGuard::up(&LabSpec::with_programs("footprint", 1, 2, Programs::in_folder(programs)))?;
-    let client = Client::new(Address::Unix(lab.api_socket(1)), None);
+    let client = Client::new(vec![Address::Unix(lab.api_socket(1))], None);
     let network = json!({ "meta": { "name": "net" }, "spec": { "subnets": [{ "cidr": "10.0.0.0/24" }] } });
     client.call("VirtualNetworkService", "CreateVirtualNetwork", &json!({ "network": network })).await?;
     for (name, hypervisor) in [("a", 1), ("b", 2)] {

@@ -23,7 +23,7 @@ use crate::{
 /// Measures `rounds` ports in each system.
 pub(crate) async fn run(programs: &Path, rounds: usize) -> Result<()> {
     let lab = LabGuard::up(&LabSpec::with_programs("latency", 1, 2, Programs::in_folder(programs)))?;
-    let client = Client::new(Address::Unix(lab.api_socket(1)), None);
+    let client = Client::new(vec![Address::Unix(lab.api_socket(1))], None);
     let network = json!({ "meta": { "name": "net" }, "spec": { "subnets": [{ "cidr": "10.0.0.0/16" }] } });
     client.call("VirtualNetworkService", "CreateVirtualNetwork", &json!({ "network": network })).await?;
 

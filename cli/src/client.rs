@@ -5,7 +5,7 @@
 //! - A call that could not be sent names the address and what to try; a call that was refused carries
 //!   the controller's own words.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{cell::Cell, path::PathBuf, str::FromStr, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -14,7 +14,10 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
 
 /// Where a controller listens.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -62,6 +65,19 @@ pub enum CallError {
         /// What the system says.
         cause: String,
     },
+    /// A controller was reached and gave no answer.
+    #[error(
+        "{address} gave no answer: {cause}; what was asked may have been done or not: look before trying again"
+    )]
+    Lost {
+        /// Who was asked.
+        address: Address,
+        /// What the system says.
+        cause: String,
+    },
+    /// There is nobody to ask.
+    #[error("no address of a controller is given")]
+    NoAddress,
     /// The controller refused the call.
     #[error("{}", .0.describe())]
     Refused(Refusal),
@@ -75,6 +91,13 @@ pub enum CallError {
         /// Beginning of the body.
         body: String,
     },
+}
+
+impl CallError {
+    /// Nothing of the call was done, so another controller may be asked.
+    fn was_not_begun(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
 }
 
 /// The controller's refusal as it came.
@@ -123,29 +146,49 @@ impl Refusal {
     }
 }
 
-/// A controller.
+/// A cluster of controllers.
 #[derive(Clone, Debug)]
 pub struct Client {
-    address: Address,
+    addresses: Vec<Address>,
     principal: Option<String>,
+    /// Which address answered last.
+    current: Cell<usize>,
 }
 
 impl Client {
-    /// Calls go to `address`, on behalf of `principal`.
-    pub fn new(address: Address, principal: Option<String>) -> Self {
-        Self { address, principal }
+    /// Calls go to the first of `addresses` that answers, on behalf of `principal`.
+    pub fn new(addresses: Vec<Address>, principal: Option<String>) -> Self {
+        Self { addresses, principal, current: Cell::new(0) }
     }
 
-    /// One unary call.
+    /// One unary call. It is tried with the next controller while one cannot be reached; once
+    /// it was sent, it is not sent again without an answer, because it may have been done.
     pub async fn call(&self, service: &str, method: &str, body: &Value) -> Result<Value, CallError> {
-        let call = self.send(service, method, body);
-        match tokio::time::timeout(CALL_TIMEOUT, call).await {
-            Ok(answer) => answer,
-            Err(_) => Err(self.unreachable(format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
+        let mut failure = None;
+        for _ in 0..self.addresses.len().max(1) {
+            let Some(address) = self.addresses.get(self.current.get()) else { break };
+            let call = self.send(address, service, method, body);
+            let answer = match timeout(CALL_TIMEOUT, call).await {
+                Ok(answer) => answer,
+                Err(_) => Err(lost(address, format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
+            };
+            match answer {
+                Err(error) if error.was_not_begun() => failure = Some(error),
+                settled => return settled,
+            }
+            self.current.set((self.current.get() + 1) % self.addresses.len());
         }
+        Err(failure.unwrap_or(CallError::NoAddress))
     }
 
-    async fn send(&self, service: &str, method: &str, body: &Value) -> Result<Value, CallError> {
+    async fn send(
+        &self,
+        address: &Address,
+        service: &str,
+        method: &str,
+        body: &Value,
+    ) -> Result<Value, CallError> {
+        let unreachable = |cause: String| CallError::Unreachable { address: address.clone(), cause };
         let mut request = Request::post(format!("/quantumnet.v1.{service}/{method}"))
             .header(header::HOST, "quantumnet")
             .header(header::CONTENT_TYPE, "application/json");
@@ -154,22 +197,22 @@ impl Client {
         }
         let request = request
             .body(Full::new(Bytes::from(body.to_string())))
-            .map_err(|error| self.unreachable(error.to_string()))?;
-        let response = match &self.address {
+            .map_err(|error| unreachable(error.to_string()))?;
+        let response = match address {
             Address::Tcp(host) => {
-                let stream =
-                    TcpStream::connect(host).await.map_err(|error| self.unreachable(error.to_string()))?;
-                exchange(stream, request).await
+                let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(host)).await;
+                let stream = stream.map_err(|_| unreachable("no connection in time".to_owned()))?;
+                exchange(stream.map_err(|error| unreachable(error.to_string()))?, request).await
             }
             Address::Unix(path) => {
                 let stream =
-                    UnixStream::connect(path).await.map_err(|error| self.unreachable(error.to_string()))?;
+                    UnixStream::connect(path).await.map_err(|error| unreachable(error.to_string()))?;
                 exchange(stream, request).await
             }
         };
-        let (status, bytes) = response.map_err(|cause| self.unreachable(cause))?;
+        let (status, bytes) = response.map_err(|cause| lost(address, cause))?;
         let strange = || CallError::Strange {
-            address: self.address.clone(),
+            address: address.clone(),
             status,
             body: String::from_utf8_lossy(&bytes).chars().take(200).collect(),
         };
@@ -181,10 +224,10 @@ impl Client {
             _ => Err(strange()),
         }
     }
+}
 
-    fn unreachable(&self, cause: String) -> CallError {
-        CallError::Unreachable { address: self.address.clone(), cause }
-    }
+fn lost(address: &Address, cause: String) -> CallError {
+    CallError::Lost { address: address.clone(), cause }
 }
 
 async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), String>
@@ -202,6 +245,9 @@ where
     driver.abort();
     Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
 }
+
+/// A controller whose machine is gone does not refuse: the next one is tried after this.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Long enough for a call that waits for every hypervisor.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);

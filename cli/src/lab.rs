@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use quantumnet_testbed::{Lab, LabSpec, Programs, Progress, Underlay};
+use quantumnet_testbed::{Daemon, Lab, LabSpec, Link, Node, Programs, Progress, Signal, Underlay};
 use serde_json::{Value, json};
 
 use quantumnet_cli::client::{Address, Client};
@@ -76,6 +76,39 @@ pub(crate) enum LabCommand {
         /// Name of the VM.
         vm: String,
     },
+    /// End a daemon (controller1, agent2, vswitchd1 …) and leave it down.
+    Stop {
+        /// Name of the lab.
+        #[arg(long, default_value = "default")]
+        name: String,
+        /// Kill it, as a crash would, instead of asking it to end.
+        #[arg(long)]
+        kill: bool,
+        /// The daemon, or `leader` for the controller that leads.
+        daemon: String,
+    },
+    /// Start a daemon that does not run.
+    Start {
+        /// Name of the lab.
+        #[arg(long, default_value = "default")]
+        name: String,
+        /// The daemon.
+        daemon: String,
+    },
+    /// Pull a node's cable to a network, or put it back.
+    Link {
+        /// Name of the lab.
+        #[arg(long, default_value = "default")]
+        name: String,
+        /// controllerN or hvN.
+        node: String,
+        /// management, underlay or physical.
+        #[arg(value_parser = link)]
+        network: Link,
+        /// up or down.
+        #[arg(value_parser = ["up", "down"])]
+        state: String,
+    },
     /// Remove a lab and everything in it. Fine to repeat.
     Down {
         /// Name of the lab.
@@ -92,8 +125,8 @@ pub(crate) struct Up {
     /// Name of the lab; several may exist side by side.
     #[arg(long, default_value = "default")]
     name: String,
-    /// Controllers. More than one comes with the clustered release.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1))]
+    /// Controllers, which form one cluster; an odd number.
+    #[arg(long, default_value_t = 1, value_parser = controllers)]
     controllers: u16,
     /// Hypervisors.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=200))]
@@ -124,6 +157,11 @@ pub(crate) async fn run(command: LabCommand) -> Result<()> {
         }
         LabCommand::RemoveVm { name, vm } => Ok(Lab::open(&name)?.remove_vm(&vm)?),
         LabCommand::MoveVm { name, hypervisor, vm } => Ok(Lab::open(&name)?.move_vm(&vm, hypervisor)?),
+        LabCommand::Stop { name, kill, daemon } => stop(&Lab::open(&name)?, kill, &daemon),
+        LabCommand::Start { name, daemon } => Ok(Lab::open(&name)?.start(daemon.parse()?)?),
+        LabCommand::Link { name, node, network, state } => {
+            Ok(Lab::open(&name)?.set_link(node.parse::<Node>()?, network, state == "up")?)
+        }
         LabCommand::Down { name } => match Lab::open(&name) {
             Ok(lab) => Ok(lab.down()?),
             // Gone is what was asked for.
@@ -142,9 +180,11 @@ pub(crate) async fn run(command: LabCommand) -> Result<()> {
     }
 }
 
-/// The API of a lab's first controller.
-pub(crate) fn address(name: &str) -> Result<Address> {
-    Ok(Address::Unix(Lab::open(name)?.api_socket(1)))
+/// The APIs of a lab's controllers.
+pub(crate) fn addresses(name: &str) -> Result<Vec<Address>> {
+    let lab = Lab::open(name)?;
+    let controllers = lab.spec()?.controllers;
+    Ok((1..=controllers).map(|n| Address::Unix(lab.api_socket(n))).collect())
 }
 
 fn build(up: &Up) -> Result<()> {
@@ -167,7 +207,12 @@ fn build(up: &Up) -> Result<()> {
     let mut bar = Bar(ProgressBar::hidden());
     let lab = Lab::up(&spec, &mut bar)?;
     bar.0.finish_and_clear();
-    println!("lab {} is up: {} controller, {} hypervisors", up.name, up.controllers, up.hypervisors);
+    let leader = lab.wait_leader(LEADER_WITHIN)?;
+    let controllers = match up.controllers {
+        1 => "1 controller".to_owned(),
+        several => format!("{several} controllers, of which controller{leader} leads"),
+    };
+    println!("lab {} is up: {controllers}, {} hypervisors", up.name, up.hypervisors);
     println!("  qnctl --lab {} status", up.name);
     println!("  files and logs in {}", lab.folder().display());
     Ok(())
@@ -189,11 +234,13 @@ impl Progress for Bar {
 }
 
 fn status(name: &str, as_json: bool) -> Result<()> {
-    let status = Lab::open(name)?.status()?;
+    let lab = Lab::open(name)?;
+    let status = lab.status()?;
     if as_json {
         println!("{}", serde_json::to_string_pretty(&status)?);
     } else {
         println!("lab {} is {:?}, in {}", status.name, status.phase, status.folder);
+        let leader = lab.leader()?.map(Daemon::Controller);
         let mut rows = Vec::new();
         for node in &status.nodes {
             let state = if node.exists { "up" } else { "missing" };
@@ -205,7 +252,12 @@ fn status(name: &str, as_json: bool) -> Result<()> {
             ]);
         }
         for daemon in &status.daemons {
-            let state = if daemon.alive { "up" } else { "down" };
+            let leads = leader.is_some_and(|leader| daemon.name == leader.to_string());
+            let state = match (daemon.alive, leads) {
+                (true, true) => "up, leads",
+                (true, false) => "up",
+                (false, _) => "down",
+            };
             let pid = daemon.pid.map_or_else(|| "-".to_owned(), |pid| format!("pid {pid}"));
             rows.push(vec![daemon.name.clone(), state.to_owned(), pid, daemon.log.clone()]);
         }
@@ -226,6 +278,16 @@ fn status(name: &str, as_json: bool) -> Result<()> {
     Ok(())
 }
 
+fn stop(lab: &Lab, kill: bool, daemon: &str) -> Result<()> {
+    let daemon = match daemon {
+        "leader" => Daemon::Controller(lab.leader()?.context("no controller leads")?),
+        name => name.parse()?,
+    };
+    lab.stop(daemon, if kill { Signal::SIGKILL } else { Signal::SIGTERM })?;
+    println!("{daemon} is down");
+    Ok(())
+}
+
 fn exec(name: &str, place: &str, command: &[String]) -> Result<i32> {
     let lab = Lab::open(name)?;
     // Terminal and signals are the command's own, so this does not go through the testbed's capture.
@@ -235,7 +297,7 @@ fn exec(name: &str, place: &str, command: &[String]) -> Result<i32> {
 }
 
 async fn add_vm(name: &str, hypervisor: u16, port: &str, project: &str, dhcp: bool, vm: &str) -> Result<()> {
-    let client = Client::new(address(name)?, None);
+    let client = Client::new(addresses(name)?, None);
     let kind = Kind::find("port").map_err(anyhow::Error::msg)?;
     let object =
         client.call(kind.service, "GetPort", &json!({ "port": kind.reference(port, project) })).await?;
@@ -280,6 +342,24 @@ fn underlay(word: &str) -> Result<Underlay, String> {
     }
 }
 
+fn link(word: &str) -> Result<Link, String> {
+    match word {
+        "management" => Ok(Link::Management),
+        "underlay" => Ok(Link::Underlay),
+        "physical" => Ok(Link::Physical),
+        _ => Err("management, underlay or physical".to_owned()),
+    }
+}
+
+/// An even number of members survives no more losses than the odd one below it.
+fn controllers(word: &str) -> Result<u16, String> {
+    match word.parse() {
+        Ok(n @ (1 | 3 | 5)) => Ok(n),
+        _ => Err("1, 3 or 5".to_owned()),
+    }
+}
+
+const LEADER_WITHIN: Duration = Duration::from_secs(15);
 const UP_WITHIN: Duration = Duration::from_secs(15);
 
 /// Exit status for a command that a signal ended.

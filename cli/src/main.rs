@@ -23,10 +23,16 @@ use crate::{kind::Kind, show::Format};
 #[derive(Debug, Parser)]
 #[command(name = "qnctl", version)]
 struct Cli {
-    /// Controller: http://HOST:PORT or unix:PATH.
-    #[arg(long, global = true, env = "QUANTUMNET_CONTROLLER", default_value = "http://127.0.0.1:9640")]
-    controller: Address,
-    /// Speak to the first controller of this lab instead.
+    /// Controllers, separated by commas, each http://HOST:PORT or unix:PATH; the first that answers is asked.
+    #[arg(
+        long,
+        global = true,
+        env = "QUANTUMNET_CONTROLLER",
+        default_value = "http://127.0.0.1:9640",
+        value_delimiter = ','
+    )]
+    controller: Vec<Address>,
+    /// Speak to the controllers of this lab instead.
     #[arg(long, global = true, env = "QUANTUMNET_LAB")]
     lab: Option<String>,
     /// On whose behalf.
@@ -145,11 +151,11 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<()> {
-    let address = match &cli.lab {
-        Some(name) if !matches!(cli.command, Command::Lab(_)) => lab::address(name)?,
+    let addresses = match &cli.lab {
+        Some(name) if !matches!(cli.command, Command::Lab(_)) => lab::addresses(name)?,
         _ => cli.controller,
     };
-    let client = Client::new(address, cli.principal);
+    let client = Client::new(addresses, cli.principal);
     match cli.command {
         Command::Apply { file, project, dry_run, wait } => {
             let documents = document::read(&file, &project)?;

@@ -257,7 +257,7 @@ impl Lab {
         fs::read_to_string(&record.log).doing(|| format!("read {}", record.log.display()))
     }
 
-    /// Pulls a node's cable to a network, or puts it back.
+    /// Pulls a node's cable to a network, or puts it back: a controller without its management cable is cut off.
     pub fn set_link(&self, node: Node, link: Link, up: bool) -> Result<()> {
         let state = if up { "up" } else { "down" };
         self.netns(Node::Net).ip(&[&format!("link set {} {state}", node.near_link(link))])
@@ -330,7 +330,13 @@ impl Lab {
             progress.step(&format!("{node}"));
             self.make_node(node)?;
             self.cable(spec, node, Link::Management)?;
-            self.launch(spec, tools, Daemon::Controller(n))?;
+        }
+        // All before any is waited for: one member alone is no cluster.
+        for n in 1..=spec.controllers {
+            self.spawn(spec, tools, Daemon::Controller(n))?;
+        }
+        for n in 1..=spec.controllers {
+            self.wait_ready(Daemon::Controller(n))?;
         }
         for n in 1..=spec.hypervisors {
             progress.step(&format!("{}", Node::Hypervisor(n)));
@@ -435,8 +441,14 @@ impl Lab {
         Ok(())
     }
 
-    /// Records a daemon, starts it, completes the record, waits until it is ready.
+    /// Starts a daemon and waits until it is ready.
     fn launch(&self, spec: &LabSpec, tools: &Tools, daemon: Daemon) -> Result<()> {
+        self.spawn(spec, tools, daemon)?;
+        self.wait_ready(daemon)
+    }
+
+    /// Records a daemon, starts it, completes the record.
+    fn spawn(&self, spec: &LabSpec, tools: &Tools, daemon: Daemon) -> Result<()> {
         let record = launch::record(spec, tools, self.folders(), daemon)?;
         let started = self.0.file.record(|state| {
             if state.processes.get(&daemon.to_string()).is_some_and(|old| old.alive()) {
@@ -454,8 +466,7 @@ impl Lab {
             let missing = || Error::Unknown { what: "daemon", name: daemon.to_string(), known };
             self.0.children.keep(record.ok_or_else(missing)?.spawn()?);
             Ok(())
-        })?;
-        self.wait_ready(daemon)
+        })
     }
 
     fn wait_ready(&self, daemon: Daemon) -> Result<()> {

@@ -16,7 +16,7 @@ use crate::{
     Error, LabSpec, Result,
     command::find_program,
     process::ProcessRecord,
-    spec::{AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT, Daemon, Node},
+    spec::{AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT, Daemon, Node, PEER_PORT},
 };
 
 /// The programs a lab cannot do without, found once.
@@ -86,6 +86,11 @@ impl Folders<'_> {
 /// The API address of controller `n` in the management network.
 pub(crate) fn api_address(n: u16) -> SocketAddr {
     SocketAddr::new(Node::Controller(n).management_address().into(), API_PORT)
+}
+
+/// Where controller `n` serves the other members, in the management network.
+fn peer_address(n: u16) -> SocketAddr {
+    SocketAddr::new(Node::Controller(n).management_address().into(), PEER_PORT)
 }
 
 /// Where the daemon's metrics are, if it has any.
@@ -165,6 +170,10 @@ fn controller(spec: &LabSpec, folders: Folders<'_>, n: u16) -> Result<Start> {
         "--member-id".into(),
         n.to_string(),
     ];
+    if spec.controllers > 1 {
+        let peers: Vec<String> = (1..=spec.controllers).map(|n| format!("{n}={}", peer_address(n))).collect();
+        argv.extend(["--peer-listen".into(), peer_address(n).to_string(), "--peers".into(), peers.join(",")]);
+    }
     if let Some(metrics) = metrics_address(Daemon::Controller(n)) {
         argv.extend(["--metrics".into(), metrics.to_string()]);
     }
@@ -226,11 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn controllers_listen_on_their_own_address_and_on_a_socket_for_outsiders() {
+    fn controllers_listen_on_their_own_address_and_on_a_socket_for_outsiders_and_know_each_other() {
         assert_eq!(
             lines(Daemon::Controller(2)),
             "/opt/qn/quantumnet-controller --data-dir /lab/controller2/data --listen 10.254.0.2:9640 \
-             --listen-unix /lab/controller2/api.sock --member-id 2 --metrics 10.254.0.2:9641"
+             --listen-unix /lab/controller2/api.sock --member-id 2 \
+             --peer-listen 10.254.0.2:9643 --peers 1=10.254.0.1:9643,2=10.254.0.2:9643 \
+             --metrics 10.254.0.2:9641"
         );
     }
 }

@@ -29,7 +29,7 @@
 
 mod background;
 mod capture;
-
+mod cluster;
 mod command;
 mod dhcp;
 mod dhcp_message;
@@ -54,6 +54,7 @@ pub use nix::sys::signal::Signal;
 
 pub use crate::{
     capture::Capture,
+    cluster::Member,
     command::{Cmd, Output, find_program},
     dhcp::{DhcpClient, DhcpOptions, Lease},
     dhcp_message::{DhcpKind, DhcpReply, DhcpRequest},
@@ -68,7 +69,7 @@ pub use crate::{
     probe::{Probe, ProbeReport},
     spec::{
         AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT, Daemon, Datapath, LabSpec, Link, Node,
-        PHYSICAL_NETWORK, Programs, Underlay,
+        PEER_PORT, PHYSICAL_NETWORK, Programs, Underlay,
     },
     state::{Phase, Registry},
     status::{DaemonStatus, LabStatus, NodeStatus, VmStatus},

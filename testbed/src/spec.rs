@@ -60,7 +60,7 @@ impl LabSpec {
         Self { name: unique_name(purpose), controllers: 0, hypervisors, ..Self::default() }
     }
 
-    /// A lab for a test: a name that no other test has, one controller, and `hypervisors` with agents.
+    /// A lab for a test: a name that no other test has, `controllers` in one cluster, and `hypervisors` with agents.
     pub fn with_programs(purpose: &str, controllers: u16, hypervisors: u16, programs: Programs) -> Self {
         let name = unique_name(purpose);
         Self { name, controllers, hypervisors, programs: Some(programs), ..Self::default() }
@@ -72,7 +72,7 @@ impl LabSpec {
             |what, value: String, rule: &str| Err(Error::Invalid { what, value, rule: rule.into() });
         valid_name("lab name", &self.name)?;
         if self.controllers > CONTROLLERS_MAX {
-            return invalid("controllers", self.controllers.to_string(), "at most 9");
+            return invalid("controllers", self.controllers.to_string(), "at most 5");
         }
         if self.hypervisors > HYPERVISORS_MAX {
             return invalid("hypervisors", self.hypervisors.to_string(), "at most 200");
@@ -356,10 +356,12 @@ pub const API_PORT: u16 = 9640;
 pub const CONTROLLER_METRICS_PORT: u16 = 9641;
 /// Port of the agents' metrics.
 pub const AGENT_METRICS_PORT: u16 = 9642;
+/// Port where a controller serves the other members of its cluster.
+pub const PEER_PORT: u16 = 9643;
 
 /// Room for 1500 bytes in Geneve over IPv6 with an option.
 const UNDERLAY_MTU: u32 = 1600;
-const CONTROLLERS_MAX: u16 = 9;
+const CONTROLLERS_MAX: u16 = 5;
 const HYPERVISORS_MAX: u16 = 200;
 const NAME_BYTES_MAX: usize = 32;
 
@@ -392,6 +394,7 @@ mod tests {
         check(|spec| spec.name = String::new(), "lab name");
         check(|spec| spec.hypervisors = 201, "at most 200");
         check(|spec| spec.controllers = 1, "need programs");
+        check(|spec| spec.controllers = 6, "at most 5");
         check(|spec| spec.mtu = 500, "mtu");
     }
 
