@@ -14,7 +14,7 @@ use quantumnet_model::{
     column::Text,
     intent::{Port, Problem, Project, Subnet, VirtualNetwork},
     nb::{DhcpOptions, LogicalSwitch, LogicalSwitchPort, NbGlobal},
-    sb::{Chassis, ChassisInterface, ChassisPrivate, DatapathBinding, Encap, PortBinding},
+    sb::{Chassis, ChassisInterface, ChassisPrivate, DatapathBinding, Encap, PortBinding, SbGlobal},
 };
 
 const SWITCH: Uuid = Uuid::from_u128(100);
@@ -272,8 +272,8 @@ fn northbound_rows_that_cannot_be_lowered_are_kept_and_named_until_mended() {
     assert_eq!(row.mac.len(), 1);
     assert_eq!(store.problems().len(), 1, "{:?}", store.problems());
     assert!(
-        store.problems()[0]
-            .starts_with("Logical_Switch_Port.addresses: \"0a:00:00:00:00:01 10.0.0\" has no effect")
+        store.problems()[0].contains("\"0a:00:00:00:00:01 10.0.0\" has no effect")
+            && store.problems()[0].contains("the switch has no other_config:subnet")
     );
     // A second port asks for the same key and loses.
     let other = Uuid::from_u128(202);
@@ -355,6 +355,40 @@ fn configuration_numbers_follow_the_slowest_hypervisor() {
     assert_eq!(store.state.iter::<NbGlobal>().next().unwrap().1.hv_cfg_timestamp, 7);
     ask(&mut store, 4);
     assert_eq!(global(&store), (4, 4, 3));
+    let (_, southbound) = store.state.iter::<SbGlobal>().next().unwrap();
+    assert_eq!((southbound.nb_cfg, southbound.nb_cfg_timestamp), (4, store.now_ms));
+}
+
+/// A client that begins with a new `NB_Global` does not take the hypervisors' former numbers for new ones.
+#[test]
+fn configuration_numbers_begin_anew_with_their_row() {
+    let mut store = Store::new();
+    store.run(|txn| {
+        let row = ChassisPrivate { name: "hv1".into(), nb_cfg: 57, ..ChassisPrivate::default() };
+        txn.put(Uuid::from_u128(401), row);
+        txn.update::<NbGlobal>(Uuid::from_u128(1), |row| row.nb_cfg = 57);
+        Ok(())
+    });
+    let global =
+        |store: &Store| store.state.iter::<NbGlobal>().next().map(|(uuid, row)| (uuid, row.clone())).unwrap();
+    assert_eq!(global(&store).1.hv_cfg, 57);
+    store.run(|txn| {
+        txn.delete::<NbGlobal>(Uuid::from_u128(1));
+        Ok(())
+    });
+    let (uuid, row) = global(&store);
+    assert_ne!(uuid, Uuid::from_u128(1));
+    assert_eq!((row.nb_cfg, row.sb_cfg, row.hv_cfg), (0, 0, 0));
+    store.run(|txn| {
+        txn.update::<NbGlobal>(uuid, |row| row.nb_cfg = 1);
+        Ok(())
+    });
+    assert_eq!((global(&store).1.sb_cfg, global(&store).1.hv_cfg), (1, 0));
+    store.run(|txn| {
+        txn.update::<ChassisPrivate>(Uuid::from_u128(401), |row| row.nb_cfg = 1);
+        Ok(())
+    });
+    assert_eq!(global(&store).1.hv_cfg, 1);
 }
 
 fn with_intent() -> (Store, Uuid, Uuid, Uuid) {

@@ -141,7 +141,8 @@ table! {
 table! {
     /// A pool that keys or addresses are taken from, kept as runs: what is in none of the columns is taken.
     pub struct Pool = QuantumNet "Pool" [root] {
-        /// What it is a pool of: `datapath`, `port <datapath uuid>`, `address <subnet uuid>`.
+        /// What it is a pool of: `datapath`, `port <datapath uuid>`, `address <subnet or switch uuid>`, `tag <parent>`,
+        /// `mac <prefix>`.
         name: Text,
         /// Runs of free keys, from first to last, as 32 hexadecimal digits.
         free: OrdMap<Text, Text>,
@@ -169,7 +170,7 @@ table! {
 table! {
     /// An index that is not unique, as rows: lowering looks rows up by what OVN's tables have no index for.
     pub struct Lookup = QuantumNet "Lookup" [root] {
-        /// `hostname`, `requested-chassis`, `parent`, `guest-mtu`, `nb-cfg`.
+        /// `hostname`, `requested-chassis`, `parent`, `guest-mtu`, `nb-cfg` and others: see `lower::lookup`.
         kind: Text,
         /// What is looked for; numbers have a fixed width.
         key: Text,
@@ -223,8 +224,10 @@ table! {
         row: Uuid,
         /// The column at fault.
         column: Text,
+        /// Whether the row is at fault, or what it asks for is not there yet.
+        severity: Text => |c| c.with(|t| t.one_of(&["error", "warning"])),
         /// For people.
         message: Text,
     }
-    indexes [["row", "column"]]
+    indexes [["row", "column", "table", "severity"]]
 }

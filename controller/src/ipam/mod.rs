@@ -11,6 +11,7 @@
 
 pub mod layout;
 pub mod mac;
+pub mod northbound;
 pub mod pool;
 pub mod range;
 

@@ -81,6 +81,13 @@ pub fn release(pool: &mut Pool, key: u128, now_ms: i64) {
     pool.queue.insert(queued(now_ms, key));
 }
 
+/// Gives a key back for the next who asks, without rest. A key that is not taken stays as it is.
+pub fn give_back(pool: &mut Pool, key: u128) {
+    if run_of(pool, key).is_none() && !pool.resting.contains_key(&text(key)) {
+        join(pool, key);
+    }
+}
+
 /// How many keys of `allowed` are free, stopping at `i64::MAX`. Resting ones are not counted.
 pub fn count_free(pool: &Pool, allowed: &[Run]) -> u64 {
     bounded(allowed.iter().map(|run| free_within(pool, *run)).fold(0, u128::saturating_add))
@@ -200,6 +207,21 @@ mod tests {
         release(&mut pool, 2, 10);
         assert_eq!(take(&mut pool, 2), Ok(()));
         assert!(pool.queue.is_empty() && pool.resting.is_empty());
+    }
+
+    #[test]
+    fn a_key_given_back_without_rest_is_given_at_once() {
+        let mut pool = new("p", (1, 3));
+        for key in 1..=3 {
+            assert_eq!(take_first(&mut pool, &[(1, 3)], 0), Ok(key));
+        }
+        give_back(&mut pool, 2);
+        give_back(&mut pool, 2);
+        assert_eq!(count_free(&pool, &[(1, 3)]), 1);
+        assert_eq!(take_first(&mut pool, &[(1, 3)], 0), Ok(2));
+        release(&mut pool, 1, 0);
+        give_back(&mut pool, 1);
+        assert_eq!(take_first(&mut pool, &[(1, 3)], 0), Err(PoolError::Exhausted { resting: 1 }));
     }
 
     #[test]

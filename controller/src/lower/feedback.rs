@@ -3,17 +3,18 @@
 //! # Invariants
 //! - `sb_cfg` is `nb_cfg`: Southbound rows are computed in the transaction that asks for them.
 //! - `hv_cfg` is the least `nb_cfg` of all `Chassis_Private` rows, those of absent hypervisors included, and
-//!   `nb_cfg` while there are none.
+//!   `nb_cfg` while there are none. Where `nb_cfg` falls, all of them begin at 0 again.
 
 use quantumnet_model::{
+    Uuid,
     column::Text,
     nb::{LogicalSwitchPort, NbGlobal},
-    sb::{ChassisPrivate, PortBinding},
+    sb::{ChassisPrivate, PortBinding, SbGlobal},
 };
 
 use crate::{
     lower::{Dirty, lookup},
-    store::Txn,
+    store::{Touched, Txn},
 };
 
 pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
@@ -37,6 +38,8 @@ fn ports(txn: &mut Txn<'_>, dirty: &mut Dirty) {
 }
 
 fn configuration(txn: &mut Txn<'_>, dirty: &mut Dirty) {
+    let global = txn.touched_in::<NbGlobal>();
+    begin_anew(txn, &global, dirty);
     let chassis = txn.touched_in::<ChassisPrivate>();
     let mut reached_at = None;
     for touched in &chassis {
@@ -46,7 +49,6 @@ fn configuration(txn: &mut Txn<'_>, dirty: &mut Dirty) {
         lookup::set(txn, lookup::NB_CFG, touched.uuid, key.as_slice());
         reached_at = reached_at.max(row.map(|row| row.nb_cfg_timestamp));
     }
-    let global = txn.touched_in::<NbGlobal>();
     if chassis.is_empty() && global.is_empty() {
         return;
     }
@@ -65,11 +67,45 @@ fn configuration(txn: &mut Txn<'_>, dirty: &mut Dirty) {
         next.sb_cfg_timestamp = now_ms;
     }
     next.sb_cfg = next.nb_cfg;
-    let hv_cfg = least.unwrap_or(next.nb_cfg);
+    let hv_cfg = least.map_or(next.nb_cfg, |least| least.min(next.nb_cfg));
     if next.hv_cfg != hv_cfg {
         next.hv_cfg = hv_cfg;
         next.hv_cfg_timestamp = reached_at.filter(|at| *at != 0).unwrap_or(now_ms);
     }
+    southbound(txn, &next);
+    if next != row {
+        txn.put(uuid, next);
+    }
+}
+
+/// A client that lowers `nb_cfg`, or begins with a new row, waits for hypervisors that reached another number in the
+/// former count.
+fn begin_anew(txn: &mut Txn<'_>, global: &[Touched], dirty: &mut Dirty) {
+    let before = global.iter().find_map(|touched| touched.before::<NbGlobal>()).map(|row| row.nb_cfg);
+    let now = global.iter().find_map(|touched| touched.after::<NbGlobal>()).map(|row| row.nb_cfg);
+    if now >= before {
+        return;
+    }
+    let ahead: Vec<Uuid> =
+        txn.iter::<ChassisPrivate>().filter(|(_, row)| row.nb_cfg != 0).map(|(uuid, _)| uuid).collect();
+    for uuid in ahead {
+        dirty.work.rows += 1;
+        txn.update::<ChassisPrivate>(uuid, |row| row.nb_cfg = 0);
+    }
+}
+
+/// `SB_Global` says what `NB_Global` says.
+fn southbound(txn: &mut Txn<'_>, global: &NbGlobal) {
+    let Some((uuid, row)) = txn.iter::<SbGlobal>().next().map(|(uuid, row)| (uuid, row.clone())) else {
+        return;
+    };
+    let next = SbGlobal {
+        nb_cfg: global.nb_cfg,
+        nb_cfg_timestamp: global.sb_cfg_timestamp,
+        options: global.options.clone(),
+        ipsec: global.ipsec,
+        ..row.clone()
+    };
     if next != row {
         txn.put(uuid, next);
     }

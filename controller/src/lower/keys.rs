@@ -8,7 +8,7 @@ use quantumnet_model::{Uuid, intent::Pool};
 use uuid::uuid;
 
 use crate::{
-    ipam::{PoolError, pool, range::Run},
+    ipam::{PoolError, northbound::MacPrefix, pool, range::Run},
     store::{State, Txn},
 };
 
@@ -30,9 +30,14 @@ pub fn ports_of(datapath: Uuid) -> String {
     format!("port {datapath}")
 }
 
-/// Name of the pool of a subnet's addresses.
+/// Name of the pool of the addresses of a subnet, or of a switch that has one of its own.
 pub fn addresses_of(subnet: Uuid) -> String {
     format!("address {subnet}")
+}
+
+/// Name of the pool of the MACs that begin with a prefix, by what comes after it.
+pub fn macs_of(prefix: MacPrefix) -> String {
+    format!("mac {prefix}")
 }
 
 /// Name of the pool of the VLAN tags under a parent port.
@@ -60,6 +65,11 @@ pub fn take(txn: &mut Txn<'_>, name: &str, whole: Run, key: u128) -> Result<(), 
 pub fn release(txn: &mut Txn<'_>, name: &str, key: u128) {
     let now_ms = txn.now_ms();
     txn.update::<Pool>(place_of(name), |pool| pool::release(pool, key, now_ms));
+}
+
+/// Gives a key back that nobody has to unlearn: the next who asks may have it.
+pub fn give_back(txn: &mut Txn<'_>, name: &str, key: u128) {
+    txn.update::<Pool>(place_of(name), |pool| pool::give_back(pool, key));
 }
 
 /// Forgets a pool whose keys mean nothing any more.

@@ -17,10 +17,24 @@ pub(super) const REQUESTED_CHASSIS: &str = "requested-chassis";
 pub(super) const PARENT: &str = "parent";
 /// MTU that guests behind a `Chassis` can have.
 pub(super) const GUEST_MTU: &str = "guest-mtu";
+/// Address of a port in the subnet of its switch, or of the router port behind it.
+pub(super) const ADDRESS: &str = "address";
+/// MAC of a port that begins with the prefix of dynamic ones.
+pub(super) const MAC: &str = "mac";
+/// What a port with a dynamic address waits for: an address, or any of its switch.
+pub(super) const WAITS: &str = "waits";
+/// Name of the router port behind a port of type `router`.
+pub(super) const ROUTER_PORT: &str = "router-port";
 /// `Chassis_Private.nb_cfg`.
 pub(super) const NB_CFG: &str = "nb-cfg";
 
 const NAMESPACE: Uuid = uuid!("0d2a86b5-3fb1-4a39-9a3f-9e9a3f0b6f44");
+
+/// The keys that find `row`.
+pub(super) fn keys(state: &State, kind: &str, row: Uuid) -> Vec<Text> {
+    let key = |place| state.get::<Lookup>(place_of(kind, row, place)).map(|lookup| lookup.key.clone());
+    (0..).map_while(key).collect()
+}
 
 /// Makes `keys` the keys that find `row`.
 pub(super) fn set(txn: &mut Txn<'_>, kind: &str, row: Uuid, keys: &[Text]) {

@@ -11,15 +11,18 @@
 //! # Invariants
 //! - The derived rows are a function of the others, but for keys, addresses and bindings, which have a history;
 //!   tests lower from nothing and compare.
-//! - Cost follows the rows touched: no stage walks a table, with one exception. When the least MTU of the underlay
-//!   changes, every `DHCP_Options` row whose network derives its MTU is written anew, for it changes.
-//! - Stages run in the order facts, intent, switches, ports, bindings, feedback; none writes what an earlier one reads.
+//! - Cost follows the rows touched: no stage walks a table, with few exceptions. When the least MTU of the underlay
+//!   changes, every `DHCP_Options` row whose network derives its MTU is written anew, for it changes; with the prefix
+//!   of dynamic MACs every port is looked at, and with the subnet of a switch every port of that switch.
+//! - Stages run in the order global, facts, intent, switches, ports, bindings, feedback; none writes what an earlier one reads.
 
 pub mod address;
 pub mod binding;
 pub mod dhcp;
+mod dynamic;
 pub mod facts;
 mod feedback;
+mod global;
 pub(crate) mod intent;
 pub mod keys;
 mod lookup;
@@ -65,6 +68,7 @@ pub fn run(txn: &mut Txn<'_>) -> Result<(), Refusal> {
 /// As [`run`], and says how much there was to do.
 pub fn run_counted(txn: &mut Txn<'_>) -> Result<Work, Refusal> {
     let mut dirty = Dirty::default();
+    global::lower(txn, &mut dirty);
     facts::lower(txn, &mut dirty);
     intent::lower(txn, &mut dirty)?;
     switch::lower(txn, &mut dirty)?;

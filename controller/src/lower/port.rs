@@ -5,6 +5,7 @@
 //!   the binding (`chassis`, `additional_chassis`, `up`, `virtual_parent`, encaps), and keeps the options that
 //!   agents write.
 
+use imbl::OrdSet;
 use quantumnet_model::{
     Row, Strong, Uuid, Weak,
     address::{LspAddress, PortSecurity},
@@ -16,7 +17,9 @@ use quantumnet_model::{
 
 use crate::{
     lower::{
-        Dirty, facts, keys, lookup,
+        Dirty,
+        dynamic::{self, Placed},
+        facts, keys, lookup,
         owner::owner,
         problem::{self, Problems},
         switch,
@@ -30,18 +33,23 @@ const KEPT_OPTIONS: [&str; 4] =
 
 pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) -> Result<(), Refusal> {
     dirty.ports.extend(txn.touched_in::<LogicalSwitchPort>().iter().map(|touched| touched.uuid));
+    dynamic::mark(txn, dirty);
     let ports = std::mem::take(&mut dirty.ports);
     // Keys that are given back first, so that a port may take over what another leaves in the same transaction.
-    let mut staying = Vec::new();
+    let (mut staying, mut gone) = (Placed::new(), Vec::new());
     for uuid in ports {
         dirty.work.rows += 1;
         match datapath_of(txn, uuid) {
-            Some(datapath) => staying.push((uuid, datapath)),
-            None => remove(txn, uuid, dirty),
+            Some(datapath) => _ = staying.insert(uuid, datapath),
+            None => {
+                remove(txn, uuid, dirty);
+                gone.push(uuid);
+            }
         }
     }
+    let mut problems = dynamic::assign(txn, &mut staying, &gone, dirty);
     for (uuid, datapath) in staying {
-        one(txn, uuid, datapath, dirty)?;
+        one(txn, uuid, datapath, problems.remove(&uuid).unwrap_or_default(), dirty)?;
     }
     switch::sweep(txn);
     Ok(())
@@ -75,13 +83,18 @@ fn give_back(txn: &mut Txn<'_>, binding: &PortBinding) {
     if let (Some(parent), Some(tag)) =
         (&binding.parent_port, binding.tag.and_then(|tag| u128::try_from(tag).ok()))
     {
-        keys::release(txn, &keys::tags_of(parent), tag);
+        keys::give_back(txn, &keys::tags_of(parent), tag);
     }
 }
 
-fn one(txn: &mut Txn<'_>, uuid: Uuid, datapath: Uuid, dirty: &mut Dirty) -> Result<(), Refusal> {
+fn one(
+    txn: &mut Txn<'_>,
+    uuid: Uuid,
+    datapath: Uuid,
+    mut problems: Problems,
+    dirty: &mut Dirty,
+) -> Result<(), Refusal> {
     let Some(port) = txn.get::<LogicalSwitchPort>(uuid).cloned() else { return Ok(()) };
-    let mut problems: Problems = Vec::new();
     let mut present = txn.get::<PortBinding>(uuid).cloned();
     if let Some(binding) = present.take_if(|binding| binding.datapath.uuid() != datapath) {
         give_back(txn, &binding);
@@ -131,7 +144,7 @@ fn one(txn: &mut Txn<'_>, uuid: Uuid, datapath: Uuid, dirty: &mut Dirty) -> Resu
         tunnel_key,
         parent_port: parent_port.clone(),
         tag,
-        mac: port.addresses.iter().filter(|text| address_is_served(text, &mut problems)).cloned().collect(),
+        mac: addresses(&port, &mut problems),
         port_security: port
             .port_security
             .iter()
@@ -188,21 +201,17 @@ fn southbound_type(
     }
 }
 
-fn address_is_served(text: &str, problems: &mut Problems) -> bool {
-    match text.parse::<LspAddress>() {
-        Ok(LspAddress::Dynamic { .. }) => {
-            problems.push((
-                "addresses",
-                format!("{text:?}: addresses of northbound ports are not allocated; name them"),
-            ));
-            false
-        }
-        Ok(_) => true,
-        Err(error) => {
-            problems.push(("addresses", format!("{text:?} has no effect: {error}")));
-            false
+/// The port's addresses as they can be read, with what was given in the place of `dynamic`.
+fn addresses(port: &LogicalSwitchPort, problems: &mut Problems) -> OrdSet<Text> {
+    let mut served = OrdSet::new();
+    for text in &port.addresses {
+        match text.parse::<LspAddress>() {
+            Ok(LspAddress::Dynamic { .. }) => served.extend(port.dynamic_addresses.clone()),
+            Ok(_) => _ = served.insert(text.clone()),
+            Err(error) => problems.push(("addresses", format!("{text:?} has no effect: {error}"))),
         }
     }
+    served
 }
 
 fn security_is_served(text: &str, problems: &mut Problems) -> bool {
@@ -236,7 +245,7 @@ fn tag(
         {
             Ok(Ok(())) => {
                 if let Some(before) = before.and_then(|before| u128::try_from(before).ok()) {
-                    keys::release(txn, &pool, before);
+                    keys::give_back(txn, &pool, before);
                 }
                 Some(wish)
             }

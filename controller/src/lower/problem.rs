@@ -1,6 +1,6 @@
 //! `Problem` rows: what is kept without effect, and why.
 
-use quantumnet_model::{Row, Uuid, intent::Problem};
+use quantumnet_model::{Row, Uuid, intent::Problem, row::TableId, tables};
 use uuid::uuid;
 
 use crate::store::Txn;
@@ -10,13 +10,25 @@ const NAMESPACE: Uuid = uuid!("b3c0a4f2-0c7e-4b1b-8a7d-2f5f0a1c9e10");
 /// What is wrong with one row, by column.
 pub(super) type Problems = Vec<(&'static str, String)>;
 
-/// Makes `problems` the problems of the row.
+/// The row, or a part of it, has no effect because of what it says.
+const ERROR: &str = "error";
+
+/// Makes `problems` the errors of the row.
 pub(super) fn set<T: Row>(txn: &mut Txn<'_>, row: Uuid, problems: Problems) {
-    let place_of = |column: &str| Uuid::new_v5(&NAMESPACE, format!("{} {row} {column}", T::NAME).as_bytes());
+    replace(txn, T::TABLE, row, ERROR, problems);
+}
+
+fn replace(txn: &mut Txn<'_>, table: TableId, row: Uuid, severity: &str, problems: Problems) {
+    let decl = tables::decl(table);
+    let place_of = |column: &str| {
+        Uuid::new_v5(&NAMESPACE, format!("{} {row} {column} {severity}", decl.name).as_bytes())
+    };
     let known: Vec<Uuid> = txn.lookup::<Problem>(&[("row", row.into())]).collect();
     for uuid in known {
         let stale = txn.get::<Problem>(uuid).is_some_and(|problem| {
-            &*problem.table == T::NAME && !problems.iter().any(|(column, _)| *column == &*problem.column)
+            &*problem.table == decl.name
+                && &*problem.severity == severity
+                && !problems.iter().any(|(column, _)| *column == &*problem.column)
         });
         if stale {
             txn.delete::<Problem>(uuid);
@@ -34,10 +46,11 @@ pub(super) fn set<T: Row>(txn: &mut Txn<'_>, row: Uuid, problems: Problems) {
     }
     for (column, message) in by_column {
         let problem = Problem {
-            database: T::DATABASE.name().into(),
-            table: T::NAME.into(),
+            database: decl.database.name().into(),
+            table: decl.name.into(),
             row,
             column: column.into(),
+            severity: severity.into(),
             message: message.into(),
         };
         if txn.get::<Problem>(place_of(column)) != Some(&problem) {

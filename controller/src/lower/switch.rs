@@ -13,7 +13,7 @@ use quantumnet_model::{
 };
 
 use crate::{
-    ipam::PoolError,
+    ipam::{PoolError, northbound::Plan},
     lower::{
         Dirty, keys,
         owner::owner,
@@ -53,6 +53,7 @@ pub(super) fn sweep(txn: &mut Txn<'_>) {
         if let Some(key) = key.and_then(|key| u128::try_from(key).ok()) {
             keys::release(txn, keys::DATAPATHS, key);
             keys::forget(txn, &keys::ports_of(touched.uuid));
+            keys::forget(txn, &keys::addresses_of(touched.uuid));
             txn.delete::<DatapathBinding>(touched.uuid);
         }
         problem::set::<LogicalSwitch>(txn, touched.uuid, Vec::new());
@@ -73,7 +74,8 @@ fn one(txn: &mut Txn<'_>, touched: &Touched, dirty: &mut Dirty) -> Result<(), Re
     let uuid = touched.uuid;
     let Some(switch) = touched.after::<LogicalSwitch>() else { return Ok(()) };
     let present = txn.get::<DatapathBinding>(uuid).map(|datapath| datapath.tunnel_key);
-    let mut problems = Vec::new();
+    let (_, wrong) = Plan::parse(&switch.other_config);
+    let mut problems: Problems = wrong.into_iter().map(|message| ("other_config", message)).collect();
     let wish = switch.other_config.get("requested-tnl-key");
     let key = match key(txn, wish, present, &mut problems) {
         Ok(key) => key,

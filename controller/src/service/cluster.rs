@@ -62,6 +62,7 @@ impl ClusterService for Api {
             row: row.row.to_string(),
             column: row.column.to_string(),
             message: row.message.to_string(),
+            severity: row.severity.to_string(),
         };
         let problems = state.iter::<Row>().map(|(_, row)| problem(row)).collect();
         Ok(Response::new(ListProblemsResponse { problems }))
