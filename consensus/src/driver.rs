@@ -2,6 +2,8 @@
 //!
 //! # Contract
 //! * [`Driver::handle_all`] takes everything the program's queue holds: all of it shares one batch and one sync.
+//! * With peers, [`Driver::take`] and [`Driver::flush`] are its two halves: what `take` gives to be sent leaves before
+//!   this member's own disk is waited for, so that all disks write at once.
 //! * It blocks for the disk. Call it from a thread of its own, or from `spawn_blocking`; it never sleeps.
 //! * Outputs are in order, and each may rely on the ones before.
 //! * A full disk stops writing, not the member: outputs that need the disk wait, and every later call tries again.
@@ -144,9 +146,32 @@ impl<L: LogStore> Driver<L> {
         now: Duration,
         events: impl IntoIterator<Item = Event>,
     ) -> Result<Vec<Output>, FatalError> {
+        let mut outputs = self.take(now, events)?;
+        outputs.extend(self.flush(now)?);
+        Ok(outputs)
+    }
+
+    /// Takes every event that is waiting and returns what need not wait for the disk. To be followed by [`Self::flush`].
+    ///
+    /// # Errors
+    /// The member can't go on: stop the process; a restart recovers from disk.
+    pub fn take(
+        &mut self,
+        now: Duration,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Result<Vec<Output>, FatalError> {
         let mut outputs = Vec::new();
         let effects = self.node.step_many(now, events)?;
         self.sort(effects, &mut outputs)?;
+        Ok(outputs)
+    }
+
+    /// Writes what must be written with as few syncs as possible, and returns what waited for that.
+    ///
+    /// # Errors
+    /// The member can't go on: stop the process; a restart recovers from disk.
+    pub fn flush(&mut self, now: Duration) -> Result<Vec<Output>, FatalError> {
+        let mut outputs = Vec::new();
         // Ends: what follows a batch being on disk is replies, and at most one more batch with the next hard state.
         while !self.unwritten.is_empty() || self.unsynced.is_some() {
             match self.write() {

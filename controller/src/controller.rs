@@ -1,6 +1,6 @@
 //! One controller: the replica, the agents' hub, the services and their sockets put together.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::{
@@ -13,7 +13,8 @@ use crate::{
     config::Config,
     lower::{self, binding},
     metrics::Metrics,
-    replica::{self, Replica},
+    peer::{self, Leader},
+    replica::{self, Peers, Replica},
     serve::Listener,
     service::{self, Admins},
 };
@@ -21,6 +22,7 @@ use crate::{
 /// A controller that serves.
 pub struct Controller {
     replica: Replica,
+    leader: Leader,
     stop: watch::Sender<bool>,
     servers: JoinSet<()>,
     background: JoinSet<()>,
@@ -33,15 +35,22 @@ impl Controller {
         let metrics = Arc::new(Metrics::default());
         let hub = Hub::new(HISTORY_TRANSACTIONS_MAX, metrics.clone());
         let registry = Arc::new(AgentRegistry::default());
+        let members = config.members()?;
+        let addresses = members.as_ref().map_or_else(BTreeMap::new, |(addresses, _)| addresses.clone());
+        let (outbox, links) = peer::outbox(config.member_id, &addresses, metrics.clone());
+        let peers =
+            members.is_some().then(|| Peers { addresses: addresses.clone(), transport: Box::new(outbox) });
         let replica = replica::start(replica::Options {
             data_dir: config.data_dir.clone(),
             member: config.member_id,
+            peers,
             history_transactions_max: HISTORY_TRANSACTIONS_MAX,
-            snapshot_after_bytes: SNAPSHOT_AFTER_BYTES,
+            snapshot_after_bytes: config.snapshot_after,
             lower: Arc::new(lower::run),
             observers: vec![Box::new(hub.clone())],
             metrics: metrics.clone(),
         })?;
+        let (leader, roads) = Leader::new(replica.clone(), &addresses, metrics.clone());
         let address = config.listen.first().map(ToString::to_string).unwrap_or_default();
         let policy = Arc::new(Admins);
         let context = service::Context {
@@ -69,22 +78,34 @@ impl Controller {
                 listener.with_context(|| format!("cannot listen on {} (--listen-unix)", path.display()))?;
             servers.spawn(listener.serve(routes, stopping.clone()));
         }
+        if let Some((_, address)) = members {
+            let listener = peer::listen(address).await;
+            let listener = listener.with_context(|| format!("cannot listen on {address} (--peer-listen)"))?;
+            let service = peer::service(replica.clone(), leader.clone(), metrics.clone(), stopping.clone());
+            servers.spawn(listener.serve(service, stopping.clone()));
+        }
         let listener = Listener::tcp(config.metrics).await;
         let listener =
             listener.with_context(|| format!("cannot listen on {} (--metrics)", config.metrics))?;
-        let exposed = Exposed { replica: replica.clone(), registry, metrics };
+        let exposed = Exposed { replica: replica.clone(), registry, metrics: metrics.clone() };
         let router = Router::new().route("/metrics", get(expose)).with_state(exposed);
         servers.spawn(listener.serve(router, stopping));
 
         let mut background = JoinSet::new();
+        peer::run(&mut background, links, roads, &replica, &metrics);
         background.spawn(derive(replica.clone(), hub));
         background.spawn(settle_claims(replica.clone()));
-        Ok(Self { replica, stop, servers, background, unix: config.listen_unix.clone() })
+        Ok(Self { replica, leader, stop, servers, background, unix: config.listen_unix.clone() })
     }
 
     /// The member.
     pub const fn replica(&self) -> &Replica {
         &self.replica
+    }
+
+    /// The way to whoever leads.
+    pub const fn leader(&self) -> &Leader {
+        &self.leader
     }
 
     /// Stops serving, then the member.
@@ -161,6 +182,5 @@ async fn expose(Shared(exposed): Shared<Exposed>) -> impl IntoResponse {
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Transactions kept for watchers and agents that resume.
 const HISTORY_TRANSACTIONS_MAX: usize = 4_096;
-const SNAPSHOT_AFTER_BYTES: u64 = 64 << 20;
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 const SETTLE_RETRY: Duration = Duration::from_secs(1);

@@ -7,6 +7,7 @@ pub mod ipam;
 pub mod lower;
 pub mod metrics;
 pub mod ovsdb;
+pub mod peer;
 pub mod replica;
 pub mod serve;
 pub mod service;

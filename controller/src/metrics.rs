@@ -18,7 +18,7 @@ use prometheus_client::{
 };
 use quantumnet_model::tables;
 
-use crate::replica::Replica;
+use crate::{peer::Kind, replica::Replica};
 
 /// All metrics of one controller.
 pub struct Metrics {
@@ -43,6 +43,11 @@ pub struct Metrics {
     revision: Gauge,
     watch_lag: Gauge,
     rows: Family<TableLabels, Gauge>,
+    peer_messages: Family<PeerLabels, Counter>,
+    forwards: Family<ForwardLabels, Counter>,
+    raft_lag: Gauge,
+    raft_leader_changes: Gauge,
+    raft_refused: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -73,6 +78,44 @@ pub enum BadInput {
     AgentValue,
     /// More than one message may hold.
     AgentSize,
+    /// On the members' port, somebody who is no other member of this cluster, or a request of an unknown kind.
+    Peer,
+}
+
+/// What became of a message between members.
+#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
+pub enum PeerMessage {
+    /// Handed to the connection.
+    Sent,
+    /// There was no connection, or no room.
+    Dropped,
+    /// Came from the other member.
+    Received,
+}
+
+/// Where a request that only the leader can carry out ended.
+#[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
+pub enum ForwardEnd {
+    /// On this member.
+    Here,
+    /// On another member.
+    There,
+    /// Nowhere: nothing was done.
+    Failed,
+    /// That is not known.
+    Unknown,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct PeerLabels {
+    peer: u64,
+    what: PeerMessage,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ForwardLabels {
+    kind: &'static str,
+    end: ForwardEnd,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -116,6 +159,11 @@ impl Default for Metrics {
             revision: Gauge::default(),
             watch_lag: Gauge::default(),
             rows: Family::default(),
+            peer_messages: Family::default(),
+            forwards: Family::default(),
+            raft_lag: Gauge::default(),
+            raft_leader_changes: Gauge::default(),
+            raft_refused: Gauge::default(),
             registry: Mutex::default(),
         };
         metrics.register(&mut registry);
@@ -157,6 +205,16 @@ impl Metrics {
         let help = "Revisions that the slowest connected agent is behind in its switch";
         to.register("agents_behind_revisions", help, self.watch_lag.clone());
         to.register("rows", "Rows by table", self.rows.clone());
+        let help = "Messages of consensus to and from other members";
+        to.register("peer_messages", help, self.peer_messages.clone());
+        let help = "Requests that only the leader can carry out, by kind and where they ended";
+        to.register("forwards", help, self.forwards.clone());
+        let help = "Committed entries that are not applied here yet";
+        to.register("raft_applied_lag_entries", help, self.raft_lag.clone());
+        let help = "Changes of the leader seen since the start, to none included";
+        to.register("raft_leader_changes", help, self.raft_leader_changes.clone());
+        let help = "Messages of other members that consensus refused since the start";
+        to.register("raft_messages_refused", help, self.raft_refused.clone());
     }
 
     /// A transaction ended.
@@ -178,6 +236,21 @@ impl Metrics {
     /// Input was refused.
     pub fn refused(&self, kind: BadInput) {
         self.refused_input.get_or_create(&InputLabels { kind }).inc();
+    }
+
+    /// Messages to or from another member.
+    pub fn peer_message(&self, peer: u64, what: PeerMessage, count: u64) {
+        self.peer_messages.get_or_create(&PeerLabels { peer, what }).inc_by(count);
+    }
+
+    /// A request for the leader ended.
+    pub fn forwarded(&self, kind: Kind, end: ForwardEnd) {
+        let kind = match kind {
+            Kind::Api => "api",
+            Kind::Transact => "transact",
+            Kind::Agent => "agent",
+        };
+        self.forwards.get_or_create(&ForwardLabels { kind, end }).inc();
     }
 
     /// An agent fell behind.
@@ -210,6 +283,9 @@ impl Metrics {
         gauge(&self.raft_leader, status.leader.unwrap_or(0));
         gauge(&self.raft_commit, consensus.commit_index);
         gauge(&self.raft_applied, consensus.applied_index);
+        gauge(&self.raft_lag, consensus.commit_index.saturating_sub(status.applied_index));
+        gauge(&self.raft_leader_changes, consensus.leader_changes);
+        gauge(&self.raft_refused, consensus.messages_refused);
         gauge(&self.raft_log_bytes, consensus.log_bytes);
         gauge(&self.raft_log_entries, consensus.log_entries);
         gauge(&self.writable, u64::from(status.writable));

@@ -19,6 +19,7 @@ fn options(dir: &Path) -> Options {
     Options {
         data_dir: dir.to_owned(),
         member: 1,
+        peers: None,
         history_transactions_max: 100,
         snapshot_after_bytes: 64 << 20,
         lower: Arc::new(|_| Ok(())),

@@ -45,6 +45,7 @@ impl Server {
         let replica = replica::start(Options {
             data_dir: dir.path().to_owned(),
             member: 1,
+            peers: None,
             history_transactions_max: 100,
             snapshot_after_bytes: 64 << 20,
             lower: Arc::new(lower::run),

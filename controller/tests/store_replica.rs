@@ -27,6 +27,7 @@ fn options(dir: &Path) -> Options {
     Options {
         data_dir: dir.to_owned(),
         member: 1,
+        peers: None,
         history_transactions_max: 100,
         snapshot_after_bytes: 16 << 10,
         lower: Arc::new(|_| Ok(())),

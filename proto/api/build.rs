@@ -16,5 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .btree_map(".quantumnet.v1.ObjectMeta")
         .btree_map(".quantumnet.v1.DhcpConfig")
         .compile_fds(compiler.file_descriptor_set())?;
+    // Apart from the API: what members say among themselves is neither reflected nor reachable as JSON.
+    let peer = protox::compile(["quantumnet/peer/v1/peer.proto"], ["proto"])?;
+    tonic_prost_build::configure().bytes(".quantumnet.peer.v1").compile_fds(peer)?;
     Ok(())
 }

@@ -14,9 +14,10 @@ pub const DEFAULT_PROJECT: &str = "default";
 pub const SYSTEM_PROJECT: &str = "system";
 
 /// Makes what is missing.
-pub(crate) fn bootstrap(txn: &mut Txn<'_>, cluster_id: Uuid) -> Result<(), Refusal> {
+pub(crate) fn bootstrap(txn: &mut Txn<'_>) -> Result<(), Refusal> {
     if txn.iter::<Cluster>().next().is_none() {
-        let cluster = Cluster { cluster_id, history_id: Uuid::new_v4(), last_claim: 0 };
+        let (cluster_id, history_id) = (Uuid::new_v4(), Uuid::new_v4());
+        let cluster = Cluster { cluster_id, history_id, last_claim: 0 };
         txn.insert(Uuid::new_v4(), cluster)?;
     }
     for (name, description) in [

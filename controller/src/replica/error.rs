@@ -57,6 +57,14 @@ pub enum ProposeError {
     },
 }
 
+impl ProposeError {
+    /// Nothing was written for lack of leadership: the same request may be made again, of the leader there is then.
+    #[must_use]
+    pub const fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::NotLeader { .. } | Self::Retry)
+    }
+}
+
 /// Why a linearizable read was not possible.
 #[derive(Clone, Debug, Error, PartialEq)]
 #[non_exhaustive]
@@ -67,6 +75,10 @@ pub enum ReadError {
         /// Why.
         reason: String,
     },
+}
+
+fn list(members: &[u64]) -> String {
+    members.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// Why a member could not start.
@@ -96,12 +108,25 @@ pub enum StartError {
         source: io::Error,
     },
     /// The identity file holds something else.
-    #[error("{} holds {got:?}, expected a uuid; restore it from another member or from a backup", path.display())]
+    #[error("{} holds {got:?}, expected a uuid and a line of members; restore it from another member or from a backup", path.display())]
     Identity {
         /// The file.
         path: PathBuf,
         /// Its beginning.
         got: String,
+    },
+    /// The data directory was made with other members.
+    #[error(
+        "{} was made for the members {}, --peers names {}; a cluster's members can't be changed yet: give the list it was made with, or choose another --data-dir",
+        path.display(), list(made), list(named)
+    )]
+    Voters {
+        /// The identity file.
+        path: PathBuf,
+        /// Its members.
+        made: Vec<u64>,
+        /// Those of the configuration.
+        named: Vec<u64>,
     },
     /// The snapshot on disk is not understood.
     #[error("the snapshot in {} is not understood; a newer program may have written it", path.display())]

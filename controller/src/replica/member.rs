@@ -9,15 +9,14 @@ use std::{
 };
 
 use quantumnet_consensus::{
-    self as consensus, Committed, DiskLog, Driver, Event, Leadership, Output, RequestId, Snapshot,
-    SnapshotMeta, log::vfs::Vfs,
+    self as consensus, Committed, DiskLog, Driver, Event, FatalError, Leadership, MemberId, Output,
+    RequestId, Snapshot, SnapshotMeta, log::vfs::Vfs,
 };
-use quantumnet_model::Uuid;
 use tokio::sync::oneshot;
 
 use crate::{
     replica::{
-        Lower, Observer, ProposeError, ReadError,
+        Lower, Observer, ProposeError, ReadError, Transport,
         bootstrap::bootstrap,
         handle::{Input, Shared},
         job::{Answer, Job},
@@ -34,7 +33,10 @@ pub(crate) struct Member<V: Vfs + Clone> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) lower: Lower,
     pub(crate) observers: Vec<Box<dyn Observer>>,
-    pub(crate) cluster_id: Uuid,
+    /// To the other members, if there are any.
+    pub(crate) transport: Option<Box<dyn Transport>>,
+    /// Between two ticks of consensus.
+    pub(crate) tick: Duration,
     pub(crate) entry_bytes_max: u64,
     pub(crate) started: Instant,
     /// The applied state.
@@ -111,8 +113,9 @@ where
 
     fn serve(&mut self) -> End {
         // A member without peers need not wait for an election that nobody else can win.
-        let mut events: Vec<Event> = vec![Event::Tick; ELECTION_TICKS_MAX];
-        let mut tick_at = self.started + TICK;
+        let ticks = if self.transport.is_none() { ELECTION_TICKS_MAX } else { 0 };
+        let mut events: Vec<Event> = vec![Event::Tick; ticks];
+        let mut tick_at = self.started + self.tick;
         loop {
             if let Err(end) = self.handle(std::mem::take(&mut events)) {
                 return end;
@@ -136,7 +139,9 @@ where
             if now >= tick_at {
                 self.give_up(now);
                 events.push(Event::Tick);
-                tick_at = now + TICK;
+                // Ticks that were missed are not made up for: what came meanwhile was taken before this one, and a
+                // member that was held up must not take that for the leader's silence.
+                tick_at = now + self.tick;
             }
         }
     }
@@ -149,6 +154,11 @@ where
                 self.reads.insert(request, ReadWait::Client(reply));
                 events.push(Event::Read { request: RequestId(request) });
             }
+            Input::Received { from, bytes, room } => {
+                drop(room);
+                events.push(Event::Message { from: MemberId(from), bytes });
+            }
+            Input::Unreachable(peer) => events.push(Event::Unreachable { peer: MemberId(peer) }),
             Input::SnapshotTaken(snapshot) => {
                 self.snapshot_under_way = false;
                 events.push(Event::SnapshotTaken(snapshot));
@@ -268,23 +278,27 @@ where
     }
 
     pub(super) fn handle(&mut self, events: Vec<Event>) -> Result<(), End> {
+        let failed = |error: FatalError| End::Failed(with_causes(&error));
         let batches = self.driver.metrics().batches;
+        // What goes to the other members leaves before this disk is waited for.
+        let outputs = self.driver.take(self.started.elapsed(), events).map_err(failed)?;
+        self.outputs(outputs)?;
         let begun = Instant::now();
-        let outputs = self.driver.handle_all(self.started.elapsed(), events);
-        let outputs = outputs.map_err(|error| End::Failed(with_causes(&error)))?;
-        let metrics = self.driver.metrics();
-        if metrics.batches > batches {
+        let outputs = self.driver.flush(self.started.elapsed()).map_err(failed)?;
+        if self.driver.metrics().batches > batches {
             self.shared.metrics.log_write(begun.elapsed());
         }
-        *self.shared.consensus.lock().unwrap_or_else(PoisonError::into_inner) = metrics;
-        for output in outputs {
-            self.output(output)?;
-        }
+        self.outputs(outputs)?;
         if !self.driver.is_stalled() && self.shared.status.borrow().stalled.is_some() {
             tracing::info!("the disk takes writes again");
             self.shared.status.send_modify(|status| status.stalled = None);
         }
         Ok(())
+    }
+
+    fn outputs(&mut self, outputs: Vec<Output>) -> Result<(), End> {
+        *self.shared.consensus.lock().unwrap_or_else(PoisonError::into_inner) = self.driver.metrics();
+        outputs.into_iter().try_for_each(|output| self.output(output))
     }
 
     pub(super) fn output(&mut self, output: Output) -> Result<(), End> {
@@ -295,13 +309,20 @@ where
             Output::LeaderChanged(leadership) => self.leader_changed(leadership),
             Output::TakeSnapshot => self.take_snapshot(),
             Output::Stalled { error } => self.stalled(&with_causes(&error)),
-            Output::Send { to, .. } => tracing::debug!(%to, "a member without peers has nobody to send to"),
+            Output::Send { to, bytes } => {
+                let sent = self.transport.as_ref().is_some_and(|transport| transport.send(to.0, bytes));
+                if !sent {
+                    // This thread holds the queue's other end: it is open.
+                    _ = self.queue.send(Input::Unreachable(to.0));
+                }
+            }
         }
         Ok(())
     }
 
     fn apply(&mut self, committed: &Committed) -> Result<(), End> {
         (self.applied_at.index, self.applied_at.term) = (committed.index, committed.term);
+        self.shared.at_index(committed.index);
         if committed.data.is_empty() {
             return Ok(());
         }
@@ -348,6 +369,7 @@ where
             }
             self.observers.iter_mut().for_each(|observer| observer.applied(&state, &transaction));
         }
+        self.shared.identify(&self.applied);
         Ok(())
     }
 
@@ -362,6 +384,8 @@ where
             history.clear();
             self.shared.applied.send_replace(self.applied.clone());
         }
+        self.shared.at_index(self.applied_at.index);
+        self.shared.identify(&self.applied);
         let state = self.applied.clone();
         self.observers.iter_mut().for_each(|observer| observer.replaced(&state));
         Ok(())
@@ -420,10 +444,8 @@ where
             status.writable = leadership.may_propose;
         });
         if leadership.may_propose {
-            let cluster_id = self.cluster_id;
             let (reply, _) = oneshot::channel();
-            let job =
-                Job::new("quantumnet-controller".into(), move |txn| bootstrap(txn, cluster_id), reply, None);
+            let job = Job::new("quantumnet-controller".into(), bootstrap, reply, None);
             self.waiting.push_front(job);
         }
     }
@@ -444,7 +466,7 @@ where
         if std::mem::replace(&mut self.snapshot_under_way, true) {
             return;
         }
-        let voters = self.shared.status.borrow().voters.iter().copied().map(consensus::MemberId).collect();
+        let voters = self.shared.status.borrow().voters.iter().copied().map(MemberId).collect();
         let meta = SnapshotMeta { voters, ..self.applied_at.clone() };
         let (state, queue, writer) =
             (self.applied.clone(), self.queue.clone(), self.driver.snapshot_writer());
@@ -512,7 +534,6 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-const TICK: Duration = Duration::from_millis(100);
 /// More than the ticks of any election timeout of a member without peers.
 const ELECTION_TICKS_MAX: usize = 40;
 /// After so long whoever waits for an entry of a lost leadership is told that its end is not known.

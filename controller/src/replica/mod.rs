@@ -14,6 +14,7 @@
 mod bootstrap;
 mod error;
 mod handle;
+mod identity;
 mod job;
 mod member;
 mod open;
@@ -23,4 +24,4 @@ mod tests;
 pub use bootstrap::{DEFAULT_PROJECT, SYSTEM_PROJECT};
 pub use error::{ProposeError, ReadError, StartError};
 pub use handle::{Committed, Replica, Status};
-pub use open::{Lower, Observer, Options, start, start_on};
+pub use open::{Lower, Observer, Options, Peers, Transport, start, start_on};

@@ -33,6 +33,7 @@ fn options(dir: &tempfile::TempDir, observers: Vec<Box<dyn Observer>>) -> Option
     Options {
         data_dir: dir.path().to_owned(),
         member: 1,
+        peers: None,
         history_transactions_max: 100,
         snapshot_after_bytes: 1 << 20,
         lower: Arc::new(|_| Ok(())),

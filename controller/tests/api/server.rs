@@ -39,6 +39,7 @@ impl Server {
         let replica = replica::start(replica::Options {
             data_dir: directory.path().to_owned(),
             member: 1,
+            peers: None,
             history_transactions_max: 1_000,
             snapshot_after_bytes: 64 << 20,
             lower: Arc::new(lower::run),

@@ -17,8 +17,27 @@ pub mod v1 {
     tonic::include_proto!("quantumnet.v1");
 }
 
+/// Package `quantumnet.peer.v1`: between the members of one cluster.
+pub mod peer {
+    /// Version 1.
+    #[allow(
+        missing_docs,
+        unused_qualifications,
+        unreachable_pub,
+        clippy::all,
+        clippy::or_fun_call,
+        clippy::use_self
+    )] // generated
+    pub mod v1 {
+        tonic::include_proto!("quantumnet.peer.v1");
+    }
+}
+
 /// All files of the API with their imports, for reflection and for JSON transcoding.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+
+/// Version of what members say among themselves.
+pub const PEER_FORMAT: u32 = 1;
 
 /// Version of the agent stream and of the row encoding in it.
 pub const AGENT_FORMAT: u32 = 1;

@@ -1,0 +1,177 @@
+//! `PeerService`: what the other members call.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::Router;
+use quantumnet_api::peer::v1::{
+    ForwardKind, ForwardOutcome, ForwardRequest, ForwardResponse, RaftEnd, RaftMessage,
+    peer_service_server::{PeerService, PeerServiceServer},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    task::JoinSet,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    metrics::{BadInput, Metrics, PeerMessage},
+    peer::{Kind, Leader, leader::Road, link::Link, net::caller},
+    replica::Replica,
+};
+
+/// What is served to the other members.
+pub fn service(
+    replica: Replica,
+    leader: Leader,
+    metrics: Arc<Metrics>,
+    stop: watch::Receiver<bool>,
+) -> Router {
+    let server = PeerServiceServer::new(Server { replica, leader, metrics, stop })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    Router::new().route_service(PATH, server)
+}
+
+/// Runs the ways to the other members in a set of tasks.
+pub fn run(
+    tasks: &mut JoinSet<()>,
+    links: Vec<Link>,
+    roads: Vec<Road>,
+    replica: &Replica,
+    metrics: &Arc<Metrics>,
+) {
+    for link in links {
+        tasks.spawn(link.run(replica.clone(), metrics.clone()));
+    }
+    for road in roads {
+        tasks.spawn(road.run());
+    }
+}
+
+#[derive(Clone)]
+struct Server {
+    replica: Replica,
+    leader: Leader,
+    metrics: Arc<Metrics>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Server {
+    fn admit<T>(&self, request: &Request<T>) -> Result<u64, Status> {
+        let status = self.replica.status();
+        caller(request, self.replica.log_identity(), status.member, &status.voters).inspect_err(|refused| {
+            self.metrics.refused(BadInput::Peer);
+            let address: Option<SocketAddr> = request.remote_addr();
+            tracing::warn!(?address, reason = refused.message(), "a caller on the members' port was refused");
+        })
+    }
+
+    async fn stopping(&self) {
+        _ = self.stop.clone().wait_for(|stop| *stop).await;
+    }
+
+    /// Begins requests in the order in which they come.
+    async fn requests(self, mut inbound: Streaming<ForwardRequest>, out: Out) {
+        let places = Arc::new(Semaphore::new(REQUESTS_MAX));
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let request = tokio::select! {
+                request = inbound.message() => request,
+                () = self.stopping() => return,
+            };
+            let ForwardRequest { number, kind, body } = match request {
+                Ok(Some(request)) => request,
+                Ok(None) => return,
+                Err(status) => {
+                    tracing::debug!(reason = status.message(), "a member's stream of requests ended");
+                    return;
+                }
+            };
+            let mut reply = Reply { out: out.clone(), number, given: false, _place: place };
+            let kind = ForwardKind::try_from(kind).ok().and_then(Kind::of);
+            if kind.is_none() {
+                self.metrics.refused(BadInput::Peer);
+            }
+            let answer = kind.and_then(|kind| self.leader.here(kind, body));
+            let replica = self.replica.clone();
+            tokio::spawn(async move {
+                let done = match answer {
+                    Some(answer) => answer.await.ok(),
+                    None => None,
+                };
+                let (outcome, body) = match done {
+                    Some(body) => (ForwardOutcome::Done, body),
+                    None => (ForwardOutcome::Elsewhere, bytes::Bytes::new()),
+                };
+                reply.give(outcome, replica.state().revision(), body).await;
+            });
+        }
+    }
+}
+
+type Out = mpsc::Sender<Result<ForwardResponse, Status>>;
+
+/// The place of an answer; one that is never given is unknown.
+struct Reply {
+    out: Out,
+    number: u64,
+    given: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Reply {
+    async fn give(&mut self, outcome: ForwardOutcome, revision: u64, body: bytes::Bytes) {
+        self.given = true;
+        let response = ForwardResponse { number: self.number, outcome: outcome.into(), revision, body };
+        // The member may have gone.
+        _ = self.out.send(Ok(response)).await;
+    }
+}
+
+impl Drop for Reply {
+    /// A request that panicked must not be waited for.
+    fn drop(&mut self) {
+        if !self.given {
+            let outcome = ForwardOutcome::Unknown.into();
+            let response = ForwardResponse { number: self.number, outcome, ..ForwardResponse::default() };
+            // There is a place for each request that is under way.
+            _ = self.out.try_send(Ok(response));
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl PeerService for Server {
+    async fn raft(&self, request: Request<Streaming<RaftMessage>>) -> Result<Response<RaftEnd>, Status> {
+        let from = self.admit(&request)?;
+        let mut inbound = request.into_inner();
+        loop {
+            let message = tokio::select! {
+                message = inbound.message() => message?,
+                () = self.stopping() => return Err(Status::unavailable("this member is shutting down")),
+            };
+            let Some(RaftMessage { message }) = message else { return Ok(Response::new(RaftEnd {})) };
+            self.metrics.peer_message(from, PeerMessage::Received, 1);
+            self.replica.receive(from, message).await;
+        }
+    }
+
+    type ForwardStream = ReceiverStream<Result<ForwardResponse, Status>>;
+
+    async fn forward(
+        &self,
+        request: Request<Streaming<ForwardRequest>>,
+    ) -> Result<Response<Self::ForwardStream>, Status> {
+        self.admit(&request)?;
+        let (out, responses) = mpsc::channel(REQUESTS_MAX);
+        tokio::spawn(self.clone().requests(request.into_inner(), out));
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
+}
+
+const PATH: &str = "/quantumnet.peer.v1.PeerService/{*method}";
+/// Room for consensus' largest message, and what is around it.
+pub(super) const MESSAGE_BYTES_MAX: usize = quantumnet_consensus::MESSAGE_BYTES_MAX + (1 << 20);
+/// Requests of one member that are under way.
+const REQUESTS_MAX: usize = 1_024;
