@@ -164,7 +164,7 @@ fn model_commit(before: &Model, ops: &[Op]) -> Result<Model, Wrong> {
         }
     }
     let strong = referred(&model, RefType::Strong);
-    if strong.iter().any(|target| !target.1.is_nil() && !model.contains_key(target)) {
+    if strong.iter().any(|target| !model.contains_key(target)) {
         return Err(Wrong::Reference);
     }
     loop {

@@ -46,6 +46,10 @@ pub trait Column: Clone + PartialEq + fmt::Debug + Send + Sync + 'static {
     fn to_datum(&self) -> Datum;
     /// Back; `None` when the datum is not of this type.
     fn from_datum(datum: &Datum) -> Option<Self>;
+    /// How many elements the value has.
+    fn count(&self) -> usize;
+    /// The element with this key: of a set the key itself, of a map its value. Does not walk a large column.
+    fn element(&self, key: &Atom) -> Option<Atom>;
     /// What turns `self` into `new`; `None` when they are equal.
     fn diff(&self, new: &Self) -> Option<Datum>;
     /// Applies what `diff` gave; `None` when the difference is not of this type.
@@ -230,6 +234,14 @@ macro_rules! single {
                 }
             }
 
+            fn count(&self) -> usize {
+                1
+            }
+
+            fn element(&self, key: &Atom) -> Option<Atom> {
+                Self::from_atom(key).is_some_and(|key| *self == key).then(|| key.clone())
+            }
+
             fn diff(&self, new: &Self) -> Option<Datum> {
                 (self != new).then(|| new.to_datum())
             }
@@ -283,6 +295,14 @@ impl<S: Scalar> Column for Option<S> {
         }
     }
 
+    fn count(&self) -> usize {
+        usize::from(self.is_some())
+    }
+
+    fn element(&self, key: &Atom) -> Option<Atom> {
+        self.as_ref().filter(|value| S::from_atom(key).as_ref() == Some(*value)).map(|_| key.clone())
+    }
+
     fn diff(&self, new: &Self) -> Option<Datum> {
         (self != new).then(|| new.to_datum())
     }
@@ -321,6 +341,14 @@ impl<S: Scalar> Column for OrdSet<S> {
             Datum::Set(atoms) => atoms.iter().map(S::from_atom).collect(),
             Datum::Map(_) => None,
         }
+    }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn element(&self, key: &Atom) -> Option<Atom> {
+        self.contains(&S::from_atom(key)?).then(|| key.clone())
     }
 
     fn diff(&self, new: &Self) -> Option<Datum> {
@@ -387,6 +415,14 @@ impl<K: Scalar, V: Scalar> Column for OrdMap<K, V> {
             // OVSDB writes an empty map and an empty set alike.
             Datum::Set(atoms) => atoms.is_empty().then(Self::new),
         }
+    }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn element(&self, key: &Atom) -> Option<Atom> {
+        self.get(&K::from_atom(key)?).map(V::to_atom)
     }
 
     fn diff(&self, new: &Self) -> Option<Datum> {

@@ -6,7 +6,10 @@
 
 use std::{any::Any, fmt};
 
-use ovsdb::{schema::ColumnType, value::Datum};
+use ovsdb::{
+    schema::ColumnType,
+    value::{Atom, Datum},
+};
 use uuid::Uuid;
 
 /// Which of the store's databases a table belongs to.
@@ -179,6 +182,10 @@ pub trait Row: Clone + Default + PartialEq + fmt::Debug + Send + Sync + 'static 
     fn datum(&self, column: ColumnId) -> Datum;
     /// Sets the column; false when the datum is not of its type. Constraints are checked elsewhere.
     fn set_datum(&mut self, column: ColumnId, datum: &Datum) -> bool;
+    /// See [`Column::count`](crate::column::Column::count).
+    fn count(&self, column: ColumnId) -> usize;
+    /// See [`Column::element`](crate::column::Column::element).
+    fn element(&self, column: ColumnId, key: &Atom) -> Option<Atom>;
     /// What turns the column into that of `new`.
     fn diff(&self, new: &Self, column: ColumnId) -> Option<Datum>;
     /// Applies what `diff` gave; false when it is not of the column's type.
@@ -204,6 +211,10 @@ pub trait DynRow: Any + fmt::Debug + Send + Sync {
     fn datum(&self, column: ColumnId) -> Datum;
     /// See [`Row::set_datum`].
     fn set_datum(&mut self, column: ColumnId, datum: &Datum) -> bool;
+    /// See [`Row::count`].
+    fn count(&self, column: ColumnId) -> usize;
+    /// See [`Row::element`].
+    fn element(&self, column: ColumnId, key: &Atom) -> Option<Atom>;
     /// See [`Row::diff`].
     fn diff(&self, new: &dyn DynRow, column: ColumnId) -> Option<Datum>;
     /// See [`Row::apply_diff`].
@@ -237,6 +248,14 @@ impl<T: Row> DynRow for T {
 
     fn set_datum(&mut self, column: ColumnId, datum: &Datum) -> bool {
         Row::set_datum(self, column, datum)
+    }
+
+    fn count(&self, column: ColumnId) -> usize {
+        Row::count(self, column)
+    }
+
+    fn element(&self, column: ColumnId, key: &Atom) -> Option<Atom> {
+        Row::element(self, column, key)
     }
 
     fn diff(&self, new: &dyn DynRow, column: ColumnId) -> Option<Datum> {
@@ -357,6 +376,22 @@ macro_rules! table_impl {
                     self.$field = value;
                     return true;
                 } place += 1; )*
+                unreachable!("column {} of {} has no place {place}", column.0, $table)
+            }
+
+            fn count(&self, column: $crate::row::ColumnId) -> usize {
+                let mut place = 0;
+                $( if column.0 == place { return $crate::column::Column::count(&self.$field); } place += 1; )*
+                unreachable!("column {} of {} has no place {place}", column.0, $table)
+            }
+
+            fn element(
+                &self,
+                column: $crate::row::ColumnId,
+                key: &ovsdb::value::Atom,
+            ) -> Option<ovsdb::value::Atom> {
+                let mut place = 0;
+                $( if column.0 == place { return $crate::column::Column::element(&self.$field, key); } place += 1; )*
                 unreachable!("column {} of {} has no place {place}", column.0, $table)
             }
 

@@ -18,6 +18,9 @@ pub const NAME: &str = "quantumnet:name";
 /// external_ids key with the id of its project.
 pub const PROJECT: &str = "quantumnet:project";
 
+/// Reason of a refusal to change a row that belongs to intent.
+pub const OWNED_BY_INTENT: &str = "OWNED_BY_INTENT";
+
 /// The object that a Northbound or Southbound row was lowered from, as people name it.
 pub fn owner(state: &State, table: TableId, row: Uuid) -> Option<String> {
     let (kind, name) = if table == LogicalSwitch::TABLE || table == DatapathBinding::TABLE {
@@ -48,7 +51,7 @@ pub fn refuse_owned(txn: &Txn<'_>) -> Result<(), Refusal> {
                 touched.uuid, decl.name
             );
             return Err(
-                Refusal::service(Class::FailedPrecondition, "OWNED_BY_INTENT", message).blocked_by([owner])
+                Refusal::service(Class::FailedPrecondition, OWNED_BY_INTENT, message).blocked_by([owner])
             );
         }
     }

@@ -4,3 +4,5 @@
 //! - `transact` runs a client's operations on the store, with ovsdb-server's results and error strings.
 //! - Everything else here is sessions: methods, monitors, locks, the `_Server` database, listeners.
 //! - Refuses to know what any table means (that is `lower`).
+
+pub mod transact;

@@ -13,7 +13,7 @@ use ovsdb::{
     value::{Atom, Datum},
 };
 use quantumnet_model::{
-    Database, Uuid,
+    Uuid,
     row::{ColumnDecl, ColumnId, DynRow, TableId},
     tables,
 };
@@ -38,10 +38,6 @@ impl Txn<'_> {
     fn strong_references(&self, suspects: &BTreeSet<(TableId, Uuid)>) -> Result<(), Refusal> {
         for (target_table, target) in suspects {
             if self.rows().dyn_row(*target_table, *target).is_some() {
-                continue;
-            }
-            // As in ovsdb-server the nil uuid, which an omitted column holds, refers to nothing.
-            if target.is_nil() && tables::decl(*target_table).database == Database::Northbound {
                 continue;
             }
             if let Some(reference) =

@@ -118,6 +118,16 @@ impl References {
         }
     }
 
+    /// How often the row is referred to by strong references.
+    pub(crate) fn strong(&self, target_table: TableId, target: Uuid) -> u64 {
+        let column = ColumnId(0);
+        let first = Place { target_table, target, weak: false, table: TableId(0), column, row: Uuid::nil() };
+        let strong = self.counts.range(first..).take_while(|(place, _)| {
+            place.target_table == target_table && place.target == target && !place.weak
+        });
+        strong.map(|(_, count)| u64::from(*count)).sum()
+    }
+
     /// Who refers to the row, strong references first.
     pub(crate) fn to(
         &self,

@@ -12,7 +12,7 @@ use quantumnet_model::{
 
 use crate::store::{
     Touched,
-    index::{Indexes, Key},
+    index::{Indexes, Key, index_columns},
     references::{Reference, ReferenceColumn, References, reference_columns},
     visits,
 };
@@ -139,6 +139,25 @@ impl State {
         let place = tables::decl(table).indexes.iter().position(|index| index == &[column]);
         let place = place.expect("the column is an index of its own");
         self.indexes.starting_with(table, place, [value].into())
+    }
+
+    /// Rows whose first columns of some index have these values; `None` when `value` knows those of no index.
+    pub(crate) fn lookup_equal(
+        &self,
+        table: TableId,
+        value: &dyn Fn(ColumnId) -> Option<Datum>,
+    ) -> Option<impl Iterator<Item = Uuid> + use<'_>> {
+        let known = |columns: &Vec<ColumnId>| -> Vec<Datum> {
+            columns.iter().map_while(|column| value(*column)).collect()
+        };
+        let prefixes = index_columns(table).iter().map(known).enumerate();
+        let (place, prefix) = prefixes.max_by_key(|(_, prefix)| prefix.len())?;
+        (!prefix.is_empty()).then(|| self.indexes.starting_with(table, place, prefix.into()))
+    }
+
+    /// How often strong references name the row.
+    pub(crate) fn strong_references(&self, table: TableId, uuid: Uuid) -> u64 {
+        self.references.strong(table, uuid)
     }
 
     pub(crate) const fn indexes(&self) -> &Indexes {

@@ -19,7 +19,7 @@ use crate::store::{Context, Reference, Refusal, State};
 #[derive(Debug)]
 pub struct Txn<'a> {
     context: &'a Context,
-    head_revision: u64,
+    head: &'a State,
     pub(crate) state: State,
     /// The row at the head of every row written, in a stable order.
     originals: BTreeMap<(TableId, Uuid), Option<Arc<dyn DynRow>>>,
@@ -67,14 +67,8 @@ impl Touched {
 }
 
 impl<'a> Txn<'a> {
-    pub(crate) fn begin(head: &State, context: &'a Context) -> Self {
-        Self {
-            context,
-            head_revision: head.revision(),
-            state: head.clone(),
-            originals: BTreeMap::new(),
-            pending: Pending::default(),
-        }
+    pub(crate) fn begin(head: &'a State, context: &'a Context) -> Self {
+        Self { context, head, state: head.clone(), originals: BTreeMap::new(), pending: Pending::default() }
     }
 
     /// The state as the transaction sees it, with all of [`State`]'s reads; its revision is the head's.
@@ -137,7 +131,7 @@ impl<'a> Txn<'a> {
 
     /// The revision that this transaction will have if it changes anything.
     pub const fn next_revision(&self) -> u64 {
-        self.head_revision + 1
+        self.head.revision() + 1
     }
 
     /// Inserts a row; refused when one with that uuid is there.
@@ -235,6 +229,16 @@ impl<'a> Txn<'a> {
     /// The row at the head, of a row that was written.
     pub(crate) fn original(&self, table: TableId, uuid: Uuid) -> Option<&Arc<dyn DynRow>> {
         self.originals.get(&(table, uuid)).and_then(Option::as_ref)
+    }
+
+    /// Whether the row was written, to whatever end.
+    pub(crate) fn is_written(&self, table: TableId, uuid: Uuid) -> bool {
+        self.originals.contains_key(&(table, uuid))
+    }
+
+    /// Takes back everything that was written.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::begin(self.head, self.context);
     }
 
     /// The net changes and the state after them.

@@ -1,0 +1,10 @@
+//! Transactions on our store and on a real ovsdb-server with the same schema: the same results, errors and rows.
+
+#![allow(clippy::unwrap_used)] // a test's helpers, like a test, fail by a panic
+
+mod access;
+mod errors;
+mod operations;
+mod pair;
+#[path = "../support/real_ovsdb.rs"]
+mod real_ovsdb;
