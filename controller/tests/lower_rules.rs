@@ -13,7 +13,7 @@ use quantumnet_model::{
     Strong, Uuid,
     column::Text,
     intent::{Port, Problem, Project, Subnet, VirtualNetwork},
-    nb::{DhcpOptions, LogicalSwitch, LogicalSwitchPort, NbGlobal},
+    nb::{DhcpOptions, LogicalRouter, LogicalSwitch, LogicalSwitchPort, NbGlobal},
     sb::{Chassis, ChassisInterface, ChassisPrivate, DatapathBinding, Encap, PortBinding, SbGlobal},
 };
 
@@ -389,6 +389,44 @@ fn configuration_numbers_begin_anew_with_their_row() {
         Ok(())
     });
     assert_eq!(global(&store).1.hv_cfg, 1);
+}
+
+#[test]
+fn what_nothing_acts_on_is_warned_of_until_it_goes() {
+    let mut store = Store::with_port(&[("qos_max_rate", "1000"), ("hostname", "vm"), ("colour", "red")]);
+    store.run(|txn| {
+        txn.update::<LogicalSwitchPort>(PORT, |row| row.external_ids = pairs(&[("colour", "red")]));
+        let config = pairs(&[("mcast_snoop", "true"), ("mcast_querier", "true"), ("vlan-passthru", "true")]);
+        txn.update::<LogicalSwitch>(SWITCH, |row| row.other_config = config);
+        txn.insert(Uuid::from_u128(9), LogicalRouter { name: "lr".into(), ..LogicalRouter::default() })
+    });
+    let mut problems = store.problems();
+    problems.sort_unstable();
+    assert_eq!(
+        problems,
+        [
+            "Logical_Router._uuid: packets are not routed yet; the row is kept (routing)",
+            "Logical_Switch.other_config: other_config:mcast_snoop: nothing acts on it yet (multicast); it is kept",
+            "Logical_Switch_Port.options: options:colour: the key is not known; nothing acts on it; \
+             options:qos_max_rate: nothing acts on it yet (qos); it is kept",
+        ]
+    );
+    assert!(store.state.iter::<Problem>().all(|(_, row)| &*row.severity == "warning"));
+    // Beside an error of the same column.
+    store.run(|txn| {
+        txn.update::<LogicalSwitch>(SWITCH, |row| {
+            row.other_config = pairs(&[("subnet", "x"), ("colour", "red")])
+        });
+        txn.delete::<LogicalRouter>(Uuid::from_u128(9));
+        txn.update::<LogicalSwitchPort>(PORT, |row| row.options = pairs(&[("hostname", "vm")]));
+        Ok(())
+    });
+    assert_eq!(store.problems().len(), 2, "{:?}", store.problems());
+    store.run(|txn| {
+        txn.delete::<LogicalSwitch>(SWITCH);
+        Ok(())
+    });
+    assert!(store.problems().is_empty(), "{:?}", store.problems());
 }
 
 fn with_intent() -> (Store, Uuid, Uuid, Uuid) {

@@ -45,3 +45,26 @@ table! {
     }
     indexes [["encap"], ["ofport"]]
 }
+
+table! {
+    /// A patch port to the bridge of a physical network.
+    pub struct HostPatch = Host "Host_Patch" [root] {
+        /// The logical port that it is for, of type `localnet` or `l2gateway`.
+        logical_port: Text,
+        /// OpenFlow port number.
+        ofport: i64,
+        /// As that of an interface.
+        meter: i64,
+    }
+    indexes [["logical_port"]]
+}
+
+table! {
+    /// A port that has shown itself here while it waited for that (`activation-strategy`), until the store says so. The
+    /// row has the uuid of the port's `Port_Binding`.
+    pub struct HostActivated = Host "Host_Activated" [root] {
+        /// The logical port.
+        logical_port: Text,
+    }
+    indexes [["logical_port"]]
+}

@@ -111,6 +111,8 @@ tables![
     host::HostSelf,
     host::HostInterface,
     host::HostTunnel,
+    host::HostPatch,
+    host::HostActivated,
 ];
 
 /// Declarations of all tables; a [`TableId`] is a place in it.

@@ -18,6 +18,7 @@ use quantumnet_model::{
     Uuid,
     change::RowChange,
     row::{DynRow, TableId},
+    sb::Fdb,
 };
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -185,6 +186,11 @@ impl Hub {
     /// MACs learned on the port, and in its network.
     pub(crate) fn learned(&self, datapath_key: i64, port_key: i64) -> (usize, usize) {
         self.lock().pending.learned(datapath_key, port_key)
+    }
+
+    /// Whether the MAC is known in the network, at whatever port.
+    pub(crate) fn knows(&self, datapath_key: i64, mac: &str) -> bool {
+        self.lock().state.find::<Fdb>(&[("mac", mac.into()), ("dp_key", datapath_key.into())]).is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

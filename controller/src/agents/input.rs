@@ -100,6 +100,17 @@ pub struct Learned {
     pub port_key: i64,
 }
 
+/// A virtual port and the parent that has announced its address.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Claimed {
+    /// Key of the datapath of both.
+    pub datapath_key: i64,
+    /// Key of the virtual port.
+    pub port_key: i64,
+    /// Key of the parent.
+    pub parent_key: i64,
+}
+
 impl Facts {
     /// Parses what the agent sent.
     pub fn parse(facts: v1::ChassisFacts) -> Result<Self, InputError> {
@@ -177,6 +188,27 @@ impl Learned {
     }
 }
 
+impl Claimed {
+    /// Parses claims of virtual ports.
+    pub fn parse_all(claims: &[v1::VirtualClaim]) -> Result<Vec<Self>, InputError> {
+        few("virtual_claims", claims.len(), CLAIMS_MAX)?;
+        let parse = |claim: &v1::VirtualClaim| {
+            Ok(Self {
+                datapath_key: key("datapath_key", claim.datapath_key, 0xff_ffff)?,
+                port_key: key("port_key", claim.port_key, 0x7fff)?,
+                parent_key: key("parent_key", claim.parent_key, 0x7fff)?,
+            })
+        };
+        claims.iter().map(parse).collect()
+    }
+}
+
+/// Parses names of ports that were activated.
+pub(crate) fn activated(names: Vec<String>) -> Result<Vec<String>, InputError> {
+    few("activated", names.len(), INTERFACES_MAX)?;
+    names.into_iter().map(|name| text("activated", name, NAME_MAX)).collect()
+}
+
 /// Parses a chassis name.
 pub(crate) fn chassis_name(name: String) -> Result<String, InputError> {
     text("chassis", name, NAME_MAX)
@@ -227,3 +259,4 @@ const ENCAPS_MAX: usize = 64;
 const PROBLEMS_MAX: usize = 64;
 const INTERFACES_MAX: usize = 16_384;
 const LEARNED_MAX: usize = 4_096;
+const CLAIMS_MAX: usize = 4_096;

@@ -42,12 +42,14 @@ impl Limiter {
             let added_in = new_in.entry(port.0).or_default();
             let room =
                 on_port + *added < LEARNED_PER_PORT_MAX && in_network + *added_in < LEARNED_PER_NETWORK_MAX;
-            if bucket.left == 0 || !room {
+            // A full port's addresses are alive all the same, and may move.
+            let known = !room && hub.knows(port.0, &one.mac.to_string());
+            if bucket.left == 0 || !room && !known {
                 return false;
             }
             bucket.left -= 1;
-            *added += 1;
-            *added_in += 1;
+            *added += usize::from(!known);
+            *added_in += usize::from(!known);
             true
         };
         learned.into_iter().filter(|one| admit(one)).collect()

@@ -23,7 +23,7 @@ mod session;
 
 pub use derive::derive;
 pub use hub::{Attached, Hub, Push};
-pub use input::{Facts, InputError, Interface, Learned};
+pub use input::{Claimed, Facts, InputError, Interface, Learned};
 pub use limits::{LEARNED_PER_NETWORK_MAX, LEARNED_PER_PORT_MAX, LEARNED_PER_SECOND_MAX};
 pub use registry::{AgentRegistry, AgentStatus};
 pub use report::{Report, register, store_reports};

@@ -16,7 +16,7 @@ use quantumnet_model::{
 };
 
 use crate::{
-    agents::{Facts, Interface, Learned},
+    agents::{Claimed, Facts, Interface, Learned},
     store::{Class, Refusal, Txn},
 };
 
@@ -31,6 +31,10 @@ pub struct Report {
     pub removed: Vec<String>,
     /// MACs that were learned.
     pub learned: Vec<Learned>,
+    /// Virtual ports that have a parent here.
+    pub claims: Vec<Claimed>,
+    /// Ports that waited here and have shown themselves, by name.
+    pub activated: Vec<String>,
 }
 
 /// Registers a chassis with all its facts and interfaces; what it had before and no longer has goes. Returns its row
@@ -90,6 +94,8 @@ pub fn store_reports(
             }
         }
         report.learned.iter().try_for_each(|learned| learn(txn, chassis, learned))?;
+        report.claims.iter().for_each(|claimed| adopt(txn, chassis, claimed));
+        report.activated.iter().for_each(|port| activate(txn, chassis, name, port));
     }
     Ok(problems)
 }
@@ -221,18 +227,24 @@ fn learn(txn: &mut Txn<'_>, chassis: Uuid, learned: &Learned) -> Result<(), Refu
     let binding = txn.find::<PortBinding>(&port).and_then(|row| txn.get::<PortBinding>(row));
     let here = Some(Weak::new(chassis));
     // The port may have gone, or moved away, since the report.
-    let may = binding.is_some_and(|binding| binding.chassis == here || binding.r#type.as_ref() == "localnet");
-    if !may {
-        return Ok(());
-    }
+    let here = |binding: &PortBinding| {
+        binding.chassis == here || here.is_some_and(|here| binding.additional_chassis.contains(&here))
+    };
+    let physical = |binding: &PortBinding| binding.r#type.as_ref() == "localnet";
+    let Some(binding) = binding.filter(|binding| here(binding) || physical(binding)) else { return Ok(()) };
+    let from_outside = physical(binding);
     let mac = learned.mac.to_string();
     let known = txn.find::<Fdb>(&[("mac", mac.as_str().into()), ("dp_key", learned.datapath_key.into())]);
     let now_ms = txn.now_ms();
     if let Some(row) = known {
-        let fresh = txn.get::<Fdb>(row).is_some_and(|row| {
-            row.port_key == learned.port_key && now_ms.saturating_sub(row.timestamp) < LEARNED_REFRESH_MS
-        });
-        if !fresh {
+        let Some(fdb) = txn.get::<Fdb>(row) else { return Ok(()) };
+        let same = fdb.port_key == learned.port_key;
+        let fresh = same && now_ms.saturating_sub(fdb.timestamp) < LEARNED_REFRESH_MS;
+        // What a guest sends passes on the physical network too.
+        let key = [("datapath", datapath.into()), ("tunnel_key", fdb.port_key.into())];
+        let present = txn.find::<PortBinding>(&key).and_then(|row| txn.get::<PortBinding>(row));
+        let of_guest = !same && from_outside && present.is_some_and(|present| !physical(present));
+        if !fresh && !of_guest {
             txn.update::<Fdb>(row, |row| {
                 row.port_key = learned.port_key;
                 row.timestamp = now_ms;
@@ -245,9 +257,48 @@ fn learn(txn: &mut Txn<'_>, chassis: Uuid, learned: &Learned) -> Result<(), Refu
     txn.insert(Uuid::new_v4(), row)
 }
 
+/// Makes a parent that the chassis holds that of a virtual port, if it is one of those that may be.
+fn adopt(txn: &mut Txn<'_>, chassis: Uuid, claimed: &Claimed) {
+    let Some(datapath) = txn.find::<DatapathBinding>(&[("tunnel_key", claimed.datapath_key.into())]) else {
+        return;
+    };
+    let port = |key: i64| {
+        let found = txn.find::<PortBinding>(&[("datapath", datapath.into()), ("tunnel_key", key.into())])?;
+        txn.get::<PortBinding>(found).map(|row| (found, row))
+    };
+    let (Some((uuid, virtual_port)), Some((_, parent))) = (port(claimed.port_key), port(claimed.parent_key))
+    else {
+        return;
+    };
+    let parents = virtual_port.options.get("virtual-parents").map_or("", |parents| &**parents);
+    let may = virtual_port.r#type.as_ref() == "virtual"
+        && parent.chassis == Some(Weak::new(chassis))
+        && parents.split(',').any(|name| name.trim() == &*parent.logical_port);
+    let name = parent.logical_port.clone();
+    if may && virtual_port.virtual_parent.as_ref() != Some(&name) {
+        txn.update::<PortBinding>(uuid, |row| row.virtual_parent = Some(name));
+    }
+}
+
+/// Notes that a port has shown itself on a further chassis that has it.
+fn activate(txn: &mut Txn<'_>, chassis: Uuid, name: &str, port: &str) {
+    let Some(uuid) = txn.find::<PortBinding>(&[("logical_port", port.into())]) else { return };
+    let Some(binding) = txn.get::<PortBinding>(uuid) else { return };
+    let already = binding.options.get(ACTIVATED).map_or("", |names| &**names);
+    let mut names: Vec<&str> = already.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    if !binding.additional_chassis.contains(&Weak::new(chassis)) || names.contains(&name) {
+        return;
+    }
+    names.push(name);
+    let names = Text::from(names.join(","));
+    txn.update::<PortBinding>(uuid, |row| _ = row.options.insert(ACTIVATED.into(), names));
+}
+
 fn texts(pairs: &BTreeMap<String, String>) -> imbl::OrdMap<Text, Text> {
     pairs.iter().map(|(name, value)| (Text::from(name.as_str()), Text::from(value.as_str()))).collect()
 }
 
 /// A MAC that is learned again within this time keeps its timestamp.
 const LEARNED_REFRESH_MS: i64 = 30_000;
+/// Option of a `Port_Binding`: names of the further chassis on which the port has shown itself.
+const ACTIVATED: &str = "additional-chassis-activated";

@@ -25,7 +25,7 @@ use tonic::{Code, Status, Streaming};
 
 use crate::{
     agents::{
-        Agents, Facts, InputError, Interface, Learned, Report,
+        Agents, Claimed, Facts, InputError, Interface, Learned, Report,
         hub::Attached,
         input,
         limits::Limiter,
@@ -149,6 +149,8 @@ impl Session<'_> {
             added: Interface::parse_all(report.interfaces_added).map_err(bad)?,
             removed: Interface::parse_removed(report.interfaces_removed).map_err(bad)?,
             learned,
+            claims: Claimed::parse_all(&report.virtual_claims).map_err(bad)?,
+            activated: input::activated(report.activated).map_err(bad)?,
         })
     }
 

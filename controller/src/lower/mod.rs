@@ -14,13 +14,14 @@
 //! - Cost follows the rows touched: no stage walks a table, with few exceptions. When the least MTU of the underlay
 //!   changes, every `DHCP_Options` row whose network derives its MTU is written anew, for it changes; with the prefix
 //!   of dynamic MACs every port is looked at, and with the subnet of a switch every port of that switch.
-//! - Stages run in the order global, facts, intent, switches, ports, bindings, feedback; none writes what an earlier one reads.
+//! - Stages run in the order global, facts, intent, switches, ports, bindings, feedback, features; none writes what an earlier one reads.
 
 pub mod address;
 pub mod binding;
 pub mod dhcp;
 mod dynamic;
 pub mod facts;
+pub mod features;
 mod feedback;
 mod global;
 pub(crate) mod intent;
@@ -75,5 +76,6 @@ pub fn run_counted(txn: &mut Txn<'_>) -> Result<Work, Refusal> {
     port::lower(txn, &mut dirty)?;
     binding::lower(txn, &mut dirty);
     feedback::lower(txn, &mut dirty);
+    features::lower(txn, &mut dirty);
     Ok(dirty.work)
 }

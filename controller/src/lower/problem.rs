@@ -13,9 +13,17 @@ pub(super) type Problems = Vec<(&'static str, String)>;
 /// The row, or a part of it, has no effect because of what it says.
 const ERROR: &str = "error";
 
+/// The row says something that nothing acts on yet.
+const WARNING: &str = "warning";
+
 /// Makes `problems` the errors of the row.
 pub(super) fn set<T: Row>(txn: &mut Txn<'_>, row: Uuid, problems: Problems) {
     replace(txn, T::TABLE, row, ERROR, problems);
+}
+
+/// Makes `problems` the warnings of the row.
+pub(super) fn warn(txn: &mut Txn<'_>, table: TableId, row: Uuid, problems: Problems) {
+    replace(txn, table, row, WARNING, problems);
 }
 
 fn replace(txn: &mut Txn<'_>, table: TableId, row: Uuid, severity: &str, problems: Problems) {

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use quantumnet_api::v1::{
-    ClusterMember, GetClusterStatusRequest, GetClusterStatusResponse, ListProblemsRequest,
-    ListProblemsResponse, Problem, WaitForRevisionRequest, WaitForRevisionResponse,
-    cluster_service_server::ClusterService,
+    ClusterMember, Feature, FeatureState, GetClusterStatusRequest, GetClusterStatusResponse,
+    ListFeaturesRequest, ListFeaturesResponse, ListProblemsRequest, ListProblemsResponse, Problem,
+    WaitForRevisionRequest, WaitForRevisionResponse, cluster_service_server::ClusterService,
 };
 use quantumnet_model::intent::Problem as Row;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    lower::features,
     service::{Api, Kind, Verb, error},
     store::ResumeToken,
 };
@@ -66,6 +67,30 @@ impl ClusterService for Api {
         };
         let problems = state.iter::<Row>().map(|(_, row)| problem(row)).collect();
         Ok(Response::new(ListProblemsResponse { problems }))
+    }
+
+    async fn list_features(
+        &self,
+        request: Request<ListFeaturesRequest>,
+    ) -> Result<Response<ListFeaturesResponse>, Status> {
+        self.enter(request, Verb::Read, Kind::Cluster, |_| "")?;
+        let feature = |feature: features::Feature| {
+            let state = match feature.state {
+                features::State::Works => FeatureState::Works,
+                features::State::Partly => FeatureState::Partly,
+                features::State::NotYet => FeatureState::NotYet,
+            };
+            Feature {
+                table: feature.table.into(),
+                column: feature.column.into(),
+                key: feature.key.into(),
+                state: state.into(),
+                area: feature.area.into(),
+                note: feature.note.into(),
+            }
+        };
+        let features = features::list().into_iter().map(feature).collect();
+        Ok(Response::new(ListFeaturesResponse { features }))
     }
 
     async fn wait_for_revision(

@@ -3,12 +3,19 @@
 //! # Invariants
 //! - Whatever is wrong on this host is in [`Agent::problems`], and the controllers are told.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use quantumnet_api::v1::LocalInterface;
 use quantumnet_model::{
     DynRow, Row, TableId,
-    host::{HostInterface, HostSelf, HostTunnel},
+    host::{HostActivated, HostInterface, HostPatch, HostSelf, HostTunnel},
+    row::Database,
+    sb::PortBinding,
+    tables,
 };
 use uuid::Uuid;
 
@@ -56,7 +63,7 @@ impl Agent {
         if self.stream_open.as_ref() != Some(remotes) {
             let remotes = remotes.clone();
             // A stream to the controllers of before ends unheard.
-            self.stream(now, now_ms, controller::Input::Disconnected, out);
+            self.stream(now, controller::Input::Disconnected, out);
             self.stream_open = Some(remotes.clone());
             out.push(Effect::OpenStream { remotes });
         }
@@ -69,7 +76,7 @@ impl Agent {
         self.config = Some(config);
         self.observed = observed;
         self.interfaces(now, now_ms, out);
-        self.facts(now, now_ms, out);
+        self.facts(now, out);
         self.host_rows(now, out);
     }
 
@@ -115,24 +122,29 @@ impl Agent {
             };
             interfaces.insert(iface_id.clone(), interface);
         }
+        for end in self.observed.near_patches() {
+            store |= self.ids.appeared(&patch_id(&end.logical_port), end.interface, now_ms).1;
+        }
         // Ports lose their numbers while ovs-vswitchd restarts; only those whose row is gone are gone.
         if matches!(self.observed.bridge, Bridge::Ready { .. }) {
             let observed = &self.observed;
-            store |= self.ids.retain(|iface_id| observed.interfaces.contains_key(iface_id));
+            let patches: BTreeSet<String> =
+                observed.patches.values().map(|end| patch_id(&end.logical_port)).collect();
+            store |= self.ids.retain(|name| observed.interfaces.contains_key(name) || patches.contains(name));
         }
         if store {
             out.push(Effect::StoreIds(self.ids.clone()));
         }
-        self.stream(now, now_ms, controller::Input::Interfaces(interfaces), out);
+        self.stream(now, controller::Input::Interfaces(interfaces), out);
     }
 
-    pub(super) fn facts(&mut self, now: Instant, now_ms: u64, out: &mut Vec<Effect>) {
+    pub(super) fn facts(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let Some(config) = &self.config else { return };
         let mut found = self.observed.facts.clone();
         found.extend(self.mtu.map(|mtu| ("underlay-mtu".to_owned(), mtu.to_string())));
         self.told_problems = self.problems();
         let facts = config.facts(&found, &self.told_problems);
-        self.stream(now, now_ms, controller::Input::Facts(facts), out);
+        self.stream(now, controller::Input::Facts(facts), out);
     }
 
     /// What is wrong, apart from settings.
@@ -176,8 +188,23 @@ impl Agent {
             let row = HostTunnel { chassis: tunnel.chassis, encap: *encap, ofport: tunnel.ofport };
             rows.insert((HostTunnel::TABLE, tunnel.interface), Arc::new(row));
         }
+        for end in self.observed.near_patches() {
+            let meter = self.ids.meter(&patch_id(&end.logical_port)).filter(|_| meters);
+            let row = HostPatch {
+                logical_port: end.logical_port.as_str().into(),
+                ofport: end.ofport,
+                meter: meter.unwrap_or_default().into(),
+            };
+            rows.insert((HostPatch::TABLE, end.interface), Arc::new(row));
+        }
+        for port in &self.activated {
+            if let Some(binding) = self.compiler.rows().get::<PortBinding>(*port) {
+                let row = HostActivated { logical_port: binding.logical_port.clone() };
+                rows.insert((HostActivated::TABLE, *port), Arc::new(row));
+            }
+        }
         let mut batch: Vec<RowUpdate> = Vec::new();
-        for table in [HostSelf::TABLE, HostInterface::TABLE, HostTunnel::TABLE] {
+        for table in tables::ids().filter(|table| tables::decl(*table).database == Database::Host) {
             let gone =
                 self.compiler.rows().table(table).keys().filter(|uuid| !rows.contains_key(&(table, **uuid)));
             batch.extend(gone.map(|uuid| (table, *uuid, None)));
@@ -192,4 +219,9 @@ impl Agent {
             self.apply(now, batch, None, out);
         }
     }
+}
+
+/// What a patch port's meters are remembered by: no iface-id has a control character.
+fn patch_id(logical_port: &str) -> String {
+    format!("\u{1}patch {logical_port}")
 }

@@ -11,6 +11,7 @@
 
 mod event;
 mod host;
+mod ports;
 mod rows;
 
 use std::{
@@ -30,7 +31,7 @@ use crate::{
     controller::{self, Session, StreamError},
     disk::Ids,
     host::{Config, Observed, Wanted, plan},
-    punt::{self, LearnLimits, Learner, Punts, Verdict},
+    punt::{self, LearnLimits, Learner, Punts, Verdict, announce::Announcer},
     switch::{self, Abilities, Driver},
 };
 
@@ -63,6 +64,9 @@ pub struct Agent {
     ids: Ids,
     punts: Punts,
     learner: Learner,
+    announcer: Announcer,
+    /// Ports that waited and have shown themselves, until the store says so too.
+    activated: BTreeSet<Uuid>,
     mtu: Option<u32>,
     mtu_at: Option<Instant>,
     check_at: Instant,
@@ -116,6 +120,8 @@ impl Agent {
             installed: None,
             punts: Punts::default(),
             learner: Learner::new(LearnLimits::default()),
+            announcer: Announcer::default(),
+            activated: BTreeSet::new(),
             mtu: None,
             mtu_at: None,
             check_at: now + CHECK_INTERVAL,
@@ -139,6 +145,7 @@ impl Agent {
         let times = [
             self.driver.poll_timeout(),
             self.learner.poll_timeout(),
+            self.announcer.poll_timeout().filter(|_| self.abilities.is_some()),
             self.transact_after,
             self.mtu_at,
             self.store_at,
@@ -167,19 +174,19 @@ impl Agent {
                 }
             }
             Event::Switch(input) => self.switch(now, input, &mut out),
-            Event::StreamConnected => self.stream(now, now_ms, controller::Input::Connected, &mut out),
+            Event::StreamConnected => self.stream(now, controller::Input::Connected, &mut out),
             Event::StreamReceived(message) => {
-                self.stream(now, now_ms, controller::Input::Received(message), &mut out);
+                self.stream(now, controller::Input::Received(message), &mut out);
             }
             Event::StreamDisconnected => {
-                self.stream(now, now_ms, controller::Input::Disconnected, &mut out);
+                self.stream(now, controller::Input::Disconnected, &mut out);
                 // No controller: what is on disk has to do.
                 self.rows_known |= self.from_disk;
             }
             Event::Mtu(mtu) => {
                 self.mtu = mtu;
                 self.mtu_at = Some(now + MTU_INTERVAL);
-                self.facts(now, now_ms, &mut out);
+                self.facts(now, &mut out);
             }
             Event::Recomputed { full, tag } => self.compare(now, &full, tag, &mut out),
             Event::Stored(result) => {
@@ -189,7 +196,7 @@ impl Agent {
                 }
                 self.disk_problem = problem;
             }
-            Event::Timeout => self.timeout(now, now_ms, &mut out),
+            Event::Timeout => self.timeout(now, &mut out),
             Event::Terminate => {
                 if self.store_at.is_some() || self.stored_at.is_none() {
                     self.store(now, &mut out);
@@ -262,13 +269,15 @@ impl Agent {
             Verdict::Seen(mac, place) => {
                 self.learner.seen(now, mac, place);
             }
+            Verdict::Activated(port) => self.activate(now, port, out),
+            Verdict::Claimed(claim) => self.claim(now, claim, out),
             Verdict::Nothing(_) => {}
         }
     }
 
     // ---- the controller --------------------------------------------------------------------------------------------
 
-    fn stream(&mut self, now: Instant, _now_ms: u64, input: controller::Input, out: &mut Vec<Effect>) {
+    pub(super) fn stream(&mut self, now: Instant, input: controller::Input, out: &mut Vec<Effect>) {
         let Some(session) = &mut self.session else { return };
         let mut outputs: VecDeque<controller::Output> = session.handle(input).into();
         while let Some(output) = outputs.pop_front() {
@@ -293,7 +302,7 @@ impl Agent {
 
     // ---- time --------------------------------------------------------------------------------------------------------
 
-    fn timeout(&mut self, now: Instant, now_ms: u64, out: &mut Vec<Effect>) {
+    fn timeout(&mut self, now: Instant, out: &mut Vec<Effect>) {
         if self.driver.poll_timeout().is_some_and(|at| at <= now) {
             self.switch(now, switch::Input::Timeout, out);
         }
@@ -305,7 +314,12 @@ impl Agent {
                 datapath_key: place.datapath,
                 port_key: place.port,
             });
-            self.stream(now, now_ms, controller::Input::Learned(macs.collect()), out);
+            self.stream(now, controller::Input::Learned(macs.collect()), out);
+        }
+        if self.abilities.is_some() {
+            for packet in self.announcer.due(now) {
+                self.switch(now, switch::Input::Packet(packet), out);
+            }
         }
         if self.mtu_at.is_some_and(|at| at <= now) {
             self.mtu_at = None;
@@ -358,7 +372,7 @@ impl Agent {
             self.tag += 1;
             // Flows that need no rows come with the first batch, be it empty.
             let delta = self.compiler.apply(Vec::new());
-            let bound = self.bound_here();
+            let bound = self.compiler.bound_interfaces();
             self.bound.clone_from(&bound);
             self.waiting.push_back(Waiting { tag: self.tag, revision: None, bound: Some(bound) });
             let mut outputs = self.driver.handle(now, switch::Input::Delta { delta, tag: self.tag });
@@ -367,7 +381,7 @@ impl Agent {
         }
         self.transact(now, now_ms, out);
         if self.told_problems != self.problems() {
-            self.facts(now, now_ms, out);
+            self.facts(now, out);
         }
     }
 
@@ -387,6 +401,7 @@ impl Agent {
         let young = self.unneeded.iter().filter(|(_, since)| now < **since + TUNNEL_HOLD);
         let wanted = Wanted {
             tunnels,
+            patches: self.complete.then(|| self.compiler.wanted_patches()),
             kept: young.map(|(encap, _)| *encap).collect(),
             installed: self.installed.clone(),
             now_ms,

@@ -12,7 +12,7 @@ use std::{
 use quantumnet_model::{
     Row, Rows, TableId,
     change::ChangeError,
-    host::HostInterface,
+    host::{HostInterface, HostPatch},
     nb::{DhcpOptions, LogicalSwitchPort},
     row::Database,
     sb::{Chassis, PortBinding},
@@ -83,7 +83,8 @@ impl Agent {
         revision: Option<u64>,
         out: &mut Vec<Effect>,
     ) {
-        const BINDING: [TableId; 3] = [PortBinding::TABLE, Chassis::TABLE, HostInterface::TABLE];
+        const BINDING: [TableId; 4] =
+            [PortBinding::TABLE, Chassis::TABLE, HostInterface::TABLE, HostPatch::TABLE];
         const DHCP: [TableId; 2] = [DhcpOptions::TABLE, LogicalSwitchPort::TABLE];
         let binding = batch.iter().any(|(table, ..)| BINDING.contains(table));
         if binding || batch.iter().any(|(table, ..)| DHCP.contains(table)) {
@@ -91,7 +92,7 @@ impl Agent {
         }
         let delta = self.compiler.apply(batch);
         self.tag += 1;
-        let bound = binding.then(|| self.bound_here());
+        let bound = binding.then(|| self.compiler.bound_interfaces());
         let bound = bound.filter(|bound| *bound != self.bound || self.installed.is_none());
         if let Some(bound) = &bound {
             self.bound.clone_from(bound);
@@ -99,11 +100,9 @@ impl Agent {
         self.waiting.push_back(Waiting { tag: self.tag, revision, bound });
         let outputs = self.driver.handle(now, switch::Input::Delta { delta, tag: self.tag });
         self.switch_outputs(now, outputs, out);
-    }
-
-    /// Rows of interfaces whose port is bound to this chassis.
-    pub(super) fn bound_here(&self) -> BTreeSet<Uuid> {
-        self.ports_here().into_iter().map(|(_, interface)| interface).collect()
+        if binding {
+            self.ports_changed(now, out);
+        }
     }
 
     /// Ports that are bound to this chassis, with the interfaces that carry them.

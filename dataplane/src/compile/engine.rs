@@ -17,7 +17,7 @@ use std::{
 
 use ovsdb::value::Atom;
 use quantumnet_model::{
-    DynRow, Rows, TableId,
+    DynRow, Row, Rows, TableId,
     change::{ChangeError, RowChange},
 };
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -186,6 +186,16 @@ impl Compiler {
     /// Values of a derived relation, for the parts of the agent that are not flows.
     pub(crate) fn related(&self, relation: Relation, of: Uuid) -> impl Iterator<Item = Uuid> {
         self.store.facts(relation, of, 0).into_iter().flatten().copied()
+    }
+
+    /// The uuid of the first row with a key, likewise.
+    pub(crate) fn find_uuid<T: Row>(&self, by: By, key: &[Atom]) -> Option<Uuid> {
+        self.store.find(by, key).into_iter().find(|uuid| self.rows().get::<T>(*uuid).is_some())
+    }
+
+    /// The first row with a key, likewise.
+    pub(crate) fn find<T: Row>(&self, by: By, key: &[Atom]) -> Option<&T> {
+        self.store.find(by, key).into_iter().find_map(|uuid| self.rows().get(uuid))
     }
 
     /// Compiles everything anew and compares. Costs as much as a start.

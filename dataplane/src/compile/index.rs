@@ -12,7 +12,7 @@ use std::{
 use ovsdb::value::{Atom, Datum};
 use quantumnet_model::{
     ColumnId, DynRow, Row, Rows, TableId,
-    host::{HostInterface, HostSelf, HostTunnel},
+    host::{HostInterface, HostPatch, HostSelf, HostTunnel},
     nb::NbGlobal,
     sb::{Chassis, DatapathBinding, PortBinding},
     tables,
@@ -59,6 +59,12 @@ indexes! {
     SwitchKey = DatapathBinding, ["tunnel_key"];
     /// A port by switch and the key that packets carry.
     PortKey = PortBinding, ["datapath", "tunnel_key"];
+    /// A port by its name.
+    LogicalPort = PortBinding, ["logical_port"];
+    /// Ports nested in another, by the other's name.
+    ParentPort = PortBinding, ["parent_port"];
+    /// The way to a physical network, by the port it is for.
+    PatchPort = HostPatch, ["logical_port"];
 }
 
 impl By {

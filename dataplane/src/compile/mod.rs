@@ -19,6 +19,7 @@ mod flow;
 mod full;
 mod index;
 pub(crate) mod logical;
+mod outside;
 mod owner;
 pub mod punt;
 pub mod register;
@@ -27,15 +28,14 @@ pub mod stage;
 pub mod table;
 #[cfg(test)]
 mod testing;
-mod tunnels;
 mod view;
 
 pub use engine::{Compiler, Counters, Drift, RowUpdate};
 pub use flow::{DesiredFlow, FlowDelta, FlowKey, FlowValue, MeterSpec};
 pub use full::{FullTable, compile_full};
 pub use index::{By, INDEXES, Index};
+pub use outside::{WantedPatch, WantedTunnel};
 pub use owner::{Dep, Fact, Owner, Owners, Relation};
 pub use sink::Sink;
 pub use stage::stage_of;
-pub use tunnels::WantedTunnel;
 pub use view::View;

@@ -20,8 +20,26 @@ pub enum Relation {
     VlanPassthru,
     /// switch → nil while it has a usable port here.
     LocalSwitches,
-    /// switch → enabled port that is bound and plugged here.
+    /// switch → enabled port with a way in and out here.
     LocalPorts,
+    /// switch → enabled port that is here and must show itself before its frames pass.
+    WaitingPorts,
+    /// switch → enabled external port that this hypervisor answers for.
+    ExternalPorts,
+    /// switch → enabled virtual port, wherever it is.
+    VirtualPorts,
+    /// switch → port of `LocalPorts` that another hypervisor has too, during a live migration.
+    MovingPorts,
+    /// switch → enabled port to a physical network that this hypervisor should have, if it has the network.
+    PhysicalPorts,
+    /// switch → port to a physical network that this hypervisor has: the way to ports of other hypervisors.
+    Localnet,
+    /// nil → port to a physical network that needs a patch port.
+    WantedPatches,
+    /// nil → interface here whose port is bound to this hypervisor.
+    BoundInterfaces,
+    /// nil → port of this hypervisor that the physical network is told of.
+    Announced,
     /// switch → chassis, other than this one, that has an enabled port of it.
     RemoteChassis,
     /// switch → chassis, other than this one, that has an enabled port of it with unknown addresses.

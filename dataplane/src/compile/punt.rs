@@ -4,7 +4,7 @@
 //! and of the port are in the packet-in's metadata and registers.
 //!
 //! # Invariants
-//! - Each reason of each port has a meter of its own: no port can keep the agent from another.
+//! - Each reason of each interface has a meter of its own: no guest can keep the agent from another.
 //! - A packet-in with other user data is refused, never guessed at.
 
 use ofpacket::{Action, Controller, MeterId};
@@ -37,6 +37,10 @@ reasons! {
     LearnMac = 0, rate 100, burst 100;
     /// A DHCPv4 request of a port with options; what the agent does not answer goes on.
     Dhcpv4 = 1, rate 20, burst 20;
+    /// A port that waited to show itself has done so; the frame is forwarded as well.
+    Activated = 2, rate 5, burst 5;
+    /// A frame in which a virtual port's parent says that it has the virtual address; it is forwarded as well.
+    VirtualClaim = 3, rate 20, burst 20;
 }
 
 /// Meters that an interface has: numbers from `Host_Interface.meter`, one for each reason, now or later.

@@ -65,7 +65,9 @@ bits! {
     Planned ROUTE_MEMBER = Reg(9), 16, 16, "Route" => "RouteMember: chosen member";
     Planned FLAG_LOOPBACK = Reg(10), 0, 1, "RouterInput, Hairpin" => "Output: may leave by the port it came from";
     Planned FLAG_TRACKED = Reg(10), 1, 1, "Track, TrackIn" => "ToPolicy: the connection was looked up";
-    Built FLAG_FROM_TUNNEL = Reg(10), 16, 1, "Classify" => "Output: never sent into a tunnel again";
+    Built FLAG_FROM_TUNNEL = Reg(10), 16, 1, "Classify" => "Output, FloodPorts: never sent into a tunnel, or to a localport";
+    Built FLAG_FROM_LOCALPORT = Reg(10), 17, 1, "Classify" => "Output, FloodPorts: not to the physical network";
+    Built FLAG_FROM_LOCALNET = Reg(10), 18, 1, "Classify" => "Neighbour: answered only where the address is";
     Planned ROUTER_ZONE = Reg(11), 0, 16, "Classify, Output" => "RouterTrack, RouterSource: zone of the router";
     Planned SWITCH_ZONE = Reg(13), 0, 16, "Classify" => "BalanceTrack, Track, TrackIn: zone of the switch";
     Built IN_PORT = Reg(14), 0, 32, "Classify" => "key of the port a packet came from";
@@ -108,8 +110,12 @@ pub const ANSWER_MAC: Subfield = Field::xreg(1).range(0, 48);
 pub const CHUNK: Subfield = Field::reg(8).range(0, 16);
 /// OpenFlow port of a tunnel.
 pub const TUNNEL: Subfield = Field::reg(9).range(0, 16);
-/// Came from a tunnel.
+/// Came from a tunnel, or from a port that must not reach other hypervisors.
 pub const FROM_TUNNEL: Subfield = Field::reg(10).bit(16);
+/// Came from a localport.
+pub const FROM_LOCALPORT: Subfield = Field::reg(10).bit(17);
+/// Came from a physical network.
+pub const FROM_LOCALNET: Subfield = Field::reg(10).bit(18);
 
 /// Group key of all enabled ports.
 pub const GROUP_FLOOD: u16 = 0x8000;

@@ -79,6 +79,7 @@ tables! {
     Built TunnelOut = 33, "Writes the keys into the tunnel header and sends.", miss "drop";
     Built Flood = 34, "Group to the chunks of its local ports.", miss "drop";
     Built FloodPorts = 35, "Chunk of at most 256 local ports to outputs.", miss "drop";
+    Built Return = 36, "Answers go back by the port that asked, with its VLAN.", miss "out of the ingress port, by a flow";
     Planned TrackIn = 40, "Connection lookup of packets from a tunnel, if the port has a stateful rule.", miss "pass, by a flow";
     Planned ToPolicy = 41, "to-lport rules as conjunctions.", miss "verdict of the default";
     Planned ToVerdict = 42, "Commit, reject, log.", miss "drop";
@@ -120,7 +121,7 @@ pub struct Path {
 
 use Table::{
     Admit, AdmitNeighbour, AdmitOut, Balance, BalanceTrack, Classify, Deliver, Dhcp, Flood, FloodPorts,
-    Forward, FromPolicy, FromVerdict, LearnMac, Neighbour, NeighbourReply, NextHop, Output, Route,
+    Forward, FromPolicy, FromVerdict, LearnMac, Neighbour, NeighbourReply, NextHop, Output, Return, Route,
     RouteMember, RoutePolicy, RouterAdmit, RouterGateway, RouterInput, RouterSource, RouterTrack, Steer,
     ToPolicy, ToVerdict, Track, TrackIn, TunnelOut,
 };
@@ -159,7 +160,7 @@ pub const PATHS: &[Path] = &[
     },
     Path {
         name: "ARP or ND request, answered",
-        tables: &[Classify, Admit, AdmitNeighbour, Steer, Neighbour, NeighbourReply],
+        tables: &[Classify, Admit, AdmitNeighbour, Steer, Neighbour, NeighbourReply, Return],
         passes: 1,
         status: Status::Built,
     },

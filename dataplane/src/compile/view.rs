@@ -62,6 +62,12 @@ impl<'a> View<'a> {
         uuids.into_iter().filter_map(|uuid| Some((uuid, self.row(uuid)?))).collect()
     }
 
+    /// Whether any row has a key. Says nothing about the rows, so that their other columns run nobody.
+    pub fn any(&self, by: By, key: &[Atom]) -> bool {
+        self.note(Dep::Index(by as u8, index::hash(key)));
+        !self.source.find(by, key).is_empty()
+    }
+
     /// The first row with a key, where one is expected.
     pub fn find_one<T: Row>(&self, by: By, key: &[Atom]) -> Option<(Uuid, &'a T)> {
         self.find(by, key).into_iter().next()

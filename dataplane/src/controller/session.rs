@@ -16,7 +16,7 @@ use quantumnet_api::{
     AGENT_FORMAT,
     v1::{
         AgentApplied, AgentHello, AgentMessage, AgentReport, ChassisFacts, ControllerHello,
-        ControllerMessage, LearnedMac, LocalInterface, ResumeToken, RowChanges, agent_message,
+        ControllerMessage, LearnedMac, LocalInterface, ResumeToken, RowChanges, VirtualClaim, agent_message,
         controller_message,
     },
 };
@@ -40,6 +40,10 @@ pub enum Input {
     Interfaces(BTreeMap<String, LocalInterface>),
     /// MACs were seen.
     Learned(Vec<LearnedMac>),
+    /// A parent has a virtual port's address.
+    Claimed(VirtualClaim),
+    /// A port that waited has shown itself.
+    Activated(String),
     /// This revision is in the switch, past the barrier.
     Applied(u64),
 }
@@ -112,6 +116,8 @@ pub struct Session {
     told_facts: ChassisFacts,
     told_interfaces: BTreeMap<String, LocalInterface>,
     learned: Vec<LearnedMac>,
+    claims: Vec<VirtualClaim>,
+    activated: BTreeSet<String>,
     /// The report that is not stored yet.
     under_way: Option<AgentReport>,
     sequence: u64,
@@ -143,6 +149,8 @@ impl Session {
             told_facts: ChassisFacts::default(),
             told_interfaces: BTreeMap::new(),
             learned: Vec::new(),
+            claims: Vec::new(),
+            activated: BTreeSet::new(),
             under_way: None,
             sequence,
             resume,
@@ -195,6 +203,16 @@ impl Session {
                 let room = LEARNED_MAX.saturating_sub(self.learned.len());
                 self.learned.extend(macs.into_iter().take(room));
             }
+            Input::Claimed(claim) => {
+                // The last one to say so has it.
+                self.claims.retain(|other| {
+                    (other.datapath_key, other.port_key) != (claim.datapath_key, claim.port_key)
+                });
+                if self.claims.len() < CLAIMS_MAX {
+                    self.claims.push(claim);
+                }
+            }
+            Input::Activated(port) => drop(self.activated.insert(port)),
             // While a snapshot is under way, what is in the switch is of an earlier history.
             Input::Applied(_) if self.snapshot => {}
             Input::Applied(revision) => self.applied = self.applied.max(Some(revision)),
@@ -221,9 +239,12 @@ impl Session {
         self.told_facts = self.facts.clone();
         self.told_interfaces = self.interfaces.clone();
         self.told_applied = None;
-        // Facts and interfaces are in the hello; what was learned is not.
-        let macs = self.under_way.take().map(|report| report.macs_learned).unwrap_or_default();
-        self.learned.splice(0..0, macs);
+        // Facts and interfaces are in the hello; what was seen is not.
+        if let Some(report) = self.under_way.take() {
+            self.learned.splice(0..0, report.macs_learned);
+            self.claims.splice(0..0, report.virtual_claims);
+            self.activated.extend(report.activated);
+        }
         out.push(send(agent_message::Message::Hello(hello)));
     }
 
@@ -311,10 +332,14 @@ impl Session {
         let gone = before.into_iter().filter(|id| !self.interfaces.contains_key(*id));
         let interfaces_removed: Vec<String> = gone.cloned().collect();
         let macs_learned = std::mem::take(&mut self.learned);
+        let virtual_claims = std::mem::take(&mut self.claims);
+        let activated: Vec<String> = std::mem::take(&mut self.activated).into_iter().collect();
         if facts.is_none()
             && interfaces_added.is_empty()
             && interfaces_removed.is_empty()
             && macs_learned.is_empty()
+            && virtual_claims.is_empty()
+            && activated.is_empty()
         {
             return None;
         }
@@ -327,6 +352,8 @@ impl Session {
             interfaces_added,
             interfaces_removed,
             macs_learned,
+            virtual_claims,
+            activated,
         })
     }
 
@@ -352,6 +379,8 @@ fn send(message: agent_message::Message) -> Output {
 /// A revision with more changes is no honest one: the plan is for 100,000 ports in all.
 const BUFFERED_MAX: usize = 8_000_000;
 /// Learned MACs kept while no controller answers.
+/// More virtual ports than that do not change hands between two reports.
+const CLAIMS_MAX: usize = 1_024;
 const LEARNED_MAX: usize = 1_024;
 
 #[cfg(test)]

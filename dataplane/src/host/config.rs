@@ -5,7 +5,7 @@
 //! - Controllers are told a bounded number of problems: one that is told more refuses the agent.
 //! - `KEY-<system-id>` wins over `KEY`, as in OVN, so that several agents may share one switch database.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use ovsdb::value::Datum;
 use quantumnet_api::v1::{ChassisFacts, EncapFact};
@@ -28,6 +28,10 @@ pub struct Config {
     pub datapath_type: String,
     /// Controllers.
     pub remotes: Vec<String>,
+    /// Bridges by the physical network that they are on (`ovn-bridge-mappings`).
+    pub mappings: BTreeMap<String, String>,
+    /// The longest gap between announcements of a guest, which then never end (`garp-max-timeout-sec`).
+    pub announce_gap: Option<Duration>,
     /// What goes to `Chassis.other_config`.
     pub other_config: BTreeMap<String, String>,
     /// Settings that can't be honoured.
@@ -64,6 +68,17 @@ impl Config {
         value("ovn-bridge-datapath-type").unwrap_or_default().clone_into(&mut this.datapath_type);
         this.remotes = list(value("quantumnet-remote")).map(str::to_owned).collect();
         this.read_encaps(&value);
+        this.read_mappings(value("ovn-bridge-mappings"));
+        if let Some(text) = value("garp-max-timeout-sec") {
+            match text.parse::<u32>() {
+                Ok(seconds) => {
+                    this.announce_gap = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
+                }
+                Err(_) => this
+                    .problems
+                    .push(format!("external_ids:garp-max-timeout-sec: {text:?} is no number of seconds")),
+            }
+        }
         for (key, name) in OTHER_CONFIG {
             if let Some(value) = value(key) {
                 this.other_config.insert((*name).to_owned(), value.to_owned());
@@ -117,6 +132,23 @@ impl Config {
         for (key, option) in [("ovn-encap-tos", "tos"), ("ovn-encap-df_default", "df_default")] {
             if let Some(value) = value(key) {
                 self.tunnel_options.insert(option.to_owned(), value.to_owned());
+            }
+        }
+    }
+
+    fn read_mappings(&mut self, value: Option<&str>) {
+        for text in list(value) {
+            let pair = text.split_once(':').map(|(network, bridge)| (network.trim(), bridge.trim()));
+            match pair.filter(|(network, bridge)| !network.is_empty() && !bridge.is_empty()) {
+                Some((_, bridge)) if bridge == self.bridge => self.problems.push(format!(
+                    "external_ids:ovn-bridge-mappings: {text:?} names the integration bridge; it is ignored"
+                )),
+                Some((network, bridge)) => {
+                    self.mappings.insert(network.to_owned(), bridge.to_owned());
+                }
+                None => self
+                    .problems
+                    .push(format!("external_ids:ovn-bridge-mappings: {text:?} is not NETWORK:BRIDGE")),
             }
         }
     }
@@ -189,6 +221,7 @@ const HONOURED: &[&str] = &[
     "ovn-encap-df_default",
     "ovn-bridge",
     "ovn-bridge-datapath-type",
+    "garp-max-timeout-sec",
 ];
 
 /// Handed on to the centre under these names.
@@ -247,6 +280,7 @@ mod tests {
         );
         let facts = config.facts(&BTreeMap::new(), &[]);
         assert_eq!(facts.other_config["ovn-bridge-mappings"], "physnet1:br-ex");
+        assert_eq!(config.mappings["physnet1"], "br-ex");
         assert_eq!(facts.encaps[0].options["is_default"], "true");
         assert!(!facts.encaps[1].options.contains_key("is_default"));
     }
@@ -267,6 +301,7 @@ mod tests {
             ("ovn-encap-ip", "10.0.0.1,x"),
             ("ovn-encap-csum", "maybe"),
             ("ovn-set-local-ip", "true"),
+            ("ovn-bridge-mappings", "here:br-int,nowhere"),
         ]);
         assert_eq!(
             config.problems,
@@ -274,6 +309,8 @@ mod tests {
                 "external_ids:ovn-encap-type: vxlan is not supported, only geneve is",
                 "external_ids:ovn-encap-ip: \"x\" is no IP address",
                 "external_ids:ovn-encap-csum: \"maybe\" is neither true nor false",
+                "external_ids:ovn-bridge-mappings: \"here:br-int\" names the integration bridge; it is ignored",
+                "external_ids:ovn-bridge-mappings: \"nowhere\" is not NETWORK:BRIDGE",
                 "external_ids:ovn-set-local-ip is not supported",
             ]
         );

@@ -7,8 +7,9 @@
 mod config;
 pub mod mtu;
 mod observe;
+mod patch;
 mod plan;
 
 pub use config::{Config, ConfigError};
-pub use observe::{Bridge, Observed, Plugged, TunnelPort, request};
+pub use observe::{Bridge, Observed, PatchEnd, Plugged, TunnelPort, request};
 pub use plan::{Wanted, plan};

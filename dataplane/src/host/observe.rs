@@ -62,6 +62,23 @@ pub struct TunnelPort {
     pub options: BTreeMap<String, String>,
 }
 
+/// One end of a patch between the integration bridge and that of a physical network.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PatchEnd {
+    /// The bridge that it is on.
+    pub bridge: Uuid,
+    /// Row of the port.
+    pub port: Uuid,
+    /// Row of its interface.
+    pub interface: Uuid,
+    /// The logical port that it is for.
+    pub logical_port: String,
+    /// The other end.
+    pub peer: String,
+    /// Its OpenFlow port; 0 while it has none.
+    pub ofport: i64,
+}
+
 /// All of it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Observed {
@@ -71,6 +88,10 @@ pub struct Observed {
     pub interfaces: BTreeMap<String, Plugged>,
     /// Tunnel ports of ours by `Encap`.
     pub tunnels: BTreeMap<Uuid, TunnelPort>,
+    /// Ends of patches of ours, by name.
+    pub patches: BTreeMap<String, PatchEnd>,
+    /// Bridges by name.
+    pub bridges: BTreeMap<String, Uuid>,
     /// Ports of ours that no longer say what they are for.
     pub stray: BTreeSet<Uuid>,
     /// Names of all ports.
@@ -85,7 +106,10 @@ pub struct Observed {
 pub fn request() -> ReplicaRequest {
     ReplicaRequest::new("Open_vSwitch")
         .table("Open_vSwitch", ["external_ids", "bridges", "iface_types", "ovs_version"])
-        .table("Bridge", ["name", "ports", "fail_mode", "datapath_type", "other_config", "protocols"])
+        .table(
+            "Bridge",
+            ["name", "ports", "fail_mode", "datapath_type", "other_config", "protocols", "controller"],
+        )
         .table("Port", ["name", "interfaces", "external_ids"])
         .table("Interface", ["name", "type", "ofport", "external_ids", "options", "error"])
         .skip_missing()
@@ -103,6 +127,11 @@ impl Observed {
             }
         }
         this.names = replica.rows("Port").filter_map(|port| port.string("name")).map(str::to_owned).collect();
+        for bridge in replica.rows("Bridge") {
+            this.bridges.insert(bridge.string("name").unwrap_or_default().to_owned(), bridge.uuid());
+            this.patch_ends(replica, bridge);
+        }
+        this.closed_networks(replica, config);
         let Some(bridge) = replica.rows("Bridge").find(|row| row.string("name") == Some(&config.bridge))
         else {
             return this;
@@ -125,6 +154,47 @@ impl Observed {
             }
         }
         this
+    }
+
+    /// The ends on the integration bridge that have a port number.
+    pub fn near_patches(&self) -> impl Iterator<Item = &PatchEnd> {
+        let Bridge::Ready { row } = self.bridge else { return None.into_iter().flatten() };
+        let near = move |end: &&PatchEnd| end.bridge == row && end.ofport > 0;
+        Some(self.patches.values().filter(near)).into_iter().flatten()
+    }
+
+    fn patch_ends(&mut self, replica: &Replica, bridge: &Row) {
+        for port in bridge.references("ports").filter_map(|uuid| replica.row("Port", uuid)) {
+            let mut marks = PATCH_MARKS.iter().filter_map(|mark| port.map_string("external_ids", mark));
+            let Some(logical_port) = marks.next() else { continue };
+            let interface = port.references("interfaces").find_map(|uuid| replica.row("Interface", uuid));
+            let Some(interface) = interface.filter(|row| row.string("type") == Some("patch")) else {
+                continue;
+            };
+            let end = PatchEnd {
+                bridge: bridge.uuid(),
+                port: port.uuid(),
+                interface: interface.uuid(),
+                logical_port: logical_port.to_owned(),
+                peer: interface.map_string("options", "peer").unwrap_or_default().to_owned(),
+                ofport: interface.integer("ofport").unwrap_or_default().max(0),
+            };
+            self.patches.insert(port.string("name").unwrap_or_default().to_owned(), end);
+        }
+    }
+
+    /// Bridges of physical networks that forward nothing by themselves.
+    fn closed_networks(&mut self, replica: &Replica, config: &Config) {
+        for (network, bridge) in &config.mappings {
+            let row = self.bridges.get(bridge).and_then(|row| replica.row("Bridge", *row));
+            let Some(row) = row else { continue };
+            if row.string("fail_mode") == Some("secure") && row.references("controller").next().is_none() {
+                self.problems.push(format!(
+                    "bridge {bridge} of network {network} has fail_mode secure and no controller: it forwards only by \
+                     flows that somebody else adds"
+                ));
+            }
+        }
     }
 
     fn interface(&mut self, port: &Row, interface: &Row) {
@@ -187,6 +257,8 @@ impl Observed {
     }
 }
 
+/// external_ids of a patch port, as ovn-controller has them: the logical port that it is for.
+pub(super) const PATCH_MARKS: [&str; 2] = ["ovn-localnet-port", "ovn-l2gateway-port"];
 const ID_BYTES_MAX: usize = 255;
 /// external_ids of a tunnel port: the `Encap` at the other end.
 pub(super) const TUNNEL_ENCAP: &str = "quantumnet-encap";

@@ -3,7 +3,7 @@
 //! # Invariants
 //! - A pure function; when nothing is to be done it is empty. One transaction carries all of it.
 //! - The bridge is made closed: `fail_mode=secure` stands in the transaction that makes it.
-//! - Ports that the agent did not make are never touched, but for `ovn-installed` of interfaces with an iface-id.
+//! - Ports that the agent did not make, or ovn-controller for the same end, are never touched, but for `ovn-installed` of interfaces with an iface-id.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    compile::WantedTunnel,
+    compile::{WantedPatch, WantedTunnel},
     host::{
         Bridge, Config, Observed,
         observe::{TUNNEL_CHASSIS, TUNNEL_ENCAP},
@@ -32,6 +32,8 @@ use crate::{
 pub struct Wanted {
     /// Tunnels; `None` while the rows are not known.
     pub tunnels: Option<BTreeSet<WantedTunnel>>,
+    /// Patches to physical networks; `None` while the rows are not known.
+    pub patches: Option<BTreeSet<WantedPatch>>,
     /// Endpoints whose tunnels are not needed any more and stay for a while all the same.
     pub kept: BTreeSet<Uuid>,
     /// Rows of interfaces whose flows are in the switch; `None` while that is not known.
@@ -56,6 +58,9 @@ pub fn plan(
             if let Some(tunnels) = &wanted.tunnels {
                 plan.tunnels(row, tunnels, &wanted.kept);
             }
+            if let Some(patches) = &wanted.patches {
+                plan.patches(row, patches);
+            }
             if let Some(installed) = &wanted.installed {
                 plan.installed(installed, wanted.now_ms);
             }
@@ -64,11 +69,11 @@ pub fn plan(
     (plan.operations, plan.problems)
 }
 
-struct Plan<'a> {
-    config: &'a Config,
-    observed: &'a Observed,
+pub(super) struct Plan<'a> {
+    pub(super) config: &'a Config,
+    pub(super) observed: &'a Observed,
     operations: Vec<Operation>,
-    problems: Vec<String>,
+    pub(super) problems: Vec<String>,
 }
 
 impl Plan<'_> {
@@ -231,7 +236,7 @@ impl Plan<'_> {
         self.operations.push(Operation::Mutate { table: table.to_owned(), conditions, mutations });
     }
 
-    fn mutate(&mut self, table: &str, row: Uuid, column: &str, mutator: Mutator, argument: Value) {
+    pub(super) fn mutate(&mut self, table: &str, row: Uuid, column: &str, mutator: Mutator, argument: Value) {
         self.operations.push(Operation::Mutate {
             table: table.to_owned(),
             conditions: vec![Condition::uuid_is(row)],
@@ -239,7 +244,7 @@ impl Plan<'_> {
         });
     }
 
-    fn insert(&mut self, table: &str, name: &str, row: Value) {
+    pub(super) fn insert(&mut self, table: &str, name: &str, row: Value) {
         let uuid_name = Some(name.to_owned());
         self.operations.push(Operation::Insert {
             table: table.to_owned(),
@@ -254,11 +259,11 @@ fn object(json: Value) -> JsonRow {
     if let Value::Object(row) = json { row } else { JsonRow::new() }
 }
 
-fn set(elements: impl IntoIterator<Item = Value>) -> Value {
+pub(super) fn set(elements: impl IntoIterator<Item = Value>) -> Value {
     json!(["set", elements.into_iter().collect::<Vec<_>>()])
 }
 
-fn map<K: ToString, V: ToString>(pairs: impl IntoIterator<Item = (K, V)>) -> Value {
+pub(super) fn map<K: ToString, V: ToString>(pairs: impl IntoIterator<Item = (K, V)>) -> Value {
     Datum::map(pairs.into_iter().map(|(key, value)| (key.to_string(), value.to_string()))).to_json()
 }
 

@@ -10,6 +10,7 @@
 //! - Before a packet is looked into it passes its port's and reason's token bucket, so that one port's flood costs the
 //!   others no time even where the switch has no meters.
 
+pub mod announce;
 pub mod dhcp;
 pub mod dhcp_check;
 mod learn;
@@ -44,8 +45,23 @@ pub enum Verdict {
     Onward(PacketOut, &'static str),
     /// A MAC was seen at a place.
     Seen(Mac, Place),
+    /// A port that waited has shown itself.
+    Activated(Uuid),
+    /// A parent says that it has a virtual port's address.
+    Claimed(Claim),
     /// Nothing, for this reason.
     Nothing(&'static str),
+}
+
+/// A virtual port and who has its address.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Claim {
+    /// Key of the datapath of both.
+    pub datapath: u32,
+    /// Key of the virtual port.
+    pub port: u32,
+    /// Key of the parent.
+    pub parent: u32,
 }
 
 /// Counts packets, and holds floods back.
@@ -100,6 +116,8 @@ impl Punts {
         let outcome = match &verdict {
             Verdict::Answer(_) => "answered",
             Verdict::Seen(..) => "seen",
+            Verdict::Activated(_) => "activated",
+            Verdict::Claimed(_) => "claimed",
             Verdict::Onward(_, why) | Verdict::Nothing(why) => why,
         };
         *self.counts.entry((reason, outcome)).or_default() += 1;
@@ -118,6 +136,11 @@ fn verdict(rows: &Rows, punt: Punt, packet: &PacketIn2) -> Verdict {
         return Verdict::Nothing("no_port");
     };
     match punt.reason {
+        PuntReason::Activated => Verdict::Activated(punt.port),
+        PuntReason::VirtualClaim => match came_from(packet) {
+            Some(parent) => Verdict::Claimed(Claim { datapath: datapath_key, port: port_key, parent }),
+            None => Verdict::Nothing("no_port"),
+        },
         PuntReason::LearnMac => match frame.get(6..12).and_then(|mac| mac.first_chunk::<6>()) {
             Some(mac) => Verdict::Seen(Mac(*mac), Place { datapath: datapath_key, port: port_key }),
             None => Verdict::Nothing("truncated"),
@@ -128,9 +151,12 @@ fn verdict(rows: &Rows, punt: Punt, packet: &PacketIn2) -> Verdict {
                 Some(Err(_)) => Err("bad_options"),
                 None => Err("no_options"),
             };
+            // The request of an external port's host came by a localnet port, and the answer goes there.
+            let by = if &*binding.r#type == "external" { came_from(packet) } else { Some(port_key) };
+            let Some(by) = by else { return Verdict::Nothing("no_port") };
             match answer {
-                Ok(answer) => Verdict::Answer(to_port(datapath_key, port_key, answer)),
-                Err(why) => match onward(datapath_key, port_key, packet) {
+                Ok(answer) => Verdict::Answer(to_port(datapath_key, by, answer)),
+                Err(why) => match onward(datapath_key, by, packet) {
                     Some(packet) => Verdict::Onward(packet, why),
                     None => Verdict::Nothing(why),
                 },
@@ -144,6 +170,12 @@ pub fn offer(rows: &Rows, port: Uuid, binding: &PortBinding) -> Option<Result<Of
     let row = rows.get::<LogicalSwitchPort>(port)?;
     let options = rows.get::<DhcpOptions>(row.dhcpv4_options.as_ref()?.uuid())?;
     Some(Offer::new(row, binding.mac.iter().map(AsRef::as_ref), options))
+}
+
+/// Key of the port that the packet came from.
+fn came_from(packet: &PacketIn2) -> Option<u32> {
+    let (key, _) = packet.metadata.as_ref()?.get(register::IN_PORT)?;
+    u32::try_from(key).ok()
 }
 
 /// A frame for a port of this hypervisor: past all policies, as OVN lets its own answers pass.
@@ -175,6 +207,8 @@ fn label(reason: PuntReason) -> &'static str {
     match reason {
         PuntReason::LearnMac => "learn_mac",
         PuntReason::Dhcpv4 => "dhcpv4",
+        PuntReason::Activated => "activated",
+        PuntReason::VirtualClaim => "virtual_claim",
     }
 }
 

@@ -1,19 +1,22 @@
-//! Where enabled ports are: on this hypervisor and plugged, or on which other one.
+//! Where enabled ports are: on this hypervisor with a way in and out, or on which other one.
 //!
 //! # Contract
-//! - Owner: one `Port_Binding`. Reads: it, its switch, its northbound row, the interface of its name, own chassis.
-//! - A port is local when its binding names this chassis and an interface of its name has a port number. While the
-//!   binding names this chassis but nothing is plugged the port is nowhere.
+//! - `placement`: owner one `Port_Binding`. Reads: it, its switch, its northbound row, what carries its frames, own chassis.
+//!   A port is local when its binding names this chassis (localports and localnets: always) and something that carries
+//!   its frames has a port number. While the binding names this chassis but nothing is plugged the port is nowhere.
+//! - `wanted_patches`: owner one port to a physical network. A localnet is wanted where its switch has another port.
+//! - `announced`: owner one local port. Guests behind a localnet are announced there, unless `disable_garp_rarp` is set.
 //!
 //! # Invariants
-//! - A disabled port is nowhere, so that nothing is delivered to it or taken from it.
+//! - A disabled port is nowhere, so that nothing is delivered to it or taken from it; so is one that must show itself first.
+//! - A localport or localnet makes no switch local: tunnels and flows are only where a guest is.
 //! - Chunks hold at most 256 ports, because a chunk is the upper part of a port's key.
 
 use quantumnet_model::{Row, sb::PortBinding};
 use uuid::Uuid;
 
 use crate::compile::{
-    logical::Vif,
+    logical::{Kind, SwitchPort},
     owner::{Owner, Owners, Relation},
     register,
     sink::Sink,
@@ -29,6 +32,13 @@ pub(in crate::compile) const STAGE: Stage = Stage {
     relations: &[
         Relation::LocalSwitches,
         Relation::LocalPorts,
+        Relation::WaitingPorts,
+        Relation::ExternalPorts,
+        Relation::PhysicalPorts,
+        Relation::VirtualPorts,
+        Relation::MovingPorts,
+        Relation::Localnet,
+        Relation::BoundInterfaces,
         Relation::RemoteChassis,
         Relation::RemoteUnknown,
         Relation::FloodPorts,
@@ -37,30 +47,100 @@ pub(in crate::compile) const STAGE: Stage = Stage {
     emit,
 };
 
+pub(in crate::compile) const WANTED_PATCHES: Stage = Stage {
+    number: 8,
+    name: "wanted_patches",
+    owners: Owners::Facts(Relation::PhysicalPorts),
+    tables: &[],
+    relations: &[Relation::WantedPatches],
+    emit: wanted_patches,
+};
+
+pub(in crate::compile) const ANNOUNCED: Stage = Stage {
+    number: 9,
+    name: "announced",
+    owners: Owners::Facts(Relation::LocalPorts),
+    tables: &[],
+    relations: &[Relation::Announced],
+    emit: announced,
+};
+
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    let Some(port) = Vif::read(view, owner.row()) else { return };
-    let Some(chassis) = port.binding.chassis.map(|chassis| chassis.uuid()) else { return };
+    let Some(port) = SwitchPort::read(view, owner.row()) else { return };
     let Some(own) = view.related_one(Relation::OwnChassis, Uuid::nil()) else { return };
+    let bound = port.is_here(view);
+    if bound && let Some(row) = port.interface_row(view) {
+        out.fact(Relation::BoundInterfaces, Uuid::nil(), 0, row);
+    }
     if !port.enabled(view) {
         return;
     }
-    if chassis != own {
-        out.fact(Relation::RemoteChassis, port.switch, 0, chassis);
-        if port.is_unknown() {
-            out.fact(Relation::RemoteUnknown, port.switch, 0, chassis);
+    if !matches!(port.kind, Kind::Virtual | Kind::Localport | Kind::Localnet) {
+        for chassis in port.chassis().filter(|chassis| *chassis != own) {
+            out.fact(Relation::RemoteChassis, port.switch, 0, chassis);
+            if port.is_unknown() {
+                out.fact(Relation::RemoteUnknown, port.switch, 0, chassis);
+            }
         }
-        return;
+    }
+    if port.kind == Kind::Virtual {
+        out.fact(Relation::VirtualPorts, port.switch, 0, port.uuid);
+    } else if bound || port.is_everywhere() {
+        local(view, &port, own, out);
+    }
+}
+
+fn local(view: &View<'_>, port: &SwitchPort<'_>, own: Uuid, out: &mut Sink) {
+    if port.kind == Kind::External {
+        out.fact(Relation::LocalSwitches, port.switch, 0, Uuid::nil());
+        out.fact(Relation::ExternalPorts, port.switch, 0, port.uuid);
+    }
+    if port.kind.is_physical() {
+        out.fact(Relation::PhysicalPorts, port.switch, 0, port.uuid);
     }
     if port.interface(view).is_none() {
         return;
     }
-    out.fact(Relation::LocalSwitches, port.switch, 0, Uuid::nil());
+    if !port.is_everywhere() {
+        out.fact(Relation::LocalSwitches, port.switch, 0, Uuid::nil());
+    }
+    if port.awaits(view).is_some() {
+        out.fact(Relation::WaitingPorts, port.switch, 0, port.uuid);
+        return;
+    }
+    if port.kind == Kind::Localnet {
+        out.fact(Relation::Localnet, port.switch, 0, port.uuid);
+    }
+    if port.chassis().any(|chassis| chassis != own) {
+        out.fact(Relation::MovingPorts, port.switch, 0, port.uuid);
+    }
     out.fact(Relation::LocalPorts, port.switch, 0, port.uuid);
     let chunk = port.key >> 8;
     let unknown = port.is_unknown().then_some(register::GROUP_UNKNOWN);
     for group in [register::GROUP_FLOOD].into_iter().chain(unknown) {
         out.fact(Relation::FloodPorts, port.switch, chunk_part(group, chunk), port.uuid);
         out.fact(Relation::FloodChunks, port.switch, group.into(), Uuid::from_u128(chunk.into()));
+    }
+}
+
+fn wanted_patches(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(port) = SwitchPort::read(view, owner.row()) else { return };
+    if port.kind == Kind::L2Gateway || view.holds(Relation::LocalSwitches, port.switch) {
+        out.fact(Relation::WantedPatches, Uuid::nil(), 0, port.uuid);
+    }
+}
+
+fn announced(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(port) = SwitchPort::read(view, owner.row()) else { return };
+    let own = view.related_one(Relation::OwnChassis, Uuid::nil());
+    let holds = own.is_some() && port.binding.chassis.map(|chassis| chassis.uuid()) == own;
+    let guest = matches!(port.kind, Kind::Vif | Kind::Nested);
+    if guest
+        && holds
+        && view.holds(Relation::Localnet, port.switch)
+        && !port.says("disable_garp_rarp", "true")
+    {
+        out.fact(Relation::Announced, Uuid::nil(), 0, port.uuid);
     }
 }
 

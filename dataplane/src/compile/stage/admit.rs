@@ -6,7 +6,7 @@
 //!   its own, because it looks inside.
 //!
 //! # Invariants
-//! - A frame from a group address never passes.
+//! - A frame from a group address never passes, nor one with a further VLAN tag behind that of its port.
 //! - Without port security everything else passes. With it, what no entry allows is dropped: an entry without IP
 //!   addresses allows all of its MAC, one with addresses of one family none of the other.
 //! - A prefix with host bits zero allows every host of it, any other prefix just its address.
@@ -16,7 +16,7 @@ use ofpacket::{Match, field};
 use quantumnet_model::address::{Mac, PortSecurity};
 
 use crate::compile::{
-    logical::{GROUP_BIT, Vif, go},
+    logical::{GROUP_BIT, Kind, SwitchPort, go},
     owner::{Owner, Owners, Relation},
     sink::Sink,
     stage::Stage,
@@ -43,7 +43,11 @@ pub(super) const COMMON: Stage = Stage {
 };
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    let Some(port) = Vif::read(view, owner.row()) else { return };
+    let Some(port) = SwitchPort::read(view, owner.row()) else { return };
+    let stripped = port.kind.is_physical() || port.kind == Kind::Nested;
+    if stripped && !view.holds(Relation::VlanPassthru, port.switch) {
+        out.flow(Table::Admit, 105, port.from().tagged(), []);
+    }
     let Some(security) = port.security() else {
         let next = if port.learns() { Table::LearnMac } else { Table::Steer };
         out.flow(Table::Admit, 50, port.from(), [go(next)]);

@@ -13,7 +13,7 @@ use ofpacket::{Match, field};
 use quantumnet_model::address::PortSecurity;
 
 use crate::compile::{
-    logical::{Vif, go},
+    logical::{SwitchPort, go},
     owner::{Owner, Owners, Relation},
     sink::Sink,
     stage::{Stage, admit},
@@ -31,7 +31,7 @@ pub(super) const STAGE: Stage = Stage {
 };
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    let Some(port) = Vif::read(view, owner.row()) else { return };
+    let Some(port) = SwitchPort::read(view, owner.row()) else { return };
     for entry in port.security().into_iter().flatten() {
         let to = port.to().with(field::ETH_DST, entry.mac.0);
         out.flow(Table::AdmitOut, 85, to.clone(), [go(Table::Deliver)]);

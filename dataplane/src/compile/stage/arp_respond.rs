@@ -5,8 +5,9 @@
 //! - In: broadcast ARP requests. Out: the MAC for NeighbourReply; without match the request is flooded.
 //!
 //! # Invariants
-//! - Nothing is answered for a port that is disabled, that has unknown addresses too, or whose switch lets VLAN tags
-//!   pass; for one that is down only if `ignore_lsp_down` is not false.
+//! - Nothing is answered for a port that is disabled, external or virtual, that has unknown addresses too or
+//!   `disable_arp_nd_rsp`, or whose switch lets VLAN tags pass; for one that is down only if `ignore_lsp_down` is not false.
+//! - A request from the physical network is answered by one hypervisor at most: the one that holds the port.
 //! - A port that asks for its own address (to find a duplicate) gets no answer; the request goes on.
 //! - Unicast requests are not answered: they test whether the neighbour itself is there.
 
@@ -15,7 +16,7 @@ use quantumnet_model::{Row, address, sb::PortBinding};
 use uuid::Uuid;
 
 use crate::compile::{
-    logical::{Vif, go, on_switch, send},
+    logical::{Kind, SwitchPort, go, on_switch, send},
     owner::{Owner, Owners, Relation},
     register,
     sink::Sink,
@@ -35,7 +36,7 @@ pub(super) const STAGE: Stage = Stage {
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = answered(view, owner) else { return };
-    let here = is_here(view, &port);
+    let (here, asked) = (sends_here(view, &port), asked(view, &port));
     for (mac, ips) in port.addresses() {
         for ip in address::v4(&ips) {
             let request =
@@ -43,7 +44,7 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
             out.flow(
                 Table::Neighbour,
                 50,
-                request(on_switch(port.switch_key)),
+                request(asked.clone()),
                 [Action::load(register::ANSWER_MAC, bits(mac)), go(Table::NeighbourReply)],
             );
             if here {
@@ -54,20 +55,36 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
 }
 
 /// The port, if it is answered for.
-pub(super) fn answered<'a>(view: &View<'a>, owner: Owner) -> Option<Vif<'a>> {
-    let port = Vif::read(view, owner.row())?;
-    let known = view.holds(Relation::LocalSwitches, port.switch)
+pub(super) fn answered<'a>(view: &View<'a>, owner: Owner) -> Option<SwitchPort<'a>> {
+    let port = SwitchPort::read(view, owner.row())?;
+    let silent = matches!(port.kind, Kind::External | Kind::Virtual)
+        || port.is_unknown()
+        || matches!(port.kind, Kind::Vif | Kind::Nested) && port.says("disable_arp_nd_rsp", "true");
+    let known = !silent
+        && view.holds(Relation::LocalSwitches, port.switch)
         && !view.holds(Relation::VlanPassthru, port.switch)
-        && port.enabled(view)
-        && !port.is_unknown();
-    let up = port.binding.up == Some(true) || !view.holds(Relation::RequireUp, Uuid::nil());
+        && port.enabled(view);
+    let up = port.kind == Kind::Localport
+        || port.binding.up == Some(true)
+        || !view.holds(Relation::RequireUp, Uuid::nil());
     (known && up).then_some(port)
 }
 
 /// Whether its requests come from this hypervisor.
-pub(super) fn is_here(view: &View<'_>, port: &Vif<'_>) -> bool {
+pub(super) fn sends_here(view: &View<'_>, port: &SwitchPort<'_>) -> bool {
+    port.is_everywhere() || port.is_here(view)
+}
+
+/// Whose requests for the port's addresses are answered: anybody's, but those from the physical network only by the
+/// hypervisor that holds the port.
+pub(super) fn asked(view: &View<'_>, port: &SwitchPort<'_>) -> ofpacket::Match {
+    let anybody = on_switch(port.switch_key);
+    if !view.holds(Relation::Localnet, port.switch) {
+        return anybody;
+    }
     let own = view.related_one(Relation::OwnChassis, Uuid::nil());
-    own.is_some() && port.binding.chassis.map(|chassis| chassis.uuid()) == own
+    let holds = own.is_some() && port.binding.chassis.map(|chassis| chassis.uuid()) == own;
+    if holds { anybody } else { anybody.with_bits(register::FROM_LOCALNET, 0u8) }
 }
 
 /// A MAC as the number that a register holds.

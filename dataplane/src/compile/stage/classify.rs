@@ -1,39 +1,52 @@
 //! Physical to logical: which switch and port a packet came from, by port number or tunnel header.
 //!
 //! # Contract
-//! - `classify_vif`: owner one local port; reads it, its interface, whether its switch lets VLAN tags pass. Out: keys of
-//!   switch and port. A frame with a VLAN tag matches only where tags may pass.
+//! - `classify_port`: owner one local port; reads it, what carries its frames, whether its switch lets VLAN tags pass.
+//!   Out: keys of switch and port. The port's own VLAN tag is taken off. Another tag matches only where tags may pass,
+//!   or on a physical network as a mere priority (VLAN 0), which is taken off.
+//! - `classify_waiting`: owner one port that must show itself first. Only what does so is taken, and told to the agent.
 //! - `classify_tunnel`: owner one tunnel port; reads it and the option slot. In: VNI = switch, option = ports as in
 //!   OVN (bits 30..16 ingress, 15..0 egress port or group). Out: keys, and that it came from a tunnel.
 //!
 //! # Invariants
-//! - What came from a tunnel goes to the egress side and never into a tunnel again.
+//! - What came from a tunnel goes to the egress side and never into a tunnel again; what came from a localport does not
+//!   leave the hypervisor.
 //! - No flow, no entry: a port that is disabled, not bound here or without switch has none.
 
 use ofpacket::{Action, Field, Match, Port, field};
 use quantumnet_model::{
-    Row,
+    Row, address,
     host::{HostSelf, HostTunnel},
 };
 
 use crate::compile::{
     index::By,
-    logical::{self, Vif, go},
+    logical::{self, Activation, Kind, SwitchPort, go},
     owner::{Owner, Owners, Relation},
+    punt::{Punt, PuntReason},
     register,
     sink::Sink,
-    stage::Stage,
+    stage::{Stage, admit},
     table::Table,
     view::View,
 };
 
-pub(super) const VIF: Stage = Stage {
+pub(super) const PORT: Stage = Stage {
     number: 16,
-    name: "classify_vif",
+    name: "classify_port",
     owners: Owners::Facts(Relation::LocalPorts),
     tables: &[Table::Classify],
     relations: &[],
-    emit: vif,
+    emit: port,
+};
+
+pub(super) const WAITING: Stage = Stage {
+    number: 37,
+    name: "classify_waiting",
+    owners: Owners::Facts(Relation::WaitingPorts),
+    tables: &[Table::Classify],
+    relations: &[],
+    emit: waiting,
 };
 
 pub(super) const TUNNEL: Stage = Stage {
@@ -45,23 +58,72 @@ pub(super) const TUNNEL: Stage = Stage {
     emit: tunnel,
 };
 
-fn vif(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    let Some(port) = Vif::read(view, owner.row()) else { return };
+fn port(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(port) = SwitchPort::read(view, owner.row()) else { return };
     let Some(interface) = port.interface(view) else { return };
-    let mut matches = Match::new().in_port(Port(interface.ofport.into()));
-    if !view.holds(Relation::VlanPassthru, port.switch) {
-        matches = matches.untagged();
+    let from = Match::new().in_port(Port(interface.ofport.into()));
+    let keys = [keys(&port), vec![go(Table::Admit)]].concat();
+    let stripped = [vec![Action::PopVlan], keys.clone()].concat();
+    match interface.tag {
+        Some(tag) => out.flow(Table::Classify, 150, from.vlan(tag), stripped),
+        None if view.holds(Relation::VlanPassthru, port.switch) => out.flow(Table::Classify, 100, from, keys),
+        None => {
+            if port.kind.is_physical() {
+                out.flow(Table::Classify, 100, from.clone().vlan(0), stripped);
+            }
+            out.flow(Table::Classify, 100, from.untagged(), keys);
+        }
     }
-    out.flow(
-        Table::Classify,
-        100,
-        matches,
-        [
-            Action::load(field::METADATA, port.switch_key.into()),
-            Action::load(register::IN_PORT, port.key.into()),
-            go(Table::Admit),
-        ],
-    );
+}
+
+fn waiting(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(port) = SwitchPort::read(view, owner.row()).filter(|port| port.kind == Kind::Vif) else {
+        return;
+    };
+    let (Some(interface), Some(strategies)) = (port.interface(view), port.awaits(view)) else { return };
+    let punt = Punt { reason: PuntReason::Activated, port: port.uuid };
+    if let Some(base) = interface.meters {
+        out.meter(punt.reason.meter(base), punt.reason.rate());
+    }
+    let actions = [keys(&port), vec![punt.action(interface.meters), go(Table::Admit)]].concat();
+    let from = || Match::new().in_port(Port(interface.ofport.into())).untagged();
+    for strategy in strategies {
+        if strategy == Activation::Rarp {
+            out.flow(Table::Classify, 110, from().eth_type(ETH_TYPE_RARP), actions.clone());
+        }
+        for (mac, ips) in port.addresses() {
+            let from = || from().with(field::ETH_SRC, mac.0);
+            if strategy == Activation::Garp {
+                for ip in address::v4(&ips) {
+                    let announce = from().arp().with(field::ARP_SHA, mac.0).with(field::ARP_SPA, ip);
+                    out.flow(Table::Classify, 110, announce.with(field::ARP_TPA, ip), actions.clone());
+                }
+            }
+            let v6: Vec<_> = address::v6(&ips).collect();
+            if strategy == Activation::Advert && !v6.is_empty() {
+                for ip in v6.into_iter().chain([mac.link_local()]) {
+                    let advert = admit::discovery(from(), admit::NA).with(field::IPV6_SRC, ip);
+                    let advert = advert.with(field::ND_TARGET, ip).with(field::ND_TLL, mac.0);
+                    out.flow(Table::Classify, 110, advert, actions.clone());
+                }
+            }
+        }
+    }
+}
+
+/// What the tables behind are told of a port.
+fn keys(port: &SwitchPort<'_>) -> Vec<Action> {
+    let mut actions = vec![
+        Action::load(field::METADATA, port.switch_key.into()),
+        Action::load(register::IN_PORT, port.key.into()),
+    ];
+    match port.kind {
+        Kind::Localport => actions
+            .extend([Action::load(register::FROM_TUNNEL, 1), Action::load(register::FROM_LOCALPORT, 1)]),
+        Kind::Localnet => actions.push(Action::load(register::FROM_LOCALNET, 1)),
+        _ => {}
+    }
+    actions
 }
 
 fn tunnel(view: &View<'_>, owner: Owner, out: &mut Sink) {
@@ -89,6 +151,8 @@ pub(super) fn option(view: &View<'_>) -> Option<Field> {
     Some(Field::tun_metadata(slot, 4))
 }
 
+const ETH_TYPE_RARP: u16 = 0x8035;
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
@@ -99,7 +163,7 @@ mod tests {
     #[test]
     fn ports_that_are_here_and_enabled() {
         check(
-            &VIF,
+            &PORT,
             &[
                 Port { number: 1, addresses: &["0a:00:00:00:00:01 10.0.0.1 fd00::1"], ..Port::default() },
                 Port {
@@ -124,7 +188,7 @@ mod tests {
     #[test]
     fn tags_pass_where_the_switch_says_so() {
         check_with(
-            &VIF,
+            &PORT,
             &[Port { number: 1, addresses: &["0a:00:00:00:00:01 10.0.0.1 fd00::1"], ..Port::default() }],
             vec![vlan_passthru()],
             expect![[r#"

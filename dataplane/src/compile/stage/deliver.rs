@@ -1,18 +1,23 @@
 //! To a port of this hypervisor: past port security, if it has any, and out.
 //!
 //! # Contract
-//! - Owner: one local port; reads it and its interface. In: the port's key. Out: the frame, by its interface.
+//! - Owner: one local port; reads it and its interface. In: the port's key. Out: the frame, by its interface and with its
+//!   VLAN; during a live migration a copy also goes to the other hypervisors that have the port.
+//! - `return`: what answers a port's own request goes back by the port it came from, with its VLAN.
 //!
 //! # Invariants
-//! - A frame for the port that sent it is dropped, since OVS does not output to the ingress port.
+//! - A frame for the port that sent it is dropped, since OVS does not output to the ingress port. Where several ports
+//!   share an interface (nested ones and their parent) it is the ports that are compared.
+//! - What came from a localport does not reach the physical network.
 
-use ofpacket::{Action, Port};
+use ofpacket::{Action, Match, Port, field};
 
 use crate::compile::{
-    logical::{Vif, go},
+    logical::{self, Kind, SwitchPort, go},
     owner::{Owner, Owners, Relation},
+    register,
     sink::Sink,
-    stage::Stage,
+    stage::{Stage, tunnel_out},
     table::Table,
     view::View,
 };
@@ -35,16 +40,61 @@ pub(super) const DELIVER: Stage = Stage {
     emit: deliver,
 };
 
+pub(super) const RETURN: Stage = Stage {
+    number: 36,
+    name: "return",
+    owners: Owners::Facts(Relation::LocalPorts),
+    tables: &[Table::Return],
+    relations: &[],
+    emit: back,
+};
+
+pub(super) const RETURN_COMMON: Stage = Stage {
+    number: 38,
+    name: "return_common",
+    owners: Owners::Switch,
+    tables: &[Table::Return],
+    relations: &[],
+    emit: back_common,
+};
+
 fn output(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    let Some(port) = Vif::read(view, owner.row()) else { return };
-    let next = if port.security().is_some() { Table::AdmitOut } else { Table::Deliver };
-    out.flow(Table::Output, 100, port.to(), [go(next)]);
+    let Some(port) = SwitchPort::read(view, owner.row()) else { return };
+    let here = go(logical::toward(&port));
+    if port.kind == Kind::Localnet {
+        out.flow(Table::Output, 110, port.to().with_bits(register::FROM_LOCALPORT, 1u8), []);
+    }
+    let copies = tunnel_out::copies(view, &port);
+    if copies.is_empty() {
+        out.flow(Table::Output, 100, port.to(), [here]);
+        return;
+    }
+    let of_here = |bit: u8| port.to().with_bits(register::FROM_TUNNEL, bit);
+    out.flow(Table::Output, 100, of_here(1), [here.clone()]);
+    out.flow(Table::Output, 100, of_here(0), [vec![here], copies].concat());
 }
 
 fn deliver(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    let Some(port) = Vif::read(view, owner.row()) else { return };
+    let Some(port) = SwitchPort::read(view, owner.row()) else { return };
     let Some(interface) = port.interface(view) else { return };
-    out.flow(Table::Deliver, 100, port.to(), [Action::output(Port(interface.ofport.into()))]);
+    let mut actions = logical::output(&interface, Port(interface.ofport.into()));
+    if interface.shared {
+        out.flow(Table::Deliver, 110, port.to().with(register::IN_PORT, port.key), []);
+        // The switch would not send a sibling's frame back by the interface it came from.
+        let forget = [Action::push(field::NXM_IN_PORT), Action::load(field::NXM_IN_PORT, 0)];
+        actions = [&forget[..], &actions, &[Action::pop(field::NXM_IN_PORT)]].concat();
+    }
+    out.flow(Table::Deliver, 100, port.to(), actions);
+}
+
+fn back(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(port) = SwitchPort::read(view, owner.row()) else { return };
+    let Some(interface) = port.interface(view).filter(|interface| interface.tag.is_some()) else { return };
+    out.flow(Table::Return, 100, port.from(), logical::output(&interface, Port::IN_PORT));
+}
+
+fn back_common(_: &View<'_>, _: Owner, out: &mut Sink) {
+    out.flow(Table::Return, 0, Match::new(), [Action::output(Port::IN_PORT)]);
 }
 
 #[cfg(test)]

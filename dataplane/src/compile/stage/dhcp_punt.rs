@@ -1,7 +1,8 @@
 //! DHCPv4 requests of ports that have options go to the agent, which answers.
 //!
 //! # Contract
-//! - Owner: one local port. Reads: it, its northbound row, its `DHCP_Options`, its interface.
+//! - `dhcp_punt`: owner one local port. Reads: it, its northbound row, its `DHCP_Options`, its interface.
+//! - `dhcp_external`: owner one external port that this hypervisor answers for. Its requests come by the localnet ports.
 //! - In: UDP to 255.255.255.255, or to the port's server. Out: requests (68 to 67) from the port's own MAC, to the agent
 //!   with the port's uuid; every message type, since the types are told apart by the agent, which sends on what it does
 //!   not answer. Other packets return to their path.
@@ -20,7 +21,7 @@ use quantumnet_model::{
 };
 
 use crate::compile::{
-    logical::{Vif, go},
+    logical::{SwitchPort, go},
     owner::{Owner, Owners, Relation},
     punt::{Punt, PuntReason},
     sink::Sink,
@@ -38,19 +39,42 @@ pub(super) const STAGE: Stage = Stage {
     emit,
 };
 
+pub(super) const EXTERNAL: Stage = Stage {
+    number: 39,
+    name: "dhcp_external",
+    owners: Owners::Facts(Relation::ExternalPorts),
+    tables: &[Table::Steer, Table::Dhcp],
+    relations: &[],
+    emit: external,
+};
+
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    let Some(port) = Vif::read(view, owner.row()) else { return };
-    let Some(interface) = port.interface(view) else { return };
+    let Some(port) = SwitchPort::read(view, owner.row()) else { return };
+    requests(view, &port, &port, out);
+}
+
+/// The requests of an external port's host come in from the physical network.
+fn external(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(port) = SwitchPort::read(view, owner.row()) else { return };
+    for localnet in view.related(Relation::Localnet, port.switch, 0) {
+        if let Some(localnet) = SwitchPort::read(view, localnet) {
+            requests(view, &port, &localnet, out);
+        }
+    }
+}
+
+/// Takes the requests of a port that come in by another, or by itself.
+fn requests(view: &View<'_>, port: &SwitchPort<'_>, by: &SwitchPort<'_>, out: &mut Sink) {
+    let Some(interface) = by.interface(view) else { return };
     let Some(options) = view.row::<LogicalSwitchPort>(port.uuid).and_then(|row| row.dhcpv4_options) else {
         return;
     };
     let Some((subnet, server)) = view.row::<DhcpOptions>(options.uuid()).and_then(usable) else { return };
 
     let punt = Punt { reason: PuntReason::Dhcpv4, port: port.uuid };
-    let mut taken = false;
     for (mac, ips) in port.addresses() {
         for offer in address::v4(&ips).filter(|ip| subnet.contains(ip)) {
-            let request = port
+            let request = by
                 .from()
                 .with(field::ETH_SRC, mac.0)
                 .ipv4()
@@ -66,14 +90,11 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
                 let matches = request.clone().with(field::IPV4_SRC, from).with(field::IPV4_DST, to);
                 out.flow(Table::Dhcp, 100, matches, [punt.action(interface.meters)]);
             }
-            taken = true;
-        }
-    }
-    if taken {
-        let to_server = port.from().ipv4().ip_proto(admit::UDP).with(field::IPV4_DST, server);
-        out.flow(Table::Steer, 105, to_server, [go(Table::Dhcp)]);
-        if let Some(base) = interface.meters {
-            out.meter(punt.reason.meter(base), punt.reason.rate());
+            let to_server = by.from().ipv4().ip_proto(admit::UDP).with(field::IPV4_DST, server);
+            out.flow(Table::Steer, 105, to_server, [go(Table::Dhcp)]);
+            if let Some(base) = interface.meters {
+                out.meter(punt.reason.meter(base), punt.reason.rate());
+            }
         }
     }
 }

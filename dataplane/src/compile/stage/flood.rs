@@ -3,21 +3,24 @@
 //! # Contract
 //! - `unknown`: owner one switch; unicast to nobody's MAC goes to the second group, if it has members.
 //! - `group`: owner one switch; reads its chunks here and the chassis that have ports of it. A packet of this hypervisor
-//!   goes to the chunks and once into a tunnel to each such chassis; one from a tunnel to the chunks only.
+//!   goes to the chunks and once into a tunnel to each such chassis, or to the physical network if the switch has one
+//!   here; one from a tunnel to the chunks only.
 //! - `chunk`: owner one chunk of at most 256 local ports; reads them and their interfaces. Sends to each.
 //!
 //! # Invariants
-//! - One resubmit a chunk, none a port: the switch stops at 4,096.
+//! - One resubmit a chunk, none a port: the switch stops at 4,096. Only ports that share an interface, and those of the
+//!   second group with port security, need one each.
+//! - A localport gets nothing from a tunnel, since it has its own on the other side; what it sends stays on this hypervisor.
 //! - A port never gets its own frame back: OVS does not output to the ingress port.
 //! - What goes to a port with port security and is not for a group passes AdmitOut first.
 
-use ofpacket::{Action, Port};
+use ofpacket::{Action, Match, Port};
 use quantumnet_model::{Row, host::HostTunnel, sb::DatapathBinding};
 use uuid::Uuid;
 
 use crate::compile::{
     derive::placement::chunk_part,
-    logical::{self, Vif, go, on_switch, send},
+    logical::{self, Kind, SwitchPort, go, on_switch, send},
     owner::{Owner, Owners, Relation},
     register,
     sink::Sink,
@@ -91,7 +94,9 @@ fn group(view: &View<'_>, owner: Owner, out: &mut Sink) {
                 here.clone(),
             );
         }
-        let tunnels = tunnels(view, elsewhere, switch);
+        // What goes to the physical network reaches the other hypervisors there.
+        let physical = view.holds(Relation::Localnet, switch);
+        let tunnels = if physical { Vec::new() } else { tunnels(view, elsewhere, switch) };
         let actions = [here, tunnels].concat();
         if !actions.is_empty() {
             out.flow(Table::Output, 100, to_group.with_bits(register::FROM_TUNNEL, 0u8), actions);
@@ -116,30 +121,40 @@ fn chunk(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(fact) = owner.fact() else { return };
     let Some(key) = logical::switch_key(view, fact.of) else { return };
     let (group, chunk) = (fact.part as u16, number(fact.value)); // `placement` made the part from 16 bits
-    let mut ports: Vec<(u16, Vec<Action>)> = Vec::new();
+    let mut ports: Vec<(u16, Kind, Vec<Action>)> = Vec::new();
     for uuid in view.related(Relation::FloodPorts, fact.of, chunk_part(group, chunk)) {
-        let Some(port) = Vif::read(view, uuid) else { continue };
+        let Some(port) = SwitchPort::read(view, uuid) else { continue };
         let Some(interface) = port.interface(view) else { continue };
         let secured = group == register::GROUP_UNKNOWN && port.security().is_some();
-        let actions = if secured {
+        let actions = if secured || interface.shared {
             vec![
                 Action::load(register::OUT_PORT, port.key.into()),
-                go(Table::AdmitOut),
+                go(if secured { Table::AdmitOut } else { Table::Deliver }),
                 Action::load(register::OUT_PORT, group.into()),
             ]
         } else {
-            vec![Action::output(Port(interface.ofport.into()))]
+            logical::output(&interface, Port(interface.ofport.into()))
         };
-        ports.push((port.key, actions));
+        ports.push((port.key, port.kind, actions));
     }
-    ports.sort_by_key(|(key, _)| *key);
+    ports.sort_by_key(|(key, ..)| *key);
     let matches = on_switch(key).with(register::OUT_PORT, group).with_bits(register::CHUNK, chunk);
-    out.flow(
-        Table::FloodPorts,
-        100,
-        matches,
-        ports.into_iter().flat_map(|(_, actions)| actions).collect::<Vec<_>>(),
-    );
+    let mut flow = |matches: Match, but: &[Kind]| {
+        let to = ports.iter().filter(|(_, kind, _)| !but.contains(kind));
+        let actions: Vec<Action> = to.flat_map(|(.., actions)| actions.iter().cloned()).collect();
+        out.flow(Table::FloodPorts, 100, matches, actions);
+    };
+    if !ports.iter().any(|(_, kind, _)| matches!(kind, Kind::Localport | Kind::Localnet)) {
+        flow(matches, &[]);
+        return;
+    }
+    let from = |tunnel: u8, localport: u8| {
+        let matches = matches.clone().with_bits(register::FROM_TUNNEL, tunnel);
+        matches.with_bits(register::FROM_LOCALPORT, localport)
+    };
+    flow(from(0, 0), &[]);
+    flow(from(1, 0), &[Kind::Localport]);
+    flow(from(1, 1), &[Kind::Localport, Kind::Localnet]);
 }
 
 /// A chunk as the fact's value holds it.

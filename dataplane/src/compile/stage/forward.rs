@@ -5,6 +5,7 @@
 //! - In: unicast. Out: the port's key.
 //!
 //! # Invariants
+//! - The MAC of an external port leads nowhere by itself, nor that of a port with `force_fdb_lookup`: it is learned.
 //! - The MAC of a disabled port leads nowhere: what is for it is not sent to the ports with unknown addresses.
 //! - A port that is bound nowhere is found, and ends in Output.
 
@@ -12,7 +13,7 @@ use ofpacket::field;
 use quantumnet_model::{Row, sb::PortBinding};
 
 use crate::compile::{
-    logical::{Vif, on_switch, send},
+    logical::{Kind, SwitchPort, on_switch, send},
     owner::{Owner, Owners, Relation},
     sink::Sink,
     stage::Stage,
@@ -30,8 +31,12 @@ pub(super) const STAGE: Stage = Stage {
 };
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    let Some(port) = Vif::read(view, owner.row()) else { return };
-    if !view.holds(Relation::LocalSwitches, port.switch) {
+    let Some(port) = SwitchPort::read(view, owner.row()) else { return };
+    // Hosts on the physical network are found there, like others that have no port.
+    if port.kind == Kind::External || !view.holds(Relation::LocalSwitches, port.switch) {
+        return;
+    }
+    if port.kind == Kind::Vif && port.is_unknown() && port.says("force_fdb_lookup", "true") {
         return;
     }
     let enabled = port.enabled(view);

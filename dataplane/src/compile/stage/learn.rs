@@ -8,6 +8,7 @@
 //!
 //! # Invariants
 //! - A MAC is known behind one port at a time: seen behind another it is reported again, and so it moves.
+//! - One known behind a guest's port is not learned from the physical network, where other hypervisors' frames come by.
 //! - A learned MAC never takes the place of an address that the switch knows (priority in Forward).
 //! - A row whose port does not learn any more has no flows.
 
@@ -21,7 +22,7 @@ use quantumnet_model::{
 
 use crate::compile::{
     index::By,
-    logical::{Vif, go, on_switch, send},
+    logical::{SwitchPort, go, on_switch, send},
     owner::{Owner, Owners, Relation},
     punt::{Punt, PuntReason},
     sink::Sink,
@@ -49,7 +50,7 @@ pub(super) const FDB: Stage = Stage {
 };
 
 fn port(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    let Some(port) = Vif::read(view, owner.row()).filter(Vif::learns) else { return };
+    let Some(port) = SwitchPort::read(view, owner.row()).filter(SwitchPort::learns) else { return };
     let Some(interface) = port.interface(view) else { return };
     let punt = Punt { reason: PuntReason::LearnMac, port: port.uuid };
     if let Some(base) = interface.meters {
@@ -70,8 +71,18 @@ fn fdb(view: &View<'_>, owner: Owner, out: &mut Sink) {
     }
     let key = [Atom::Uuid(switch), Atom::Integer(row.port_key)];
     let Some((uuid, _)) = view.find_one::<PortBinding>(By::PortKey, &key) else { return };
-    let Some(port) = Vif::read(view, uuid).filter(|port| port.learns() && port.enabled(view)) else { return };
+    let Some(port) = SwitchPort::read(view, uuid).filter(|port| port.learns() && port.enabled(view)) else {
+        return;
+    };
     out.flow(Table::LearnMac, 100, port.from().with(field::ETH_SRC, mac.0), [go(Table::Steer)]);
+    if !port.kind.is_physical() {
+        for physical in view.related(Relation::Localnet, switch, 0) {
+            if let Some(localnet) = SwitchPort::read(view, physical).filter(SwitchPort::learns) {
+                let seen = localnet.from().with(field::ETH_SRC, mac.0);
+                out.flow(Table::LearnMac, 100, seen, [go(Table::Steer)]);
+            }
+        }
+    }
     out.flow(Table::Forward, 20, on_switch(port.switch_key).with(field::ETH_DST, mac.0), send(port.key));
 }
 

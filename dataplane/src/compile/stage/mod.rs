@@ -21,6 +21,7 @@ mod nd_respond;
 mod neighbour_reply;
 mod steer;
 mod tunnel_out;
+mod virtual_claim;
 
 /// A stage as declared.
 #[derive(Debug)]
@@ -48,7 +49,10 @@ pub const STAGES: &[&Stage] = &[
     &tunnels::TUNNEL_TO,
     &tunnels::TUNNEL_PEERS,
     &tunnels::WANTED_TUNNELS,
-    &classify::VIF,
+    &placement::WANTED_PATCHES,
+    &placement::ANNOUNCED,
+    &classify::PORT,
+    &classify::WAITING,
     &classify::TUNNEL,
     &admit::STAGE,
     &admit::COMMON,
@@ -59,6 +63,8 @@ pub const STAGES: &[&Stage] = &[
     &nd_respond::STAGE,
     &neighbour_reply::STAGE,
     &dhcp_punt::STAGE,
+    &dhcp_punt::EXTERNAL,
+    &virtual_claim::STAGE,
     &forward::STAGE,
     &flood::UNKNOWN,
     &deliver::OUTPUT,
@@ -67,6 +73,8 @@ pub const STAGES: &[&Stage] = &[
     &flood::GROUP,
     &flood::CHUNK,
     &admit_out::STAGE,
+    &deliver::RETURN,
+    &deliver::RETURN_COMMON,
     &deliver::DELIVER,
 ];
 

@@ -13,7 +13,7 @@ use ofpacket::{Action, field};
 use quantumnet_model::{Row, address, sb::PortBinding};
 
 use crate::compile::{
-    logical::{go, on_switch, send, to_group},
+    logical::{go, send, to_group},
     owner::{Owner, Owners},
     register,
     sink::Sink,
@@ -33,7 +33,7 @@ pub(super) const STAGE: Stage = Stage {
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = arp_respond::answered(view, owner) else { return };
-    let here = arp_respond::is_here(view, &port);
+    let (here, asked) = (arp_respond::sends_here(view, &port), arp_respond::asked(view, &port));
     for (mac, ips) in port.addresses() {
         for ip in address::v6(&ips) {
             let solicit = |matches| admit::discovery(matches, admit::NS).with(field::ND_TARGET, ip);
@@ -41,7 +41,7 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
                 out.flow(
                     Table::Neighbour,
                     50,
-                    solicit(on_switch(port.switch_key)).with(field::IPV6_DST, to),
+                    solicit(asked.clone()).with(field::IPV6_DST, to),
                     [Action::load(register::ANSWER_MAC, arp_respond::bits(mac)), go(Table::NeighbourReply)],
                 );
             }
@@ -54,7 +54,7 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
 }
 
 /// The group that solicitations for an address go to (RFC 4291, section 2.7.1).
-fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
+pub(super) fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
     let [.., high, low] = ip.segments();
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | (high & 0xff), low)
 }

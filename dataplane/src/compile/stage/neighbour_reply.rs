@@ -14,7 +14,7 @@
 
 use std::net::Ipv6Addr;
 
-use ofpacket::{Action, Match, Port, field};
+use ofpacket::{Action, Match, field};
 use quantumnet_model::host::HostSelf;
 
 use crate::compile::{
@@ -51,7 +51,7 @@ fn emit(view: &View<'_>, _: Owner, out: &mut Sink) {
             Action::push(field::ARP_TPA),
             Action::copy(field::ARP_SPA, field::ARP_TPA),
             Action::pop(field::ARP_SPA),
-            Action::output(Port::IN_PORT),
+            go(Table::Return),
         ],
     );
 
@@ -91,15 +91,10 @@ fn emit(view: &View<'_>, _: Owner, out: &mut Sink) {
         [
             Action::set_field(field::ND_OPTIONS_TYPE, 2u8),
             Action::copy(register::ANSWER_MAC, field::ND_TLL),
-            Action::output(Port::IN_PORT),
+            go(Table::Return),
         ],
     );
-    out.flow(
-        Table::NeighbourReply,
-        110,
-        advert.with(field::ND_OPTIONS_TYPE, 0u8),
-        [Action::output(Port::IN_PORT)],
-    );
+    out.flow(Table::NeighbourReply, 110, advert.with(field::ND_OPTIONS_TYPE, 0u8), [go(Table::Return)]);
 }
 
 const SOLICITED: u32 = 0x4000_0000;
@@ -129,10 +124,10 @@ mod tests {
             &STAGE,
             &[],
             expect![[r#"
-            NeighbourReply 100 arp => move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],set_field:2->arp_op,move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],move:OXM_OF_PKT_REG1[0..47]->NXM_NX_ARP_SHA[],push:NXM_OF_ARP_TPA[],move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[],pop:NXM_OF_ARP_SPA[],IN_PORT
+            NeighbourReply 100 arp => move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],set_field:2->arp_op,move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],move:OXM_OF_PKT_REG1[0..47]->NXM_NX_ARP_SHA[],push:NXM_OF_ARP_TPA[],move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[],pop:NXM_OF_ARP_SPA[],resubmit(,36)
             NeighbourReply 100 icmp6,icmp_type=135 => move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],move:NXM_NX_IPV6_SRC[]->NXM_NX_IPV6_DST[],move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[],set_field:1610612736->nd_reserved,set_field:136->icmpv6_type,resubmit(,9)
-            NeighbourReply 100 icmp6,icmp_type=136 => set_field:2->nd_options_type,move:OXM_OF_PKT_REG1[0..47]->NXM_NX_ND_TLL[],IN_PORT
-            NeighbourReply 110 icmp6,icmp_type=136,nd_options_type=0 => IN_PORT
+            NeighbourReply 100 icmp6,icmp_type=136 => set_field:2->nd_options_type,move:OXM_OF_PKT_REG1[0..47]->NXM_NX_ND_TLL[],resubmit(,36)
+            NeighbourReply 110 icmp6,icmp_type=136,nd_options_type=0 => resubmit(,36)
             NeighbourReply 110 icmp6,ipv6_src=::,icmp_type=135 => set_field:33:33:00:00:00:01->eth_dst,set_field:ff02::1->ipv6_dst,move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[],set_field:536870912->nd_reserved,set_field:136->icmpv6_type,resubmit(,9)
         "#]],
         );

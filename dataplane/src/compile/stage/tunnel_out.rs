@@ -1,8 +1,9 @@
-//! To ports of other hypervisors: which tunnel, and what its header says.
+//! To ports of other hypervisors: which tunnels, and what their header says; or the physical network between them.
 //!
 //! # Contract
-//! - `remote`: owner one logical port that is bound elsewhere, of a switch that has a port here. Reads: it, the tunnel to
-//!   its chassis or to the endpoint that its binding names. Out: the tunnel's port.
+//! - `remote`: owner one logical port that is not delivered here, of a switch that has a port here. Reads: it, the tunnels
+//!   to its chassis or to the endpoints that its binding names, the switch's localnet here. Out: the tunnels' ports; behind
+//!   a localnet, that port, but for traffic to and from a port that several hypervisors have.
 //! - `header`: owner the hypervisor; reads the option slot. VNI = switch key; option = ingress port << 16 | egress port.
 //!
 //! # Invariants
@@ -15,7 +16,7 @@ use uuid::Uuid;
 
 use crate::compile::{
     index::By,
-    logical::{self, Vif, go},
+    logical::{self, SwitchPort, go},
     owner::{Owner, Owners, Relation},
     register,
     sink::Sink,
@@ -43,32 +44,59 @@ pub(super) const HEADER: Stage = Stage {
 };
 
 fn remote(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    let Some(port) = Vif::read(view, owner.row()) else { return };
-    let Some(chassis) = port.binding.chassis.map(|chassis| chassis.uuid()) else { return };
-    let Some(own) = view.related_one(Relation::OwnChassis, Uuid::nil()) else { return };
-    if chassis == own || !view.holds(Relation::LocalSwitches, port.switch) {
+    let Some(port) = SwitchPort::read(view, owner.row()) else { return };
+    if port.is_everywhere()
+        || !view.holds(Relation::LocalSwitches, port.switch)
+        || view.related_one(Relation::OwnChassis, Uuid::nil()).is_none()
+        || port.is_delivered(view)
+    {
         return;
     }
-    let Some(ofport) = tunnel(view, &port, chassis).and_then(|tunnel| logical::ofport(tunnel.ofport)) else {
+    let copies = copies(view, &port);
+    let physical =
+        logical::localnet(view, port.switch).filter(|_| port.binding.additional_chassis.is_empty());
+    let Some(localnet) = physical else {
+        if !copies.is_empty() {
+            out.flow(Table::Output, 100, port.to().with_bits(register::FROM_TUNNEL, 0u8), copies);
+        }
         return;
     };
-    out.flow(
-        Table::Output,
-        100,
-        port.to().with_bits(register::FROM_TUNNEL, 0u8),
-        [Action::load(register::TUNNEL, ofport.into()), go(Table::TunnelOut)],
-    );
+    let onto = [Action::load(register::OUT_PORT, localnet.key.into()), go(logical::toward(&localnet))];
+    out.flow(Table::Output, 100, port.to().with_bits(register::FROM_LOCALPORT, 0u8), onto);
+    if copies.is_empty() {
+        return;
+    }
+    // The physical network must not learn that a guest that is moving is in two places.
+    for moving in view.related(Relation::MovingPorts, port.switch, 0) {
+        if let Some(moving) = SwitchPort::read(view, moving) {
+            let matches = port.to().with(register::IN_PORT, moving.key);
+            let matches = matches.with_bits(register::FROM_TUNNEL, 0u8);
+            out.flow(Table::Output, 110, matches, copies.clone());
+        }
+    }
+}
+
+/// Into a tunnel to each other hypervisor that has the port.
+pub(super) fn copies(view: &View<'_>, port: &SwitchPort<'_>) -> Vec<Action> {
+    let Some(own) = view.related_one(Relation::OwnChassis, Uuid::nil()) else { return Vec::new() };
+    let mut ofports: Vec<u16> = port
+        .chassis()
+        .filter(|chassis| *chassis != own)
+        .filter_map(|chassis| logical::ofport(tunnel(view, port, chassis)?.ofport))
+        .collect();
+    ofports.sort_unstable();
+    ofports.dedup();
+    let send = |ofport: u16| [Action::load(register::TUNNEL, ofport.into()), go(Table::TunnelOut)];
+    ofports.into_iter().flat_map(send).collect()
 }
 
 /// The tunnel to the endpoint that the binding names, else the preferred one.
-fn tunnel<'a>(view: &View<'a>, port: &Vif<'a>, chassis: Uuid) -> Option<&'a HostTunnel> {
-    if let Some(encap) = port.binding.encap {
+fn tunnel<'a>(view: &View<'a>, port: &SwitchPort<'a>, chassis: Uuid) -> Option<&'a HostTunnel> {
+    let usable = |tunnel: &&HostTunnel| tunnel.chassis == chassis && logical::ofport(tunnel.ofport).is_some();
+    for encap in port.binding.encap.iter().chain(port.binding.additional_encap.iter()) {
         let named = view.find::<HostTunnel>(By::TunnelEncap, &[Atom::Uuid(encap.uuid())]);
-        let usable =
-            |tunnel: &&HostTunnel| tunnel.chassis == chassis && logical::ofport(tunnel.ofport).is_some();
-        let found = named.into_iter().map(|(_, tunnel)| tunnel).find(usable);
-        if found.is_some() {
-            return found;
+        if let Some(found) = named.into_iter().map(|(_, tunnel)| tunnel).find(usable) {
+            return Some(found);
         }
     }
     view.row(view.related_one(Relation::TunnelTo, chassis)?)

@@ -1,0 +1,181 @@
+//! Announcements: the physical network is told where a guest's MAC is, so that its switches learn the way anew.
+//!
+//! # Contract
+//! - In: the ports that are to be announced, each time they may have changed. Out: frames that are due.
+//!
+//! # Invariants
+//! - As ovn-controller does: 1, 2, 4, 8 and 16 seconds after a port appeared, then no more; with a longest gap set
+//!   (`garp-max-timeout-sec`) it goes on, with gaps that grow up to it.
+//! - The first IPv4 address of the port's first MAC is announced by ARP (RFC 5227, section 1.2); a port without one by
+//!   reverse ARP (RFC 903), which says where the MAC is and nothing else.
+//! - A port that stays the same is not announced anew.
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use ofpacket::{Action, PacketOut, Port};
+use quantumnet_model::address::Mac;
+
+use crate::compile::{logical, register};
+
+/// What is announced.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Announcement {
+    /// Key of the datapath.
+    pub datapath: u32,
+    /// Key of the port.
+    pub port: u32,
+    /// The MAC.
+    pub mac: Mac,
+    /// The address, if it has one.
+    pub ip: Option<Ipv4Addr>,
+    /// The OpenFlow port that the guest is behind; it does not get its own announcement.
+    pub ofport: u16,
+}
+
+/// When what is announced.
+#[derive(Debug, Default)]
+pub struct Announcer {
+    longest: Option<Duration>,
+    entries: BTreeMap<Announcement, Entry>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// `None` once enough was said.
+    at: Option<Instant>,
+    gap: Duration,
+}
+
+impl Entry {
+    fn new(now: Instant) -> Self {
+        Self { at: Some(now + FIRST), gap: FIRST }
+    }
+}
+
+impl Announcer {
+    /// These are to be announced now. `longest` is the longest gap, if announcements go on for ever.
+    pub fn set(
+        &mut self,
+        now: Instant,
+        wanted: impl IntoIterator<Item = Announcement>,
+        longest: Option<Duration>,
+    ) {
+        let anew = self.longest != longest;
+        self.longest = longest;
+        let entry = |announcement: Announcement| {
+            let known = self.entries.get(&announcement).copied().filter(|_| !anew);
+            (announcement, known.unwrap_or_else(|| Entry::new(now)))
+        };
+        self.entries = wanted.into_iter().map(entry).collect();
+    }
+
+    /// When the next one is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.entries.values().filter_map(|entry| entry.at).min()
+    }
+
+    /// Those that are due.
+    pub fn due(&mut self, now: Instant) -> Vec<PacketOut> {
+        let mut due = Vec::new();
+        for (announcement, entry) in &mut self.entries {
+            if entry.at.is_none_or(|at| now < at) {
+                continue;
+            }
+            due.push(announcement.packet());
+            let goes_on = entry.gap < LAST || self.longest.is_some();
+            entry.at = goes_on.then(|| now + entry.gap);
+            entry.gap = (entry.gap * 2).min(self.longest.unwrap_or(LAST));
+        }
+        due
+    }
+}
+
+impl Announcement {
+    fn packet(&self) -> PacketOut {
+        let mut actions = vec![
+            Action::load(register::SWITCH, self.datapath.into()),
+            Action::load(register::IN_PORT, self.port.into()),
+        ];
+        actions.extend(logical::send(register::GROUP_FLOOD));
+        PacketOut { in_port: Port(self.ofport.into()), ..PacketOut::new(actions, self.frame()) }
+    }
+
+    fn frame(&self) -> Vec<u8> {
+        let mac = self.mac.0;
+        let (eth_type, operation, target_mac) = match self.ip {
+            Some(_) => (ETH_TYPE_ARP, ARP_REQUEST, [0; 6]),
+            None => (ETH_TYPE_RARP, RARP_REQUEST, mac),
+        };
+        let ip = self.ip.unwrap_or(Ipv4Addr::UNSPECIFIED).octets();
+        [
+            &[0xff; 6][..],
+            &mac,
+            &eth_type.to_be_bytes(),
+            // Ethernet and IPv4, with addresses of 6 and 4 octets.
+            &[0, 1, 8, 0, 6, 4],
+            &operation.to_be_bytes(),
+            &mac,
+            &ip,
+            &target_mac,
+            &ip,
+        ]
+        .concat()
+    }
+}
+
+const FIRST: Duration = Duration::from_secs(1);
+const LAST: Duration = Duration::from_secs(16);
+const ETH_TYPE_ARP: u16 = 0x0806;
+const ETH_TYPE_RARP: u16 = 0x8035;
+const ARP_REQUEST: u16 = 1;
+const RARP_REQUEST: u16 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guest(port: u32, ip: Option<Ipv4Addr>) -> Announcement {
+        Announcement { datapath: 7, port, mac: Mac([0x0a, 0, 0, 0, 0, 1]), ip, ofport: 4 }
+    }
+
+    /// Seconds after the start at which something is sent, up to a minute.
+    fn times(announcer: &mut Announcer, start: Instant) -> Vec<u64> {
+        let mut times = Vec::new();
+        while let Some(at) = announcer.poll_timeout().filter(|at| *at <= start + Duration::from_secs(60)) {
+            times.extend(announcer.due(at).iter().map(|_| (at - start).as_secs()));
+        }
+        times
+    }
+
+    #[test]
+    fn five_times_with_growing_gaps() {
+        let (mut announcer, start) = (Announcer::default(), Instant::now());
+        announcer.set(start, [guest(1, None)], None);
+        assert_eq!(times(&mut announcer, start), [1, 2, 4, 8, 16]);
+        announcer.set(start, [guest(1, None), guest(2, None)], None);
+        assert_eq!(times(&mut announcer, start), [1, 2, 4, 8, 16], "only the new one");
+        announcer.set(start, [], None);
+        assert_eq!(announcer.poll_timeout(), None);
+    }
+
+    #[test]
+    fn on_and_on_with_a_longest_gap() {
+        let (mut announcer, start) = (Announcer::default(), Instant::now());
+        announcer.set(start, [guest(1, None)], Some(Duration::from_secs(20)));
+        assert_eq!(times(&mut announcer, start), [1, 2, 4, 8, 16, 32, 52]);
+    }
+
+    #[test]
+    fn arp_with_an_address_and_reverse_arp_without() {
+        let arp = guest(1, Some(Ipv4Addr::new(10, 0, 0, 1))).frame();
+        assert_eq!(arp[12..22], [0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1]);
+        assert_eq!(arp[28..32], arp[38..42]);
+        let reverse = guest(1, None).frame();
+        assert_eq!(reverse[12..22], [0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3]);
+        assert_eq!((&reverse[22..28], &reverse[32..38]), (&reverse[6..12], &reverse[6..12]));
+    }
+}
