@@ -3,7 +3,7 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["project", "virtual_network", "port", "cluster", "agent"]
+    let files = ["project", "virtual_network", "port", "cluster", "database", "agent"]
         .map(|name| format!("quantumnet/v1/{name}.proto"));
     println!("cargo:rerun-if-changed=proto");
     let mut compiler = protox::Compiler::new(["proto"])?;

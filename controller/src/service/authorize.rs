@@ -63,6 +63,8 @@ pub enum Kind {
     Node,
     /// The controllers.
     Cluster,
+    /// Rows by OVN's names.
+    Database,
     /// An agent's stream.
     Agent,
 }

@@ -7,7 +7,7 @@
 //! - An error is `{"code": "NOT_FOUND", "message": …, "error": ErrorDetail}` with the HTTP status of its code.
 //!
 //! # Invariants
-//! - A body of more than [`BODY_MAX`] octets, and JSON nested deeper than 128, is refused unread. Unknown fields are
+//! - A body of more than [`BODY_MAX`] octets (an import may have more), and JSON nested deeper than 128, is refused unread. Unknown fields are
 //!   refused by name.
 
 use std::sync::Arc;
@@ -30,10 +30,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 use tower::ServiceExt;
 
-use crate::service::RpcStatus;
+use crate::service::{IMPORT_OCTETS_MAX, RpcStatus};
 
 /// Octets of a JSON body, at most.
 const BODY_MAX: usize = 4 << 20;
+/// The method whose request is a whole database.
+const IMPORT: &str = "quantumnet.v1.DatabaseService.ImportRows";
 /// Lines of a stream that wait for a client.
 const LINES_MAX: usize = 16;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -97,11 +99,12 @@ impl Transcoder {
             });
         }
         let (mut parts, body) = request.into_parts();
-        let body = to_bytes(body, BODY_MAX).await.map_err(|error| {
+        let body_max = if method.full_name() == IMPORT { IMPORT_OCTETS_MAX } else { BODY_MAX };
+        let body = to_bytes(body, body_max).await.map_err(|error| {
             let mut source: Option<&dyn std::error::Error> = Some(&error);
             while let Some(cause) = source {
                 if cause.is::<http_body_util::LengthLimitError>() {
-                    let message = format!("the body is larger than {BODY_MAX} octets; split the request");
+                    let message = format!("the body is larger than {body_max} octets; split the request");
                     return Failure {
                         http: StatusCode::PAYLOAD_TOO_LARGE,
                         status: Status::invalid_argument(message),

@@ -25,7 +25,7 @@ use crate::{
 const PAGE_DEFAULT: usize = 500;
 const PAGE_MAX: usize = 5_000;
 /// Conditions of one filter, at most.
-const CONDITIONS_MAX: usize = 32;
+pub(super) const CONDITIONS_MAX: usize = 32;
 
 /// One answer's worth of objects.
 pub(super) struct Page<M> {
@@ -92,20 +92,24 @@ pub(super) fn objects<T: Object>(
 
 /// Where the page begins and how long it is.
 pub(super) fn place(options: &ListOptions) -> Result<(Option<Uuid>, usize), Refusal> {
-    let size = match usize::try_from(options.page_size) {
+    place_of(options.page_size, &options.page_token, "options.")
+}
+
+/// The same of a request that has the two fields under another path.
+pub(super) fn place_of(size: u32, token: &str, path: &str) -> Result<(Option<Uuid>, usize), Refusal> {
+    let size = match usize::try_from(size) {
         Ok(0) => PAGE_DEFAULT,
         Ok(size) if size <= PAGE_MAX => size,
         _ => {
-            let message =
-                format!("{} is too large, at most {PAGE_MAX} objects fit a page", options.page_size);
-            return Err(invalid("options.page_size", "PAGE_SIZE_INVALID", message));
+            let message = format!("{size} is too large, at most {PAGE_MAX} objects fit a page");
+            return Err(invalid(format!("{path}page_size"), "PAGE_SIZE_INVALID", message));
         }
     };
-    let after = match options.page_token.as_str() {
+    let after = match token {
         "" => None,
         token => Some(token.parse().map_err(|_| {
             let message = format!("{token:?} is no token of a list; begin anew with an empty one");
-            invalid("options.page_token", "PAGE_TOKEN_INVALID", message)
+            invalid(format!("{path}page_token"), "PAGE_TOKEN_INVALID", message)
         })?),
     };
     Ok((after, size))

@@ -13,7 +13,9 @@
 
 mod authorize;
 mod cluster;
+mod database;
 mod error;
+mod import;
 mod json;
 mod list;
 mod meta;
@@ -30,8 +32,9 @@ mod watch;
 use std::sync::Arc;
 
 use quantumnet_api::v1::{
-    cluster_service_server::ClusterServiceServer, node_service_server::NodeServiceServer,
-    port_service_server::PortServiceServer, project_service_server::ProjectServiceServer,
+    cluster_service_server::ClusterServiceServer, database_service_server::DatabaseServiceServer,
+    node_service_server::NodeServiceServer, port_service_server::PortServiceServer,
+    project_service_server::ProjectServiceServer,
     virtual_network_service_server::VirtualNetworkServiceServer,
 };
 
@@ -45,6 +48,9 @@ use crate::{
     store::{Refusal, State, Txn},
 };
 use authorize::Call;
+
+/// Octets of an import, at most: one transaction.
+const IMPORT_OCTETS_MAX: usize = 64 << 20;
 
 /// What the services work on.
 pub struct Context {
@@ -81,7 +87,8 @@ pub fn routes(context: Context) -> Result<axum::Router, Box<dyn std::error::Erro
         .add_service(VirtualNetworkServiceServer::new(api.clone()))
         .add_service(PortServiceServer::new(api.clone()))
         .add_service(NodeServiceServer::new(api.clone()))
-        .add_service(ClusterServiceServer::new(api));
+        .add_service(ClusterServiceServer::new(api.clone()))
+        .add_service(DatabaseServiceServer::new(api).max_decoding_message_size(IMPORT_OCTETS_MAX));
     json::over(routes.routes().prepare().into_axum_router())
 }
 

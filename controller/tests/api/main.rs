@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // in helpers of tests too: a panic is the test's failure
 
+mod database;
 mod door;
 mod input;
 mod objects;
