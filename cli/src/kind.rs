@@ -43,7 +43,7 @@ pub(crate) const KINDS: &[Kind] = &[
     },
     Kind {
         name: "VirtualNetwork",
-        aliases: &["virtualnetwork", "virtualnetworks", "network", "networks", "net", "switch", "switches"],
+        aliases: &["virtualnetwork", "virtualnetworks", "network", "networks", "net"],
         service: "VirtualNetworkService",
         stem: "VirtualNetwork",
         field: "network",

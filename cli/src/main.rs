@@ -6,8 +6,11 @@
 
 mod apply;
 mod document;
+mod features;
+mod import;
 mod kind;
 mod lab;
+mod rows;
 mod show;
 
 use std::process::ExitCode;
@@ -17,7 +20,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use quantumnet_cli::client::{Address, Client};
 use serde_json::{Value, json};
 
-use crate::{kind::Kind, show::Format};
+use crate::{features::Features, kind::Kind, show::Format};
 
 /// Networks for hypervisors: apply, look, explain.
 #[derive(Debug, Parser)]
@@ -59,9 +62,9 @@ enum Command {
         #[arg(long)]
         wait: bool,
     },
-    /// List objects of a kind, or show one.
+    /// List objects of a kind or rows of a table, or show one.
     Get {
-        /// project, network, port or node.
+        /// project, network, port or node; or a table of OVN's databases, such as switches or Logical_Router_Port.
         kind: String,
         /// Name or id.
         name: Option<String>,
@@ -126,9 +129,24 @@ enum Command {
         /// How to print.
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
+        /// Print only the number of the controller that leads; fail when none does.
+        #[arg(long)]
+        leader: bool,
     },
     /// Rows that have no effect, and why.
     Problems,
+    /// What of OVN's northbound database is acted on.
+    Features {
+        /// Only those that are so far.
+        #[arg(long, value_enum)]
+        state: Option<features::State>,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Take over the database of another installation.
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// A cluster on this machine, to try things with.
     #[command(subcommand)]
     Lab(lab::LabCommand),
@@ -171,7 +189,14 @@ async fn run(cli: Cli) -> Result<()> {
             Ok(())
         }
         Command::Get { kind, name, project, filter, output } => {
-            let kind = Kind::find(&kind).map_err(anyhow::Error::msg)?;
+            let Ok(kind) = Kind::find(&kind) else {
+                if project.is_some() {
+                    bail!("rows of OVN's tables belong to no project");
+                }
+                let table = rows::Table::find(&client, &kind).await?;
+                print!("{}", table.show(&client, name.as_deref(), &filter, output).await?);
+                return Ok(());
+            };
             let text = match name {
                 Some(name) => {
                     let object = fetch(&client, kind, &name, project.as_deref().unwrap_or("default")).await?;
@@ -219,7 +244,20 @@ async fn run(cli: Cli) -> Result<()> {
             println!("port {port} may be on any hypervisor");
             Ok(())
         }
-        Command::Status { output } => status(&client, output).await,
+        Command::Status { leader: true, .. } => {
+            let answer = client.call("ClusterService", "GetClusterStatus", &json!({})).await?;
+            match answer["leaderId"].as_str() {
+                Some(leader) => println!("{leader}"),
+                None => bail!("no controller leads"),
+            }
+            Ok(())
+        }
+        Command::Status { output, leader: false } => status(&client, output).await,
+        Command::Features { state, output } => {
+            print!("{}", Features::fetch(&client).await?.show(state, output)?);
+            Ok(())
+        }
+        Command::Import(command) => import::run(&client, command).await,
         Command::Problems => {
             let answer = client.call("ClusterService", "ListProblems", &json!({})).await?;
             print!("{}", problems(&answer));

@@ -18,6 +18,16 @@ pub(crate) enum Format {
     Yaml,
 }
 
+/// Prints values as they are; a table is for those who know the columns.
+pub(crate) fn print(values: &[Value], format: Format) -> Result<String> {
+    match format {
+        Format::Table | Format::Json => {
+            Ok(serde_json::to_string_pretty(values).context("printing JSON")? + "\n")
+        }
+        Format::Yaml => serde_yaml_ng::to_string(values).context("printing YAML"),
+    }
+}
+
 /// Prints a list of objects.
 pub(crate) fn list(kind: &Kind, objects: &[Value], format: Format) -> Result<String> {
     match format {
@@ -26,8 +36,7 @@ pub(crate) fn list(kind: &Kind, objects: &[Value], format: Format) -> Result<Str
             let row = |object: &Value| kind.columns.iter().map(|(_, place)| cell(object, place)).collect();
             Ok(table(header, objects.iter().map(row).collect()))
         }
-        Format::Json => Ok(serde_json::to_string_pretty(objects).context("printing JSON")? + "\n"),
-        Format::Yaml => serde_yaml_ng::to_string(objects).context("printing YAML"),
+        Format::Json | Format::Yaml => print(objects, format),
     }
 }
 
