@@ -6,6 +6,7 @@
 
 mod cold;
 mod compile;
+mod failover;
 mod footprint;
 mod latency;
 mod ovn;
@@ -59,6 +60,12 @@ enum Measurement {
         #[arg(long, default_value_t = 20)]
         seconds: u64,
     },
+    /// Time without a write when the leader of three controllers is killed.
+    Failover {
+        /// How often.
+        #[arg(long, default_value_t = 20)]
+        kills: usize,
+    },
     /// All of them with their defaults.
     All,
 }
@@ -79,11 +86,13 @@ async fn main() -> Result<()> {
         Measurement::Compile { ports, changes } => compile::run(&ports, changes),
         Measurement::Cold { flows, rounds } => cold::run(flows, rounds),
         Measurement::Footprint { seconds } => footprint::run(&programs, seconds).await,
+        Measurement::Failover { kills } => failover::run(&programs, kills),
         Measurement::All => {
             latency::run(&programs, 50).await?;
             compile::run(&[1_000, 10_000], 500)?;
             cold::run(100_000, 5)?;
-            footprint::run(&programs, 20).await
+            footprint::run(&programs, 20).await?;
+            failover::run(&programs, 20)
         }
     }
 }

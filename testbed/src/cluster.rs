@@ -4,19 +4,11 @@
 //! - Asks over the controllers' own sockets, so that a member whose cables are pulled still answers for itself.
 //! - Of the API it knows one method, `GetClusterStatus`, in its JSON form.
 
-use std::{
-    io::{self, Read, Write},
-    os::unix::net::UnixStream,
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::{
-    Error, Lab, Result,
-    spec::Daemon,
-    wait::{wait_for, wait_ok},
-};
+use crate::{Error, Lab, Result, api, error::IoContext, spec::Daemon, wait::wait_ok};
 
 /// One member's view of its cluster.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
@@ -39,18 +31,15 @@ pub struct Member {
 impl Lab {
     /// What controller `n` says; an error that names it when it does not answer.
     pub fn member(&self, n: u16) -> Result<Member> {
-        let socket = self.api_socket(n);
-        let failed =
-            |source: io::Error| Error::Io { action: format!("ask controller{n} for its cluster"), source };
-        let answer = UnixStream::connect(&socket).and_then(ask).map_err(failed)?;
+        let asked =
+            api::call(&self.api_socket(n), "ClusterService/GetClusterStatus", None, "{}", ANSWER_WITHIN);
+        let answer = asked.doing(|| format!("ask controller{n} for its cluster"))?;
         let unreadable = |problem: String| Error::Output { program: "quantumnet-controller", problem };
-        let (head, body) = answer
-            .split_once("\r\n\r\n")
-            .ok_or_else(|| unreadable(format!("expected an answer of HTTP, found {answer:?}")))?;
-        if !head.starts_with("HTTP/1.0 200 ") && !head.starts_with("HTTP/1.1 200 ") {
-            return Err(unreadable(format!("expected status 200, found {head:?} {body:?}")));
+        if answer.status != 200 {
+            return Err(unreadable(format!("expected status 200, found {} {}", answer.status, answer.body)));
         }
-        serde_json::from_str(body).map_err(|error| unreadable(format!("{error} in {body:?}")))
+        serde_json::from_str(&answer.body)
+            .map_err(|error| unreadable(format!("{error} in {:?}", answer.body)))
     }
 
     /// The controller that leads by its own word; of two (one does not know yet that it was replaced) that of the
@@ -75,21 +64,6 @@ impl Lab {
             Err(format!("{views:?}"))
         })
     }
-
-    /// Waits for a leader other than `former`, among the controllers that are left.
-    pub fn wait_next_leader(&self, former: u16, within: Duration) -> Result<u16> {
-        let what = format!("a leader after controller{former}");
-        wait_for(within, &what, || self.leader().ok().flatten().filter(|leader| *leader != former))
-    }
-}
-
-fn ask(mut stream: UnixStream) -> io::Result<String> {
-    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-    stream.set_write_timeout(Some(ANSWER_WITHIN))?;
-    stream.write_all(REQUEST.as_bytes())?;
-    let mut answer = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
-    Ok(answer)
 }
 
 /// Protobuf's JSON has 64-bit numbers as texts.
@@ -98,7 +72,4 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<u64
     text.parse().map_err(serde::de::Error::custom)
 }
 
-const REQUEST: &str = "POST /quantumnet.v1.ClusterService/GetClusterStatus HTTP/1.1\r\nhost: lab\r\n\
-     content-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-const ANSWER_BYTES_MAX: u64 = 1 << 20;

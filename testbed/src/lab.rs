@@ -245,6 +245,21 @@ impl Lab {
         }
     }
 
+    /// Ends every controller at once, as when their machines lose power (SIGKILL) or are shut down (SIGTERM).
+    pub fn stop_controllers(&self, signal: Signal) -> Result<()> {
+        let controllers = 1..=self.spec()?.controllers;
+        for n in controllers.clone() {
+            self.signal(Daemon::Controller(n), signal)?;
+        }
+        controllers.map(Daemon::Controller).try_for_each(|daemon| self.stop(daemon, signal))
+    }
+
+    /// Starts every controller, all before any is waited for: one member alone is no cluster.
+    pub fn start_controllers(&self) -> Result<()> {
+        let spec = self.spec()?;
+        self.spawn_controllers(&spec, &Tools::find(&spec)?)
+    }
+
     /// [`Lab::stop`] and [`Lab::start`].
     pub fn restart(&self, daemon: Daemon, signal: Signal) -> Result<()> {
         self.stop(daemon, signal)?;
@@ -331,13 +346,7 @@ impl Lab {
             self.make_node(node)?;
             self.cable(spec, node, Link::Management)?;
         }
-        // All before any is waited for: one member alone is no cluster.
-        for n in 1..=spec.controllers {
-            self.spawn(spec, tools, Daemon::Controller(n))?;
-        }
-        for n in 1..=spec.controllers {
-            self.wait_ready(Daemon::Controller(n))?;
-        }
+        self.spawn_controllers(spec, tools)?;
         for n in 1..=spec.hypervisors {
             progress.step(&format!("{}", Node::Hypervisor(n)));
             self.build_hypervisor(spec, tools, n)?;
@@ -439,6 +448,12 @@ impl Lab {
             netns.offload_off(far)?;
         }
         Ok(())
+    }
+
+    fn spawn_controllers(&self, spec: &LabSpec, tools: &Tools) -> Result<()> {
+        let mut controllers = (1..=spec.controllers).map(Daemon::Controller);
+        controllers.clone().try_for_each(|daemon| self.spawn(spec, tools, daemon))?;
+        controllers.try_for_each(|daemon| self.wait_ready(daemon))
     }
 
     /// Starts a daemon and waits until it is ready.

@@ -27,6 +27,7 @@
 //! - Nothing is made in the root namespace, and nothing is left after [`Lab::down`].
 //! - No fixed pauses: everything waits for a condition with a deadline ([`wait_until`]).
 
+mod api;
 mod background;
 mod capture;
 mod cluster;
@@ -49,6 +50,7 @@ mod state;
 mod status;
 mod vm;
 mod wait;
+mod writes;
 
 pub use nix::sys::signal::Signal;
 
@@ -75,4 +77,5 @@ pub use crate::{
     status::{DaemonStatus, LabStatus, NodeStatus, VmStatus},
     vm::{Place, Vm, VmSpec},
     wait::{wait_for, wait_ok, wait_until},
+    writes::{Writes, Written},
 };
