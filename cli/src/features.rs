@@ -24,9 +24,9 @@ pub(crate) enum State {
 impl State {
     const fn name(self) -> &'static str {
         match self {
-            Self::Works => "FEATURE_STATE_WORKS",
-            Self::Partly => "FEATURE_STATE_PARTLY",
-            Self::NotYet => "FEATURE_STATE_NOT_YET",
+            Self::Works => "WORKS",
+            Self::Partly => "PARTLY",
+            Self::NotYet => "NOT_YET",
         }
     }
 
@@ -68,9 +68,9 @@ impl Features {
         let row = |feature: &Value| {
             let state = State::of(feature).map_or("-", State::word).to_owned();
             let part = |name: &str| cell(feature, &format!("/{name}"));
-            vec![part("table"), part("column"), part("option"), state, part("note")]
+            vec![part("table"), part("column"), part("key"), state, part("area"), part("note")]
         };
-        let header = ["TABLE", "COLUMN", "OPTION", "STATE", "NOTE"].map(str::to_owned).to_vec();
+        let header = ["TABLE", "COLUMN", "KEY", "STATE", "AREA", "NOTE"].map(str::to_owned).to_vec();
         Ok(table(header, chosen.iter().map(row).collect()))
     }
 
@@ -91,8 +91,8 @@ impl Features {
     fn line(&self, table: &str, column: &str, option: &str) -> Option<String> {
         let text = |feature: &Value, name: &str| feature[name].as_str().unwrap_or_default().to_owned();
         let feature = self.0.iter().find(|feature| {
-            let place = [text(feature, "table"), text(feature, "column"), text(feature, "option")];
-            text(feature, "database") == "OVN_Northbound" && place == [table, column, option]
+            let place = [text(feature, "table"), text(feature, "column"), text(feature, "key")];
+            place == [table, column, option]
         })?;
         let state = State::of(feature).filter(|state| *state != State::Works)?;
         let place = match (column, option) {
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn only_what_a_row_sets_is_said() {
         let feature = |column: &str, option: &str, state: State| {
-            json!({ "database": "OVN_Northbound", "table": "T", "column": column, "option": option,
+            json!({ "table": "T", "column": column, "key": option,
                 "state": state.name(), "note": "later" })
         };
         let features = Features(vec![

@@ -133,7 +133,7 @@ enum Command {
         #[arg(long)]
         leader: bool,
     },
-    /// Rows that have no effect, and why.
+    /// Rows that have no effect or set what nothing acts on yet, and why.
     Problems,
     /// What of OVN's northbound database is acted on.
     Features {
@@ -342,7 +342,8 @@ fn problems(answer: &Value) -> String {
     }
     let line = |problem: &Value| {
         let part = |name: &str| kind::cell(problem, &format!("/{name}"));
-        format!("! {} {} {}: {}\n", part("table"), part("row"), part("column"), part("message"))
+        let place = [part("table"), part("row"), part("column")].join(" ");
+        format!("! {}: {place}: {}\n", part("severity"), part("message"))
     };
     found.iter().map(line).collect()
 }
