@@ -4,7 +4,9 @@
 
 mod access;
 mod errors;
+mod generate;
 mod operations;
 mod pair;
+mod property;
 #[path = "../support/real_ovsdb.rs"]
 mod real_ovsdb;

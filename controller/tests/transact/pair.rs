@@ -63,6 +63,16 @@ impl Pair {
         }
     }
 
+    /// Empties both.
+    pub(crate) fn clear(&mut self) {
+        self.ours = State::default();
+        let delete = |table: &str| json!({ "op": "delete", "table": table, "where": [] });
+        let mut params = vec![json!("OVN_Northbound")];
+        params.extend(tables_of_northbound().map(delete));
+        let results = self.real.call("transact", params.into());
+        assert!(results.as_array().unwrap().iter().all(|result| result.get("error").is_none()), "{results}");
+    }
+
     /// Runs the operations on both. A `wait` that blocks is not for here.
     pub(crate) fn transact(&mut self, operations: &[Value]) -> Answers {
         let Attempt::Done(ours) = on(&mut self.ours, &request(operations)) else {
@@ -121,7 +131,7 @@ fn renamed(json: &Value, names: &BTreeMap<String, String>) -> Value {
     }
 }
 
-/// Sets, maps and rows in one order; uuids in messages that neither side can know are masked.
+/// Sets, maps and rows in one order; uuids of names that no insert gave, which each side draws, are masked.
 fn normal(json: &Value, known: &dyn Fn(&str) -> bool) -> Value {
     match json {
         Value::Array(elements) => {
@@ -133,6 +143,9 @@ fn normal(json: &Value, known: &dyn Fn(&str) -> bool) -> Value {
             }
             elements.into()
         }
+        Value::String(text) if text.len() >= 36 => {
+            each_uuid(text, &|uuid| (!known(uuid) && !is_chosen(uuid)).then(|| "?".into())).into()
+        }
         Value::Object(members) => {
             let member = |(name, value): (&String, &Value)| {
                 let mut value = normal(value, known);
@@ -140,10 +153,6 @@ fn normal(json: &Value, known: &dyn Fn(&str) -> bool) -> Value {
                     // Each has its own way to make them.
                     ("_version", version) => *version = "a version".into(),
                     ("rows", Value::Array(rows)) => rows.sort_by_key(ToString::to_string),
-                    ("details" | "syntax", Value::String(text)) => {
-                        *text =
-                            each_uuid(text, &|uuid| (!known(uuid) && !is_chosen(uuid)).then(|| "?".into()));
-                    }
                     _ => {}
                 }
                 (name.clone(), value)
