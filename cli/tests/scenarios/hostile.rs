@@ -21,7 +21,7 @@ fn no_frame_passes_before_the_agents_first_bundle() {
     b.add_address("10.0.0.12/24").unwrap();
     // Agent gone, its disk gone, the bridge gone: what the agent then makes must be closed from its first moment.
     net.lab.stop(Daemon::Agent(1), Signal::SIGKILL).unwrap();
-    net.lab.stop(Daemon::Controller(1), Signal::SIGKILL).unwrap();
+    net.lab.stop_controllers(Signal::SIGKILL).unwrap();
     let host = net.lab.hypervisor(1).unwrap();
     let state = net.lab.folder().join("hv1").join("agent");
     assert!(state.is_dir(), "{} is where the agent keeps its state", state.display());
@@ -34,7 +34,7 @@ fn no_frame_passes_before_the_agents_first_bundle() {
     let options = PingOptions { count: 20, ..PingOptions::default() };
     let result = a.ping(ip("10.0.0.12"), &options).unwrap();
     assert!(result.none_answered(), "an agent that knows no rows let packets pass: {result:?}");
-    net.lab.start(Daemon::Controller(1)).unwrap();
+    net.lab.start_controllers().unwrap();
     a.wait_reachable(ip("10.0.0.12"), Duration::from_secs(10)).unwrap();
 }
 

@@ -12,7 +12,7 @@ const PROBES_AFTER: u64 = 200;
 const WITHIN: Duration = Duration::from_secs(20);
 
 /// Streams at 100 packets per second, started and flowing.
-fn streams(vm: &quantumnet_testbed::Vm, to: &[&str]) -> Vec<Probe> {
+pub(crate) fn streams(vm: &quantumnet_testbed::Vm, to: &[&str]) -> Vec<Probe> {
     let probes: Vec<Probe> = to.iter().map(|address| vm.probe_ping(ip(address)).unwrap()).collect();
     for probe in &probes {
         probe.wait_received(PROBES_BEFORE, WITHIN).unwrap();
@@ -21,7 +21,7 @@ fn streams(vm: &quantumnet_testbed::Vm, to: &[&str]) -> Vec<Probe> {
 }
 
 /// Lets them flow some more and stops them.
-fn finish(probes: Vec<Probe>) -> Vec<ProbeReport> {
+pub(crate) fn finish(probes: Vec<Probe>) -> Vec<ProbeReport> {
     for probe in &probes {
         let received = probe.so_far().unwrap().received;
         probe.wait_received(received + PROBES_AFTER, WITHIN).unwrap();
@@ -63,7 +63,7 @@ fn a_killed_agent_loses_no_packet() {
 fn without_a_controller_traffic_goes_on_and_an_agent_programs_from_its_disk() {
     let (net, [a, _b, _c]) = Net::three_vms("nocontroller");
     let probes = streams(&a, &["10.0.0.12", "10.0.0.13"]);
-    net.lab.stop(Daemon::Controller(1), Signal::SIGKILL).unwrap();
+    net.lab.stop_controllers(Signal::SIGKILL).unwrap();
     for report in finish(probes) {
         assert_eq!(report.lost(), 0, "{report:?}");
     }
@@ -75,18 +75,19 @@ fn without_a_controller_traffic_goes_on_and_an_agent_programs_from_its_disk() {
     net.lab.start(Daemon::Agent(1)).unwrap();
     a.wait_reachable(ip("10.0.0.12"), WITHIN).unwrap();
     a.wait_reachable(ip("10.0.0.13"), WITHIN).unwrap();
-    net.lab.start(Daemon::Controller(1)).unwrap();
+    net.lab.start_controllers().unwrap();
     wait_in_sync(&net, "hv1");
     assert!(a.ping(ip("10.0.0.13"), &options).unwrap().all_answered());
 }
 
 #[test]
-fn a_killed_controller_forgets_nothing_that_it_acknowledged() {
+fn killed_controllers_forget_nothing_that_they_acknowledged() {
     let net = Net::up("controllerkill", 1);
     net.apply("{kind: VirtualNetwork, metadata: {name: net}, spec: {subnets: [{cidr: 10.0.0.0/24}]}}");
     for round in 0..5 {
         net.apply(&format!("{{kind: Port, metadata: {{name: p{round}}}, spec: {{network: net}}}}"));
-        net.lab.restart(Daemon::Controller(1), Signal::SIGKILL).unwrap();
+        net.lab.stop_controllers(Signal::SIGKILL).unwrap();
+        net.lab.start_controllers().unwrap();
         let ports: Value = serde_json::from_str(&net.qnctl(&["get", "ports", "-o", "json"])).unwrap();
         assert_eq!(ports.as_array().unwrap().len(), round + 1);
     }

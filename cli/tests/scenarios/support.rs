@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{IpAddr, TcpStream},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -11,7 +12,7 @@ use std::{
 use quantumnet_testbed::{LabGuard, LabSpec, Programs, Underlay, Vm, wait_ok};
 use serde_json::Value;
 
-/// A lab of one controller and some hypervisors.
+/// A lab of controllers and some hypervisors.
 pub(crate) struct Net {
     pub(crate) lab: LabGuard,
 }
@@ -25,9 +26,10 @@ impl Net {
     /// Builds it with a change to the spec.
     pub(crate) fn with(purpose: &str, hypervisors: u16, change: impl FnOnce(&mut LabSpec)) -> Self {
         let programs = Programs::in_folder(programs());
-        let mut spec = LabSpec::with_programs(purpose, 1, hypervisors, programs);
+        let mut spec = LabSpec::with_programs(purpose, CONTROLLERS, hypervisors, programs);
         change(&mut spec);
         let lab = LabGuard::up(&spec).unwrap_or_else(|error| panic!("building the lab: {error}"));
+        lab.wait_leader(Duration::from_secs(15)).unwrap();
         Self { lab }
     }
 
@@ -52,8 +54,19 @@ impl Net {
 
     /// Runs qnctl with standard input; the error is what it printed on standard error.
     pub(crate) fn qnctl_with(&self, args: &[&str], input: &str) -> Result<String, String> {
+        self.qnctl_at(1..=CONTROLLERS, args, input)
+    }
+
+    fn qnctl_at(
+        &self,
+        controllers: RangeInclusive<u16>,
+        args: &[&str],
+        input: &str,
+    ) -> Result<String, String> {
+        let addresses: Vec<String> =
+            controllers.map(|n| format!("unix:{}", self.lab.api_socket(n).display())).collect();
         let mut child = Command::new(env!("CARGO_BIN_EXE_qnctl"))
-            .args(["--controller", &format!("unix:{}", self.lab.api_socket(1).display())])
+            .args(["--controller", &addresses.join(",")])
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -168,6 +181,9 @@ spec: {{ network: net, addresses: [10.0.0.{place}] }}
 pub(crate) fn over_ipv6(spec: &mut LabSpec) {
     spec.underlay = Underlay::Ipv6;
 }
+
+/// Members of the cluster in every scenario.
+const CONTROLLERS: u16 = 1;
 
 const THREE: &str = "
 kind: VirtualNetwork
