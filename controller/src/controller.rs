@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     lower::{self, binding},
     metrics::Metrics,
-    peer::{self, Leader},
+    peer::{self, Leader, Members},
     replica::{self, Peers, Replica},
     serve::Listener,
     service::{self, Admins},
@@ -35,11 +35,11 @@ impl Controller {
         let metrics = Arc::new(Metrics::default());
         let hub = Hub::new(HISTORY_TRANSACTIONS_MAX, metrics.clone());
         let registry = Arc::new(AgentRegistry::default());
-        let members = config.members()?;
-        let addresses = members.as_ref().map_or_else(BTreeMap::new, |(addresses, _)| addresses.clone());
+        let (addresses, peer_listen) = config.members()?.unzip();
+        let alone = addresses.is_none();
+        let addresses: BTreeMap<_, _> = addresses.unwrap_or_default();
         let (outbox, links) = peer::outbox(config.member_id, &addresses, metrics.clone());
-        let peers =
-            members.is_some().then(|| Peers { addresses: addresses.clone(), transport: Box::new(outbox) });
+        let peers = (!alone).then(|| Peers { addresses: addresses.clone(), transport: Box::new(outbox) });
         let replica = replica::start(replica::Options {
             data_dir: config.data_dir.clone(),
             member: config.member_id,
@@ -52,17 +52,26 @@ impl Controller {
         })?;
         let (leader, roads) = Leader::new(replica.clone(), &addresses, metrics.clone());
         let address = config.listen.first().map(ToString::to_string).unwrap_or_default();
+        let members = Members::new(address, replica.clone(), registry.clone(), hub.clone());
         let policy = Arc::new(Admins);
         let context = service::Context {
             replica: replica.clone(),
+            leader: leader.clone(),
             agents: registry.clone(),
             policy: policy.clone(),
-            members: vec![(config.member_id, address)],
+            members: members.clone(),
         };
         let routes = service::routes(context)
             .map_err(|error| anyhow::anyhow!(error))
             .context("cannot build the API")?;
-        let agents = Agents::new(replica.clone(), hub.clone(), registry.clone(), policy, metrics.clone());
+        let agents = Agents::new(
+            replica.clone(),
+            leader.clone(),
+            hub.clone(),
+            registry.clone(),
+            policy,
+            metrics.clone(),
+        );
         let routes = agents.beside(routes);
 
         let (stop, stopping) = watch::channel(false);
@@ -78,10 +87,16 @@ impl Controller {
                 listener.with_context(|| format!("cannot listen on {} (--listen-unix)", path.display()))?;
             servers.spawn(listener.serve(routes, stopping.clone()));
         }
-        if let Some((_, address)) = members {
+        if let Some(address) = peer_listen {
             let listener = peer::listen(address).await;
             let listener = listener.with_context(|| format!("cannot listen on {address} (--peer-listen)"))?;
-            let service = peer::service(replica.clone(), leader.clone(), metrics.clone(), stopping.clone());
+            let service = peer::service(
+                replica.clone(),
+                leader.clone(),
+                members.clone(),
+                metrics.clone(),
+                stopping.clone(),
+            );
             servers.spawn(listener.serve(service, stopping.clone()));
         }
         let listener = Listener::tcp(config.metrics).await;
@@ -92,7 +107,7 @@ impl Controller {
         servers.spawn(listener.serve(router, stopping));
 
         let mut background = JoinSet::new();
-        peer::run(&mut background, links, roads, &replica, &metrics);
+        peer::run(&mut background, links, roads, &members, &replica, &metrics);
         background.spawn(derive(replica.clone(), hub));
         background.spawn(settle_claims(replica.clone()));
         Ok(Self { replica, leader, stop, servers, background, unix: config.listen_unix.clone() })
@@ -168,7 +183,7 @@ struct Exposed {
 async fn expose(Shared(exposed): Shared<Exposed>) -> impl IntoResponse {
     let revision = exposed.replica.state().revision();
     let agents = exposed.registry.all();
-    let connected = agents.values().filter(|agent| agent.connected);
+    let connected = agents.values().filter(|agent| agent.connected && agent.registered.member == 0);
     let behind = connected.clone().map(|agent| revision.saturating_sub(agent.applied_revision)).max();
     exposed.metrics.agents(connected.count(), behind.unwrap_or(0));
     match exposed.metrics.text(&exposed.replica) {

@@ -2,35 +2,37 @@
 
 #![allow(clippy::unwrap_used)] // a test's helpers, like a test, fail by a panic
 
+#[path = "support/agent.rs"]
+mod agent;
+
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use quantumnet_api::v1::{
-    self, AgentApplied, AgentHello, AgentMessage, AgentReport, ChassisFacts, ControllerMessage, EncapFact,
-    LearnedMac, LocalInterface, agent_message, agent_service_client::AgentServiceClient, controller_message,
-};
+use quantumnet_api::v1::{self, AgentHello, AgentReport, ChassisFacts, LearnedMac, agent_message};
 use quantumnet_controller::{
     agents::{AgentRegistry, Agents, Hub, derive},
     lower,
     metrics::Metrics,
+    peer::Leader,
     replica::{self, Options, Replica},
     serve::Listener,
     service::Admins,
 };
 use quantumnet_model::{
-    Row, Rows, Strong, Uuid,
-    change::RowChange,
+    Row, Strong, Uuid,
     column::Text,
     nb::{LogicalSwitch, LogicalSwitchPort, NbGlobal},
     sb::{Chassis, ChassisInterface, ChassisPrivate, DatapathBinding, Encap, Fdb, PortBinding},
 };
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming, transport::Channel};
+use tokio::sync::watch;
+use tonic::Code;
+
+use crate::agent::{Agent, hello, interface};
 
 struct Server {
     replica: Replica,
     registry: Arc<AgentRegistry>,
+    hub: Arc<Hub>,
     address: String,
     _dir: tempfile::TempDir,
     _stop: watch::Sender<bool>,
@@ -55,13 +57,15 @@ impl Server {
         .unwrap();
         replica.applied().wait_for(|state| state.revision() > 0).await.unwrap();
         tokio::spawn(derive(replica.clone(), hub.clone()));
-        let agents = Agents::new(replica.clone(), hub, registry.clone(), Arc::new(Admins), metrics);
+        let leader = Leader::alone(replica.clone(), metrics.clone());
+        let agents =
+            Agents::new(replica.clone(), leader, hub.clone(), registry.clone(), Arc::new(Admins), metrics);
         let router = agents.beside(Router::new());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopping) = watch::channel(false);
         tokio::spawn(Listener::Tcp(listener).serve(router, stopping));
-        Self { replica, registry, address, _dir: dir, _stop: stop }
+        Self { replica, registry, hub, address, _dir: dir, _stop: stop }
     }
 
     async fn agent(&self, hello: AgentHello) -> Agent {
@@ -71,10 +75,7 @@ impl Server {
     }
 
     async fn silent(&self) -> Agent {
-        let mut client = AgentServiceClient::<Channel>::connect(self.address.clone()).await.unwrap();
-        let (out, messages) = mpsc::channel(16);
-        let inbound = client.sync(ReceiverStream::new(messages)).await.unwrap().into_inner();
-        Agent { out, inbound, rows: Rows::default(), revision: 0, stored: 0, token: None, snapshots: 0 }
+        Agent::silent(self.address.clone()).await
     }
 
     /// Waits for a state.
@@ -98,87 +99,6 @@ impl Server {
         };
         self.replica.propose("test", make).await.unwrap();
         (switch, lsp)
-    }
-}
-
-struct Agent {
-    out: mpsc::Sender<AgentMessage>,
-    inbound: Streaming<ControllerMessage>,
-    rows: Rows,
-    revision: u64,
-    stored: u64,
-    token: Option<v1::ResumeToken>,
-    snapshots: usize,
-}
-
-impl Agent {
-    async fn say(&mut self, message: agent_message::Message) {
-        self.out.send(AgentMessage { message: Some(message) }).await.unwrap();
-    }
-
-    /// Takes messages until something holds.
-    async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
-        while !holds(self) {
-            let message = tokio::time::timeout(DEADLINE, self.inbound.message()).await;
-            let message = message.unwrap_or_else(|_| panic!("never: {what}")).unwrap().unwrap();
-            self.take(message);
-        }
-    }
-
-    fn take(&mut self, message: ControllerMessage) {
-        match message.message.unwrap() {
-            controller_message::Message::Hello(hello) => {
-                if hello.snapshot {
-                    self.rows = Rows::default();
-                    self.snapshots += 1;
-                }
-                let (cluster_id, history_id) = (hello.cluster_id, hello.history_id);
-                self.token = Some(v1::ResumeToken { cluster_id, history_id, revision: 0 });
-            }
-            controller_message::Message::Changes(changes) => {
-                for row in changes.rows {
-                    RowChange::decode(&row).unwrap().apply(&mut self.rows).unwrap();
-                }
-                assert!(changes.revision >= self.revision, "revisions never go back");
-                if changes.complete {
-                    self.revision = changes.revision;
-                }
-            }
-            controller_message::Message::ReportStored(stored) => self.stored = stored.sequence,
-        }
-    }
-
-    async fn applied(&mut self, revision: u64) {
-        self.say(agent_message::Message::Applied(AgentApplied { revision })).await;
-    }
-
-    /// How the stream ends.
-    async fn end(&mut self) -> Status {
-        loop {
-            let message =
-                tokio::time::timeout(DEADLINE, self.inbound.message()).await.expect("the stream ends");
-            match message {
-                Ok(Some(message)) => self.take(message),
-                Ok(None) => panic!("the stream ended without a reason"),
-                Err(status) => return status,
-            }
-        }
-    }
-}
-
-fn interface(name: &str, generation: u64) -> LocalInterface {
-    LocalInterface { iface_id: name.into(), iface_id_ver: String::new(), generation }
-}
-
-fn hello(chassis: &str, host: &str, ip: &str, interfaces: Vec<LocalInterface>) -> AgentHello {
-    let encap = EncapFact { r#type: "geneve".into(), ip: ip.into(), ..EncapFact::default() };
-    AgentHello {
-        format: quantumnet_api::AGENT_FORMAT,
-        chassis: chassis.into(),
-        resume: None,
-        version: "test".into(),
-        facts: Some(ChassisFacts { hostname: host.into(), encaps: vec![encap], ..ChassisFacts::default() }),
-        interfaces,
     }
 }
 
@@ -456,4 +376,34 @@ async fn a_stalled_agent_holds_up_only_itself() {
     stalled.until("all of it", |agent| agent.revision >= last).await;
     let row = |agent: &Agent| agent.rows.get::<LogicalSwitch>(switch).cloned();
     assert!(row(&stalled).is_some() && row(&stalled) == row(&quick));
+}
+
+/// The agent hears of a change, and answers, before the watch of revisions moves: what it says is believed all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledgement_that_precedes_the_watch_of_revisions_counts() {
+    let server = Server::start().await;
+    let (switch, _) = server.switch_with_port("vm1").await;
+    let mut agent = server.agent(hello("hv1", "hv1", "10.0.0.1", vec![interface("vm1", 1)])).await;
+    let head = server.replica.propose("test", |_| Ok(())).await.unwrap().revision;
+    agent.until("all there is", |agent| agent.revision >= head).await;
+    let revision = server.hub.revision();
+    // While this is held the watch cannot move; the queues are filled before.
+    let before = revision.borrow();
+    let change = move |txn: &mut quantumnet_controller::store::Txn<'_>| {
+        txn.update::<LogicalSwitch>(switch, |row| {
+            row.other_config = [(Text::from("x"), Text::from("y"))].into_iter().collect()
+        });
+        Ok(())
+    };
+    let replica = server.replica.clone();
+    let committed = tokio::spawn(async move { replica.propose("test", change).await });
+    agent.until("the change", |agent| agent.revision > head).await;
+    agent.applied(agent.revision).await;
+    let mut changes = server.registry.changes();
+    while server.registry.status("hv1").unwrap().applied_revision < agent.revision {
+        tokio::time::timeout(DEADLINE, changes.changed()).await.expect("it is believed").unwrap();
+    }
+    assert_eq!(*before, head);
+    drop(before);
+    assert_eq!(committed.await.unwrap().unwrap().revision, agent.revision);
 }

@@ -14,17 +14,36 @@ use crate::{
     store::{Refusal, Txn},
 };
 
-/// Runs until the replica stops. A member that does not lead writes nothing: agents acknowledge again when they
-/// connect to another.
+/// Runs until the replica stops. Members tell each other what is acknowledged, and only the leader writes: one that
+/// begins to lead looks at everything again.
 pub async fn derive(replica: Replica, hub: Arc<Hub>) {
+    let mut status = replica.status_changes();
     loop {
-        hub.wake.notified().await;
+        if !status.borrow_and_update().writable {
+            if status.wait_for(|status| status.writable || status.stopped.is_some()).await.is_err()
+                || status.borrow().stopped.is_some()
+            {
+                return;
+            }
+            hub.due_again();
+            hub.wake.notify_one();
+        }
+        tokio::select! {
+            () = hub.wake.notified() => {}
+            changed = status.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                continue;
+            }
+        }
         let due = hub.due();
         if due == Due::default() {
             continue;
         }
         match replica.propose("quantumnet-controller", move |txn| write(txn, &due)).await {
-            Ok(_) | Err(ProposeError::NotLeader { .. }) => {}
+            Ok(_) => {}
+            Err(ProposeError::NotLeader { .. }) => hub.due_again(),
             Err(ProposeError::Stopped { .. }) => return,
             Err(error) => {
                 tracing::warn!(%error, "derived columns not written; they will be");

@@ -171,6 +171,18 @@ impl Hub {
         revision
     }
 
+    /// An agent of another member has everything up to the revision in its switch. That member has bounded it by what
+    /// it had applied itself, which may be a little more than this one has.
+    pub(crate) fn acknowledge_elsewhere(&self, chassis: Uuid, revision: u64) {
+        self.lock().pending.acknowledge(chassis, revision);
+        self.wake.notify_one();
+    }
+
+    /// Ends the attachment of a chassis whose agent is connected elsewhere.
+    pub(crate) fn evict(&self, chassis: Uuid) {
+        self.lock().end(chassis);
+    }
+
     /// Takes the derived columns that are due.
     pub(crate) fn due(&self) -> Due {
         let mut inner = self.lock();
@@ -243,7 +255,8 @@ impl Hub {
         inner.steps_bytes = 0;
         inner.sessions.clear();
         inner.connected.clear();
-        inner.pending = Pending::of(state);
+        // What is in a switch stays there.
+        inner.pending = Pending::of(state, std::mem::take(&mut inner.pending));
         drop(inner);
         self.revision.send_replace(state.revision());
     }

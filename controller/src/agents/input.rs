@@ -174,6 +174,16 @@ impl Learned {
         learned.iter().map(Self::parse).collect()
     }
 
+    /// As it was sent.
+    pub(crate) fn message(&self) -> v1::LearnedMac {
+        let key = |key: i64| u32::try_from(key).expect("a key was parsed from an u32");
+        v1::LearnedMac {
+            mac: self.mac.to_string(),
+            datapath_key: key(self.datapath_key),
+            port_key: key(self.port_key),
+        }
+    }
+
     fn parse(learned: &v1::LearnedMac) -> Result<Self, InputError> {
         let bad = || InputError::Mac { got: short(&learned.mac) };
         let mac: Mac = learned.mac.parse().map_err(|_| bad())?;

@@ -39,8 +39,10 @@ pub(crate) struct Due {
 }
 
 impl Pending {
-    pub(crate) fn of(state: &State) -> Self {
-        let mut pending = Self::default();
+    /// What follows from a state, and from what was acknowledged before it.
+    pub(crate) fn of(state: &State, before: Self) -> Self {
+        let mut pending = Self { acknowledged: before.acknowledged, ..Self::default() };
+        pending.due_again();
         let touched = |table: TableId| {
             let rows = state.rows().table(table).iter();
             rows.map(move |(uuid, row)| Touched { table, uuid: *uuid, old: None, new: Some(row.clone()) })
@@ -97,6 +99,9 @@ impl Pending {
             } else if row.table == NbGlobal::TABLE {
                 if let Some(global) = row.after::<NbGlobal>() {
                     self.nb_cfg.insert(revision, global.nb_cfg);
+                    // Agents of other members may have it before this one.
+                    let ahead = self.acknowledged.iter().filter(|(_, at)| **at >= revision);
+                    self.due.extend(ahead.map(|(chassis, _)| *chassis));
                     if self.nb_cfg.len() > NB_CFG_MAX {
                         self.nb_cfg.pop_first();
                     }

@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use imbl::OrdSet;
+use quantumnet_api::v1;
 use quantumnet_model::{
     Strong, Uuid, Weak,
     column::Text,
@@ -16,7 +17,7 @@ use quantumnet_model::{
 };
 
 use crate::{
-    agents::{Claimed, Facts, Interface, Learned},
+    agents::{Claimed, Facts, InputError, Interface, Learned, input},
     store::{Class, Refusal, Txn},
 };
 
@@ -35,6 +36,20 @@ pub struct Report {
     pub claims: Vec<Claimed>,
     /// Ports that waited here and have shown themselves, by name.
     pub activated: Vec<String>,
+}
+
+impl Report {
+    /// Parses what an agent sent.
+    pub fn parse(report: v1::AgentReport) -> Result<Self, InputError> {
+        Ok(Self {
+            facts: report.facts.map(Facts::parse).transpose()?,
+            added: Interface::parse_all(report.interfaces_added)?,
+            removed: Interface::parse_removed(report.interfaces_removed)?,
+            learned: Learned::parse_all(&report.macs_learned)?,
+            claims: Claimed::parse_all(&report.virtual_claims)?,
+            activated: input::activated(report.activated)?,
+        })
+    }
 }
 
 /// Registers a chassis with all its facts and interfaces; what it had before and no longer has goes. Returns its row

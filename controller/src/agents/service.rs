@@ -11,16 +11,17 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    agents::{AgentRegistry, Hub, session},
+    agents::{AgentCalls, AgentRegistry, Hub, session},
     metrics::Metrics,
+    peer::{Kind, Leader},
     replica::Replica,
-    service::{Kind, Policy, Verb, admit},
+    service::{self, Policy, Verb, admit},
 };
 
 /// Serves agents; clones are the same service.
 #[derive(Clone)]
 pub struct Agents {
-    pub(crate) replica: Replica,
+    pub(crate) leader: Leader,
     pub(crate) hub: Arc<Hub>,
     pub(crate) registry: Arc<AgentRegistry>,
     policy: Arc<dyn Policy>,
@@ -28,15 +29,17 @@ pub struct Agents {
 }
 
 impl Agents {
-    /// A service over a replica whose observers include `hub`.
+    /// A service over a replica whose observers include `hub`, and the way to whoever leads.
     pub fn new(
         replica: Replica,
+        leader: Leader,
         hub: Arc<Hub>,
         registry: Arc<AgentRegistry>,
         policy: Arc<dyn Policy>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { replica, hub, registry, policy, metrics }
+        leader.register(Kind::Agent, Arc::new(AgentCalls::new(replica, registry.clone())));
+        Self { leader, hub, registry, policy, metrics }
     }
 
     /// Serves agents beside what the router serves.
@@ -54,7 +57,7 @@ impl AgentService for Agents {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
-        admit(self.policy.as_ref(), &request, Verb::Update, Kind::Agent, "")?;
+        admit(self.policy.as_ref(), &request, Verb::Update, service::Kind::Agent, "")?;
         let (out, messages) = mpsc::channel(OUT_MAX);
         // Answered at once: an agent may wait for that before it says hello.
         tokio::spawn(session::run(self.clone(), request.into_inner(), out));

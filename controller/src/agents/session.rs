@@ -3,12 +3,13 @@
 //! # Contract
 //! - Three loops in one task: what the agent says, what it reported and waits to be stored, what it is sent. The first
 //!   that ends ends the stream.
+//! - Works on any member: what is to be stored goes to the leader, rows come from this member's own state.
 //! - A slow agent holds up only itself: its queue overflows, and it is brought up to date from history or a snapshot.
 
 use std::{
     collections::VecDeque,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -25,15 +26,11 @@ use tonic::{Code, Status, Streaming};
 
 use crate::{
     agents::{
-        Agents, Claimed, Facts, InputError, Interface, Learned, Report,
-        hub::Attached,
-        input,
-        limits::Limiter,
-        report::{register, store_reports},
+        Agents, Facts, InputError, Interface, Learned, Report, calls, hub::Attached, input, limits::Limiter,
+        registry::now_ms,
     },
     metrics::BadInput,
-    replica::ProposeError,
-    store::{Class, ResumeToken},
+    store::ResumeToken,
 };
 
 type Out = mpsc::Sender<Result<ControllerMessage, Status>>;
@@ -92,20 +89,19 @@ async fn serve(agents: &Agents, inbound: &mut Streaming<AgentMessage>, out: &Out
 }
 
 /// Registers the chassis.
-async fn greet<'a>(agents: &'a Agents, out: &'a Out, hello: AgentHello) -> Result<Session<'a>, Status> {
+async fn greet<'a>(agents: &'a Agents, out: &'a Out, mut hello: AgentHello) -> Result<Session<'a>, Status> {
     let bad = |error: InputError| invalid(agents, &error);
-    let name = input::chassis_name(hello.chassis).map_err(bad)?;
-    let facts = Facts::parse(hello.facts.unwrap_or_default()).map_err(bad)?;
-    let interfaces = Interface::parse_all(hello.interfaces).map_err(bad)?;
+    let name = input::chassis_name(hello.chassis.clone()).map_err(bad)?;
+    Facts::parse(hello.facts.clone().unwrap_or_default()).map_err(bad)?;
+    Interface::parse_all(hello.interfaces.clone()).map_err(bad)?;
     let version = hello.version.chars().take(VERSION_MAX).collect();
-    let (registry, registered) = (agents.registry.clone(), name.clone());
-    let request = move |txn: &mut crate::store::Txn<'_>| {
-        register(txn, &registered, &facts, &interfaces, &registry.connected())
-    };
-    let committed =
-        agents.replica.propose(principal(&name), request).await.map_err(|error| refused(&error))?;
-    let (chassis, problems) = committed.result;
-    let stream = agents.registry.connect(&name, chassis, version, problems);
+    // Of no use to the leader.
+    hello.resume = None;
+    let registered = calls::registered(&agents.leader, hello).await?;
+    let chassis = Uuid::from_slice(&registered.chassis).map_err(|_| {
+        Status::internal("the leader named no chassis: the members are of different versions")
+    })?;
+    let stream = agents.registry.connect(&name, chassis, registered.revision, version, registered.problems);
     Ok(Session { agents, out, name, chassis, stream, sent: Mutex::default() })
 }
 
@@ -114,16 +110,15 @@ impl Session<'_> {
     async fn listen(
         &self,
         inbound: &mut Streaming<AgentMessage>,
-        reports: mpsc::Sender<(u64, Report)>,
+        reports: mpsc::Sender<AgentReport>,
     ) -> Result<(), Status> {
         let mut limiter = Limiter::default();
         while let Some(message) = next(self.agents, inbound).await? {
             match message.message {
                 Some(agent_message::Message::Applied(applied)) => self.applied(applied.revision),
                 Some(agent_message::Message::Report(report)) => {
-                    let sequence = report.sequence;
-                    let report = self.parse(report, &mut limiter)?;
-                    if reports.send((sequence, report)).await.is_err() {
+                    let report = self.admit(report, &mut limiter)?;
+                    if reports.send(report).await.is_err() {
                         return Ok(());
                     }
                 }
@@ -138,20 +133,13 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn parse(&self, report: AgentReport, limiter: &mut Limiter) -> Result<Report, Status> {
-        let bad = |error: InputError| invalid(self.agents, &error);
-        let learned = Learned::parse_all(&report.macs_learned).map_err(bad)?;
-        let count = learned.len();
-        let learned = limiter.admit(&self.agents.hub, learned, Instant::now());
-        self.agents.metrics.macs_dropped(count - learned.len());
-        Ok(Report {
-            facts: report.facts.map(Facts::parse).transpose().map_err(bad)?,
-            added: Interface::parse_all(report.interfaces_added).map_err(bad)?,
-            removed: Interface::parse_removed(report.interfaces_removed).map_err(bad)?,
-            learned,
-            claims: Claimed::parse_all(&report.virtual_claims).map_err(bad)?,
-            activated: input::activated(report.activated).map_err(bad)?,
-        })
+    /// Checks a report, and takes out what is over the limits.
+    fn admit(&self, mut report: AgentReport, limiter: &mut Limiter) -> Result<AgentReport, Status> {
+        let parsed = Report::parse(report.clone()).map_err(|error| invalid(self.agents, &error))?;
+        let learned = limiter.admit(&self.agents.hub, parsed.learned, Instant::now());
+        self.agents.metrics.macs_dropped(report.macs_learned.len() - learned.len());
+        report.macs_learned = learned.iter().map(Learned::message).collect();
+        Ok(report)
     }
 
     fn applied(&self, revision: u64) {
@@ -163,29 +151,24 @@ impl Session<'_> {
                 self.agents.metrics.in_switch(now.saturating_duration_since(applied_at));
             }
         }
-        self.agents.registry.update(&self.name, |status| {
+        self.agents.registry.update(&self.name, self.stream, |status| {
             status.applied_revision = status.applied_revision.max(revision);
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-            status.last_seen_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+            status.last_seen_ms = now_ms();
         });
     }
 
     /// Stores what was reported; what comes while the log is busy goes into one transaction.
-    async fn store(&self, mut reported: mpsc::Receiver<(u64, Report)>) -> Result<(), Status> {
+    async fn store(&self, mut reported: mpsc::Receiver<AgentReport>) -> Result<(), Status> {
         loop {
             let mut batch = Vec::new();
             if reported.recv_many(&mut batch, REPORTS_MAX).await == 0 {
                 // The agent closed its side; `listen` ends the stream.
                 return std::future::pending().await;
             }
-            let (sequences, reports): (Vec<u64>, Vec<Report>) = batch.into_iter().unzip();
-            let (registry, name) = (self.agents.registry.clone(), self.name.clone());
-            let request = move |txn: &mut crate::store::Txn<'_>| {
-                store_reports(txn, &name, &reports, &registry.connected())
-            };
-            let stored = self.agents.replica.propose(principal(&self.name), request).await;
-            if let Some(problems) = stored.map_err(|error| refused(&error))?.result {
-                self.agents.registry.update(&self.name, |status| status.problems = problems);
+            let sequences: Vec<u64> = batch.iter().map(|report| report.sequence).collect();
+            let stored = calls::stored(&self.agents.leader, self.name.clone(), batch).await?;
+            if let Some(problems) = stored {
+                self.agents.registry.update(&self.name, self.stream, |status| status.problems = problems);
             }
             for sequence in sequences {
                 self.send(controller_message::Message::ReportStored(ReportStored { sequence })).await?;
@@ -336,32 +319,11 @@ fn parse_token(token: &v1::ResumeToken) -> Option<ResumeToken> {
     Some(ResumeToken { cluster_id, history_id, revision: token.revision })
 }
 
-fn principal(chassis: &str) -> String {
-    format!("agent {chassis}")
-}
-
 fn invalid(agents: &Agents, error: &InputError) -> Status {
     let kind =
         if matches!(error, InputError::TooMany { .. }) { BadInput::AgentSize } else { BadInput::AgentValue };
     agents.metrics.refused(kind);
     Status::invalid_argument(error.to_string())
-}
-
-fn refused(error: &ProposeError) -> Status {
-    let code = match error {
-        ProposeError::Refused(refusal) => match refusal.class() {
-            Class::InvalidArgument => Code::InvalidArgument,
-            Class::NotFound => Code::NotFound,
-            Class::AlreadyExists => Code::AlreadyExists,
-            Class::FailedPrecondition => Code::FailedPrecondition,
-            Class::ResourceExhausted => Code::ResourceExhausted,
-            Class::PermissionDenied => Code::PermissionDenied,
-            Class::Aborted => Code::Aborted,
-        },
-        ProposeError::TooLarge { .. } => Code::InvalidArgument,
-        _ => Code::Unavailable,
-    };
-    Status::new(code, error.to_string())
 }
 
 const HELLO_WITHIN: Duration = Duration::from_secs(10);

@@ -22,7 +22,10 @@ use tokio::{
 
 use crate::{
     metrics::{ForwardEnd, Metrics},
-    peer::lane::{Delivered, Lane, lanes},
+    peer::{
+        lane::{Delivered, Lane, lanes},
+        server::MESSAGE_BYTES_MAX,
+    },
     replica::{Replica, Status},
 };
 
@@ -66,6 +69,16 @@ pub enum ForwardError {
     /// Nothing was done.
     #[error("too many requests wait for the leader; nothing was done, retry later")]
     Busy,
+    /// Nothing was done.
+    #[error(
+        "the request has {got} octets, at most {max} can be passed to the leader; split it or ask the leader itself"
+    )]
+    TooLarge {
+        /// The bound.
+        max: usize,
+        /// Its size.
+        got: usize,
+    },
     /// It may have been carried out.
     #[error(
         "the leader was lost before it answered; it is not known whether the request was carried out ({reason})"
@@ -160,6 +173,9 @@ impl Leader {
             return Attempt::Failed(ForwardError::Stopped { reason });
         }
         match leader.and_then(|leader| self.inner.lanes.get(&leader)) {
+            Some(_) if body.len() > BODY_BYTES_MAX => {
+                Attempt::Failed(ForwardError::TooLarge { max: BODY_BYTES_MAX, got: body.len() })
+            }
             Some(lane) => match lane.send(kind, body.clone()) {
                 Some(reply) => Attempt::There(reply),
                 None => Attempt::Failed(ForwardError::Busy),
@@ -237,6 +253,8 @@ impl Kind {
 
 /// How long a leader is waited for: several elections.
 const LEADER_WITHIN: Duration = Duration::from_secs(10);
+/// Octets of a request that travels: what a message holds, but for what is around it.
+const BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (1 << 10);
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// How long an answer waits for this member to apply what it rests on.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(10);

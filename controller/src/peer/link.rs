@@ -41,8 +41,8 @@ struct Sender {
 /// The other end of one queue: whoever takes its messages to a member.
 #[derive(Debug)]
 pub struct Link {
-    peer: u64,
-    address: SocketAddr,
+    pub(super) peer: u64,
+    pub(super) address: SocketAddr,
     queue: mpsc::Receiver<Bytes>,
     queued: Arc<AtomicUsize>,
 }

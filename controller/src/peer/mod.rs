@@ -4,6 +4,7 @@
 //! - [`Outbox`] carries what consensus sends; it never waits, and drops what a slow or absent member does not take.
 //! - [`Leader`] carries requests to whoever leads, in the order in which they were made, and brings the answers back
 //!   once this member has applied what they rest on.
+//! - [`Members`] says where the others stand and how far the agents are that they serve.
 //! - Both ends of a call are named and checked before anything of it is read.
 //!
 //! # Invariants
@@ -14,10 +15,12 @@
 mod lane;
 mod leader;
 mod link;
+mod members;
 mod net;
 mod server;
 
 pub use leader::{Answer, Elsewhere, ForwardError, Handler, Kind, Leader};
 pub use link::{Outbox, outbox};
+pub use members::{Members, Standing};
 pub use net::listen;
 pub use server::{run, service};

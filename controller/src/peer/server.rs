@@ -4,7 +4,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::Router;
 use quantumnet_api::peer::v1::{
-    ForwardKind, ForwardOutcome, ForwardRequest, ForwardResponse, RaftEnd, RaftMessage,
+    ForwardKind, ForwardOutcome, ForwardRequest, ForwardResponse, MemberReport, RaftEnd, RaftMessage,
+    ReportEnd,
     peer_service_server::{PeerService, PeerServiceServer},
 };
 use tokio::{
@@ -16,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     metrics::{BadInput, Metrics, PeerMessage},
-    peer::{Kind, Leader, leader::Road, link::Link, net::caller},
+    peer::{Kind, Leader, Members, leader::Road, link::Link, net::caller},
     replica::Replica,
 };
 
@@ -24,10 +25,11 @@ use crate::{
 pub fn service(
     replica: Replica,
     leader: Leader,
+    members: Members,
     metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
 ) -> Router {
-    let server = PeerServiceServer::new(Server { replica, leader, metrics, stop })
+    let server = PeerServiceServer::new(Server { replica, leader, members, metrics, stop })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     Router::new().route_service(PATH, server)
@@ -38,10 +40,12 @@ pub fn run(
     tasks: &mut JoinSet<()>,
     links: Vec<Link>,
     roads: Vec<Road>,
+    members: &Members,
     replica: &Replica,
     metrics: &Arc<Metrics>,
 ) {
     for link in links {
+        tasks.spawn(members.clone().tell(link.peer, link.address));
         tasks.spawn(link.run(replica.clone(), metrics.clone()));
     }
     for road in roads {
@@ -53,6 +57,7 @@ pub fn run(
 struct Server {
     replica: Replica,
     leader: Leader,
+    members: Members,
     metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
 }
@@ -168,10 +173,25 @@ impl PeerService for Server {
         tokio::spawn(self.clone().requests(request.into_inner(), out));
         Ok(Response::new(ReceiverStream::new(responses)))
     }
+
+    async fn report(&self, request: Request<Streaming<MemberReport>>) -> Result<Response<ReportEnd>, Status> {
+        let from = self.admit(&request)?;
+        let mut inbound = request.into_inner();
+        let mut telling = self.members.begin(from);
+        loop {
+            let report = tokio::select! {
+                report = inbound.message() => report?,
+                () = self.stopping() => return Err(Status::unavailable("this member is shutting down")),
+            };
+            let Some(report) = report else { return Ok(Response::new(ReportEnd {})) };
+            telling.told(report)?;
+        }
+    }
 }
 
 const PATH: &str = "/quantumnet.peer.v1.PeerService/{*method}";
-/// Room for consensus' largest message, and what is around it.
-pub(super) const MESSAGE_BYTES_MAX: usize = quantumnet_consensus::MESSAGE_BYTES_MAX + (1 << 20);
+/// Room for the largest call of the API, an import, and what is around it; consensus' messages are smaller.
+pub(super) const MESSAGE_BYTES_MAX: usize = 66 << 20;
+const _: () = assert!(MESSAGE_BYTES_MAX > quantumnet_consensus::MESSAGE_BYTES_MAX + (1 << 10));
 /// Requests of one member that are under way.
 const REQUESTS_MAX: usize = 1_024;

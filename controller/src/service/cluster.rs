@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     lower::features,
+    peer::Standing,
     service::{Api, Kind, Verb, error},
     store::ResumeToken,
 };
@@ -28,12 +29,12 @@ impl ClusterService for Api {
         request: Request<GetClusterStatusRequest>,
     ) -> Result<Response<GetClusterStatusResponse>, Status> {
         self.enter(request, Verb::Read, Kind::Cluster, |_| "")?;
-        // Without asking the others: this is what one calls when they do not answer.
+        // Without asking the others: this is what one calls when they do not answer. What they said last is at hand.
         let (status, state) = (self.context().replica.status(), self.context().replica.state());
         let token = ResumeToken::of(&state);
-        let address = |member: u64| {
-            let known = self.context().members.iter().find(|(id, _)| *id == member);
-            known.map(|(_, address)| address.clone()).unwrap_or_default()
+        let member = |(id, standing): (u64, Standing)| {
+            let Standing { connected, address, version, applied_index, revision } = standing;
+            ClusterMember { id, address, connected, version, applied_index, revision }
         };
         Ok(Response::new(GetClusterStatusResponse {
             cluster_id: token.map(|token| token.cluster_id.to_string()).unwrap_or_default(),
@@ -42,11 +43,7 @@ impl ClusterService for Api {
             member_id: status.member,
             leader_id: status.leader.unwrap_or(0),
             term: status.term,
-            members: status
-                .voters
-                .iter()
-                .map(|id| ClusterMember { id: *id, address: address(*id) })
-                .collect(),
+            members: self.context().members.all().into_iter().map(member).collect(),
             version: env!("CARGO_PKG_VERSION").into(),
         }))
     }

@@ -5,6 +5,7 @@ use quantumnet_api::v1::ErrorDetail;
 use tonic::{Code, Status};
 
 use crate::{
+    peer::ForwardError,
     replica::{ProposeError, ReadError},
     store::{Class, Refusal},
 };
@@ -68,6 +69,22 @@ pub(super) fn status(error: ProposeError) -> Status {
         ProposeError::Stopped { .. } => (Code::Unavailable, "STOPPED"),
     };
     detailed(code, error.to_string(), ErrorDetail { reason: reason.into(), ..ErrorDetail::default() })
+}
+
+/// Reasons of answers that say that nothing was written, for lack of leadership.
+pub(super) const NOTHING_WRITTEN: [&str; 2] = ["NOT_LEADER", "LEADERSHIP_CHANGED"];
+
+/// A call that has no answer of the leader.
+pub(super) fn undelivered(error: ForwardError) -> Status {
+    let reason = match &error {
+        ForwardError::NoLeader { .. } => "NO_LEADER",
+        ForwardError::Busy => "BUSY",
+        ForwardError::TooLarge { .. } => "TOO_LARGE",
+        ForwardError::Unknown { .. } => "OUTCOME_UNKNOWN",
+        ForwardError::Stopped { .. } => "STOPPED",
+    };
+    let detail = ErrorDetail { reason: reason.into(), ..ErrorDetail::default() };
+    detailed(Code::Unavailable, error.to_string(), detail)
 }
 
 /// A read that was not possible.

@@ -3,6 +3,7 @@
 //! # Contract
 //! - In: requests; out: transactions for the [`Replica`], messages made from applied states.
 //! - Every call passes [`authorize`](Policy::authorize) before anything else is looked at.
+//! - A call that writes is carried out by the leader, whichever member it came to; what only reads is served here.
 //! - A request is validated with the path of the wrong field; what depends on other objects is checked inside the
 //!   transaction, so that two requests can't both be right.
 //! - Refuses to know how rows are lowered: status is read from the Southbound rows of the same state.
@@ -15,6 +16,7 @@ mod authorize;
 mod cluster;
 mod database;
 mod error;
+mod forward;
 mod import;
 mod json;
 mod list;
@@ -44,6 +46,7 @@ pub use error::RpcStatus;
 
 use crate::{
     agents::AgentRegistry,
+    peer::{Leader, Members},
     replica::Replica,
     store::{Refusal, State, Txn},
 };
@@ -56,12 +59,14 @@ const IMPORT_OCTETS_MAX: usize = 64 << 20;
 pub struct Context {
     /// The store.
     pub replica: Replica,
+    /// Where calls that write go.
+    pub leader: Leader,
     /// The agents.
     pub agents: Arc<AgentRegistry>,
     /// Who may do what.
     pub policy: Arc<dyn Policy>,
-    /// Addresses of the members, by number, for `GetClusterStatus`.
-    pub members: Vec<(u64, String)>,
+    /// The members, for `GetClusterStatus`.
+    pub members: Members,
 }
 
 /// A service of the API; all share one context.
@@ -72,6 +77,7 @@ pub(crate) struct Api(Arc<Context>);
 /// [`Listener`](crate::serve::Listener), which says who the peer is. Reflection and health pass no door: they tell
 /// what the program can do and whether it can, and nothing that is in the store.
 pub fn routes(context: Context) -> Result<axum::Router, Box<dyn std::error::Error + Send + Sync>> {
+    let leader = context.leader.clone();
     let api = Api(Arc::new(context));
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
@@ -89,7 +95,7 @@ pub fn routes(context: Context) -> Result<axum::Router, Box<dyn std::error::Erro
         .add_service(NodeServiceServer::new(api.clone()))
         .add_service(ClusterServiceServer::new(api.clone()))
         .add_service(DatabaseServiceServer::new(api).max_decoding_message_size(IMPORT_OCTETS_MAX));
-    json::over(routes.routes().prepare().into_axum_router())
+    json::over(forward::over(routes.routes().prepare().into_axum_router(), leader))
 }
 
 /// Healthy while some member leads, as far as this one knows.

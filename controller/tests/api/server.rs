@@ -6,6 +6,7 @@ use quantumnet_controller::{
     agents::{AgentRegistry, Agents, Hub},
     lower,
     metrics::Metrics,
+    peer::{Leader, Members},
     replica::{self, Replica},
     serve::Listener,
     service::{self, Admins, Policy},
@@ -53,13 +54,12 @@ impl Server {
             .unwrap()
             .unwrap();
         let registry = Arc::new(AgentRegistry::default());
-        let agents = Agents::new(replica.clone(), hub, registry.clone(), policy.clone(), metrics);
-        let context = service::Context {
-            replica: replica.clone(),
-            agents: registry,
-            policy,
-            members: vec![(1, "127.0.0.1:1".into())],
-        };
+        let leader = Leader::alone(replica.clone(), metrics.clone());
+        let members = Members::new("127.0.0.1:1".into(), replica.clone(), registry.clone(), hub.clone());
+        let agents =
+            Agents::new(replica.clone(), leader.clone(), hub, registry.clone(), policy.clone(), metrics);
+        let context =
+            service::Context { replica: replica.clone(), leader, agents: registry, policy, members };
         let routes = agents.beside(service::routes(context).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

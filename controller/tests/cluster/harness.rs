@@ -15,7 +15,7 @@ use std::{
 use clap::Parser as _;
 use quantumnet_controller::{config::Config, controller::Controller, replica::Replica};
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
@@ -38,6 +38,11 @@ pub(crate) struct Member {
 impl Member {
     pub(crate) fn replica(&self) -> &Replica {
         self.controller.as_ref().expect("it runs").replica()
+    }
+
+    /// Where its API is.
+    pub(crate) fn api(&self) -> SocketAddr {
+        self.config.listen[0]
     }
 }
 
@@ -214,6 +219,30 @@ async fn connection(mut near: TcpStream, target: SocketAddr, mut open: watch::Re
     if !*open.borrow() {
         _ = open.wait_for(|open| *open).await;
     }
+}
+
+/// One JSON call to a member: HTTP status and body.
+pub(crate) async fn post(
+    address: SocketAddr,
+    method: &str,
+    body: &serde_json::Value,
+    headers: &str,
+) -> std::io::Result<(u16, serde_json::Value)> {
+    let body = body.to_string();
+    let request = format!(
+        "POST /quantumnet.v1.{method} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
+    read.expect("the server answers or closes")?;
+    let text = String::from_utf8_lossy(&answer);
+    let status = text.get(9..12).and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| std::io::Error::other("no answer"))?;
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Ok((status, serde_json::from_str(body).unwrap_or_default()))
 }
 
 static CLUSTERS: AtomicU8 = AtomicU8::new(0);

@@ -2,5 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // in helpers of tests too: a panic is the test's failure
 
+#[path = "../support/agent.rs"]
+mod agent;
+mod agents;
+mod api;
 mod harness;
 mod members;
