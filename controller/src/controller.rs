@@ -9,7 +9,7 @@ use axum::{
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    agents::{AgentRegistry, Agents, Hub, derive},
+    agents::{AgentRegistry, Agents, Hub, aging, derive},
     config::Config,
     lower::{self, binding},
     metrics::Metrics,
@@ -110,6 +110,7 @@ impl Controller {
         peer::run(&mut background, links, roads, &members, &replica, &metrics);
         background.spawn(derive(replica.clone(), hub));
         background.spawn(settle_claims(replica.clone()));
+        background.spawn(aging::age(replica.clone()));
         Ok(Self { replica, leader, stop, servers, background, unix: config.listen_unix.clone() })
     }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use controller::{Controller, mac, network, port, remove_port};
+use controller::{Controller, localnet, mac, network, port, remove_port};
 use quantumnet_testbed::{Daemon, LabGuard, LabSpec, Signal, wait_until};
 
 /// An agent in the root namespace: sockets of Open vSwitch are files, and those of controllers are on loopback.
@@ -208,4 +208,61 @@ fn an_open_bridge_is_refused() {
     })
     .unwrap();
     assert_eq!(hv1.flows("br-int").unwrap(), before);
+}
+
+#[test]
+fn a_switch_is_joined_to_a_physical_network() {
+    if !is_root() {
+        return;
+    }
+    let lab = LabGuard::up(&LabSpec::switches_only("physical", 2)).unwrap();
+    let hv1 = lab.hypervisor(1).unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let controller = Controller::start("127.0.0.1:0");
+    let revision = controller.change(|rows| {
+        network(rows, 2);
+        port(rows, 1, 1, false);
+        localnet(rows, 2, "physnet1");
+        localnet(rows, 3, "elsewhere");
+        port(rows, 4, 2, false);
+    });
+    let _agents: Vec<Agent> =
+        (1..=2).map(|number| Agent::start(&lab, number, &[controller.address], state.path())).collect();
+    for number in 1..=2 {
+        let hypervisor = lab.hypervisor(number).unwrap();
+        wait_until(Duration::from_secs(10), "br-int", || {
+            hypervisor.ovs_vsctl(["--no-wait", "br-exists", "br-int"]).is_ok()
+        })
+        .unwrap();
+    }
+    let patches = || {
+        let ports = |bridge: &str| hv1.ovs_vsctl(["list-ports", bridge]).unwrap_or_default();
+        let all = ports("br-int") + &ports("br-ex");
+        all.lines().filter(|name| name.starts_with("patch-")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    controller.wait_applied("hv1", revision);
+    assert_eq!(patches(), [""; 0], "nothing is joined before there is a guest");
+    let a = lab.add_vm(1, "a", "p1", &mac(1)).unwrap();
+    let b = lab.add_vm(2, "b", "p4", &mac(4)).unwrap();
+    let outside = lab.add_outside("outside", "0a:99:00:00:00:01").unwrap();
+    outside.add_address("10.0.0.100/24").unwrap();
+    a.dhcp(&Default::default()).unwrap();
+    b.dhcp(&Default::default()).unwrap();
+    a.wait_reachable(ip(100), Duration::from_secs(10)).unwrap();
+    outside.wait_reachable(ip(4), Duration::from_secs(10)).unwrap();
+    a.wait_reachable(ip(4), Duration::from_secs(10)).unwrap();
+    assert_eq!(patches(), ["patch-br-int-to-p2", "patch-p2-to-br-int"]);
+    let mark = hv1.ovs_vsctl(["get", "Port", "patch-p2-to-br-int", "external_ids:ovn-localnet-port"]);
+    assert_eq!(mark.unwrap().trim(), "p2");
+    wait_until(Duration::from_secs(10), "the other network to be missed", || {
+        let heard = controller.heard();
+        let mut facts =
+            heard.reports.get("hv1").into_iter().flatten().filter_map(|report| report.facts.as_ref());
+        facts.any(|facts| facts.problems.iter().any(|problem| problem.contains("\"elsewhere\"")))
+    })
+    .unwrap();
+
+    let revision = controller.change(|rows| remove_port(rows, 2));
+    controller.wait_applied("hv1", revision);
+    wait_until(Duration::from_secs(10), "the patch to go", || patches().is_empty()).unwrap();
 }

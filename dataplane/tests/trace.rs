@@ -276,7 +276,7 @@ fn neighbour_solicitations_are_answered() {
 /// Random small networks and packets: the switch does what the logical model says.
 #[test]
 fn the_switch_agrees_with_the_logical_model() {
-    let Some(ovs) = Ovs::start(6, 4) else { return };
+    let Some(ovs) = Ovs::start(9, 4) else { return };
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122u64);
     let networks = std::env::var("NETWORKS").ok().and_then(|count| count.parse().ok()).unwrap_or(12);
     for seed in seed..seed + networks {

@@ -68,3 +68,12 @@ table! {
     }
     indexes [["logical_port"]]
 }
+
+table! {
+    /// A learned MAC that is to be seen again, since it is half as old as it may become (`fdb_age_threshold`). The row
+    /// has the uuid of the `FDB` row.
+    pub struct HostOldMac = Host "Host_Old_Mac" [root] {
+        /// The address.
+        mac: Text,
+    }
+}

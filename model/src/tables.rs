@@ -113,6 +113,7 @@ tables![
     host::HostTunnel,
     host::HostPatch,
     host::HostActivated,
+    host::HostOldMac,
 ];
 
 /// Declarations of all tables; a [`TableId`] is a place in it.

@@ -11,6 +11,7 @@
 //! - Nothing queued for an agent is unbounded: one that falls behind resumes from history or gets a snapshot.
 //! - `Port_Binding.up` never goes false, and `Chassis_Private.nb_cfg` never back, for lack of an acknowledgement.
 
+pub mod aging;
 mod calls;
 mod derive;
 mod hub;

@@ -13,11 +13,12 @@ use quantumnet_model::{
     Strong, Uuid, Weak,
     column::Text,
     intent::Cluster,
+    nb::LogicalSwitch,
     sb::{Chassis, ChassisInterface, ChassisPrivate, DatapathBinding, Encap, Fdb, PortBinding},
 };
 
 use crate::{
-    agents::{Claimed, Facts, InputError, Interface, Learned, input},
+    agents::{Claimed, Facts, InputError, Interface, Learned, aging, input},
     store::{Class, Refusal, Txn},
 };
 
@@ -254,7 +255,10 @@ fn learn(txn: &mut Txn<'_>, chassis: Uuid, learned: &Learned) -> Result<(), Refu
     if let Some(row) = known {
         let Some(fdb) = txn.get::<Fdb>(row) else { return Ok(()) };
         let same = fdb.port_key == learned.port_key;
-        let fresh = same && now_ms.saturating_sub(fdb.timestamp) < LEARNED_REFRESH_MS;
+        // Where MACs grow old, an agent says that one is alive in time for this.
+        let lives = txn.get::<LogicalSwitch>(datapath).and_then(aging::threshold);
+        let refresh = lives.map_or(LEARNED_REFRESH_MS, |lives| LEARNED_REFRESH_MS.min(lives / 4));
+        let fresh = same && now_ms.saturating_sub(fdb.timestamp) < refresh;
         // What a guest sends passes on the physical network too.
         let key = [("datapath", datapath.into()), ("tunnel_key", fdb.port_key.into())];
         let present = txn.find::<PortBinding>(&key).and_then(|row| txn.get::<PortBinding>(row));
@@ -317,3 +321,125 @@ fn texts(pairs: &BTreeMap<String, String>) -> imbl::OrdMap<Text, Text> {
 const LEARNED_REFRESH_MS: i64 = 30_000;
 /// Option of a `Port_Binding`: names of the further chassis on which the port has shown itself.
 const ACTIVATED: &str = "additional-chassis-activated";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use quantumnet_model::address::Mac;
+
+    use super::*;
+    use crate::store::{Context, State, evaluate};
+
+    const DATAPATH: Uuid = Uuid::from_u128(7);
+    const START_MS: i64 = 1_000_000;
+
+    fn chassis(number: u128) -> Uuid {
+        Uuid::from_u128(0x100 + number)
+    }
+
+    fn port(key: i64) -> Uuid {
+        Uuid::from_u128(0x200 + u128::from(key.unsigned_abs()))
+    }
+
+    fn run(state: &State, now_ms: i64, request: impl FnOnce(&mut Txn<'_>) -> Result<(), Refusal>) -> State {
+        let context = Context { now_ms, principal: Arc::from("test") };
+        evaluate(state, &context, request, &|_| Ok(())).unwrap().state
+    }
+
+    fn binding(key: i64, r#type: &str, chassis_of: Option<u128>) -> PortBinding {
+        PortBinding {
+            logical_port: format!("p{key}").into(),
+            r#type: r#type.into(),
+            datapath: Strong::new(DATAPATH),
+            tunnel_key: key,
+            chassis: chassis_of.map(|number| Weak::new(chassis(number))),
+            ..PortBinding::default()
+        }
+    }
+
+    /// Chassis hv1 and hv2, and a datapath with key 7.
+    fn store(ports: Vec<PortBinding>) -> State {
+        run(&State::default(), START_MS, |txn| {
+            for number in 1..=2 {
+                let (encap, name) = (Uuid::from_u128(number), format!("hv{number}"));
+                txn.put(
+                    encap,
+                    Encap { r#type: "geneve".into(), ip: name.as_str().into(), ..Encap::default() },
+                );
+                let encaps = OrdSet::unit(Strong::new(encap));
+                txn.put(chassis(number), Chassis { name: name.into(), encaps, ..Chassis::default() });
+            }
+            txn.put(DATAPATH, DatapathBinding { tunnel_key: 7, ..DatapathBinding::default() });
+            ports.into_iter().for_each(|row| txn.put(port(row.tunnel_key), row));
+            Ok(())
+        })
+    }
+
+    fn told(state: &State, now_ms: i64, name: &str, report: Report) -> State {
+        run(state, now_ms, |txn| store_reports(txn, name, &[report], &OrdSet::new()).map(drop))
+    }
+
+    #[test]
+    fn a_virtual_port_goes_to_the_parent_that_claims_it() {
+        let options = [("virtual-ip", "10.0.0.50"), ("virtual-parents", "p1, p2")];
+        let options = options.into_iter().map(|(key, value)| (Text::from(key), Text::from(value))).collect();
+        let virtual_port = PortBinding { options, ..binding(9, "virtual", None) };
+        let ports =
+            vec![binding(1, "", Some(1)), binding(2, "", Some(2)), binding(3, "", Some(1)), virtual_port];
+        let mut state = store(ports);
+        let parent_of = |state: &State| state.get::<PortBinding>(port(9)).unwrap().virtual_parent.clone();
+        for (chassis, parent_key, expected) in [
+            ("hv1", 1, Some("p1")),
+            ("hv1", 2, Some("p1")), // held by hv2
+            ("hv1", 3, Some("p1")), // none of its parents
+            ("hv2", 2, Some("p2")),
+        ] {
+            let claimed = Claimed { datapath_key: 7, port_key: 9, parent_key };
+            state = told(&state, START_MS, chassis, Report { claims: vec![claimed], ..Report::default() });
+            assert_eq!(parent_of(&state).as_deref(), expected, "{chassis} {parent_key}");
+        }
+        let claimed = Claimed { datapath_key: 7, port_key: 1, parent_key: 2 };
+        let state = told(&state, START_MS, "hv2", Report { claims: vec![claimed], ..Report::default() });
+        assert_eq!(state.get::<PortBinding>(port(1)).unwrap().virtual_parent, None, "not a virtual port");
+    }
+
+    #[test]
+    fn activations_are_noted_of_further_chassis_only() {
+        let further = OrdSet::unit(Weak::new(chassis(2)));
+        let mut state = store(vec![PortBinding { additional_chassis: further, ..binding(1, "", Some(1)) }]);
+        for chassis in ["hv1", "hv2", "hv2"] {
+            let report = Report { activated: vec!["p1".into()], ..Report::default() };
+            state = told(&state, START_MS, chassis, report);
+        }
+        let options = &state.get::<PortBinding>(port(1)).unwrap().options;
+        assert_eq!(options.get(ACTIVATED).map(|names| &**names), Some("hv2"));
+    }
+
+    #[test]
+    fn macs_stay_with_guests_and_grow_old() {
+        let mut state = store(vec![binding(1, "", Some(1)), binding(2, "localnet", None)]);
+        let seen = |state: &State, now_ms, chassis: &str, port_key| {
+            let learned = Learned { mac: Mac([2, 0, 0, 0, 0, 1]), datapath_key: 7, port_key };
+            told(state, now_ms, chassis, Report { learned: vec![learned], ..Report::default() })
+        };
+        let row = |state: &State| state.iter::<Fdb>().next().map(|(_, row)| (row.port_key, row.timestamp));
+        state = seen(&state, START_MS, "hv1", 1);
+        state = seen(&state, START_MS + 1, "hv2", 2);
+        assert_eq!(row(&state), Some((1, START_MS)), "its frames pass on the physical network too");
+        state = seen(&state, START_MS + 10_000, "hv1", 1);
+        assert_eq!(row(&state), Some((1, START_MS)), "a time as young as this stays");
+
+        state = run(&state, START_MS, |txn| {
+            let aging = [(Text::from("fdb_age_threshold"), Text::from("20"))].into_iter().collect();
+            txn.put(DATAPATH, LogicalSwitch { other_config: aging, ..LogicalSwitch::default() });
+            Ok(())
+        });
+        state = seen(&state, START_MS + 10_000, "hv1", 1);
+        assert_eq!(row(&state), Some((1, START_MS + 10_000)), "half its life is over");
+        state = run(&state, START_MS + 29_999, aging::forget);
+        assert!(row(&state).is_some());
+        state = run(&state, START_MS + 30_000, aging::forget);
+        assert_eq!(row(&state), None);
+    }
+}

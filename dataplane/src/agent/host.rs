@@ -12,9 +12,9 @@ use std::{
 use quantumnet_api::v1::LocalInterface;
 use quantumnet_model::{
     DynRow, Row, TableId,
-    host::{HostActivated, HostInterface, HostPatch, HostSelf, HostTunnel},
+    host::{HostActivated, HostInterface, HostOldMac, HostPatch, HostSelf, HostTunnel},
     row::Database,
-    sb::PortBinding,
+    sb::{Fdb, PortBinding},
     tables,
 };
 use uuid::Uuid;
@@ -201,6 +201,12 @@ impl Agent {
             if let Some(binding) = self.compiler.rows().get::<PortBinding>(*port) {
                 let row = HostActivated { logical_port: binding.logical_port.clone() };
                 rows.insert((HostActivated::TABLE, *port), Arc::new(row));
+            }
+        }
+        for old in &self.old_macs {
+            if let Some(fdb) = self.compiler.rows().get::<Fdb>(*old) {
+                let row = HostOldMac { mac: fdb.mac.clone() };
+                rows.insert((HostOldMac::TABLE, *old), Arc::new(row));
             }
         }
         let mut batch: Vec<RowUpdate> = Vec::new();

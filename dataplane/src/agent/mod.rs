@@ -9,6 +9,7 @@
 //! - A revision is reported as applied after the barrier behind its flows, also when it had none.
 //! - A change that does not fit changes nothing: the rows before it stay in effect.
 
+mod aging;
 mod event;
 mod host;
 mod ports;
@@ -67,6 +68,13 @@ pub struct Agent {
     announcer: Announcer,
     /// Ports that waited and have shown themselves, until the store says so too.
     activated: BTreeSet<Uuid>,
+    /// `FDB` rows that have half their life behind them.
+    old_macs: BTreeSet<Uuid>,
+    /// When others will have, both ways.
+    old_macs_at: BTreeMap<Uuid, Instant>,
+    old_macs_due: BTreeSet<(Instant, Uuid)>,
+    /// The wall clock, as last heard.
+    now_ms: u64,
     mtu: Option<u32>,
     mtu_at: Option<Instant>,
     check_at: Instant,
@@ -122,6 +130,10 @@ impl Agent {
             learner: Learner::new(LearnLimits::default()),
             announcer: Announcer::default(),
             activated: BTreeSet::new(),
+            old_macs: BTreeSet::new(),
+            old_macs_at: BTreeMap::new(),
+            old_macs_due: BTreeSet::new(),
+            now_ms: 0,
             mtu: None,
             mtu_at: None,
             check_at: now + CHECK_INTERVAL,
@@ -147,6 +159,7 @@ impl Agent {
             self.learner.poll_timeout(),
             self.announcer.poll_timeout().filter(|_| self.abilities.is_some()),
             self.transact_after,
+            self.next_old(),
             self.mtu_at,
             self.store_at,
             self.dhcp_at,
@@ -160,6 +173,7 @@ impl Agent {
     /// Takes what happened, tells what to do. `now_ms` is the wall clock, for what people read.
     pub fn handle(&mut self, now: Instant, now_ms: u64, event: Event) -> Vec<Effect> {
         let mut out = Vec::new();
+        self.now_ms = now_ms;
         match event {
             Event::Replica(replica) => {
                 self.replica = Some(replica);
@@ -321,6 +335,7 @@ impl Agent {
                 self.switch(now, switch::Input::Packet(packet), out);
             }
         }
+        self.ask_old(now, out);
         if self.mtu_at.is_some_and(|at| at <= now) {
             self.mtu_at = None;
             let ip = self.config.as_ref().and_then(|config| config.encap_ips.first());

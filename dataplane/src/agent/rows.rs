@@ -90,7 +90,9 @@ impl Agent {
         if binding || batch.iter().any(|(table, ..)| DHCP.contains(table)) {
             self.dhcp_at.get_or_insert(now + DHCP_DELAY);
         }
+        let aging = Self::aging_rows(&batch);
         let delta = self.compiler.apply(batch);
+        self.grow_old(now, &aging);
         self.tag += 1;
         let bound = binding.then(|| self.compiler.bound_interfaces());
         let bound = bound.filter(|bound| *bound != self.bound || self.installed.is_none());
@@ -102,6 +104,9 @@ impl Agent {
         self.switch_outputs(now, outputs, out);
         if binding {
             self.ports_changed(now, out);
+        }
+        if !aging.is_empty() {
+            self.host_rows(now, out);
         }
     }
 

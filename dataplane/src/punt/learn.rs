@@ -56,7 +56,7 @@ impl Default for Limits {
             network_rate: 32,
             batch_interval: Duration::from_millis(100),
             batch_max: 256,
-            repeat_after: Duration::from_secs(20),
+            repeat_after: Duration::from_secs(5),
             known_max: 16_384,
         }
     }

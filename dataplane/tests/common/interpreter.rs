@@ -65,7 +65,7 @@ pub struct Packet {
     pub from: From,
     pub source: Mac,
     pub to: Mac,
-    pub tag: bool,
+    pub vlan: Option<i64>,
     pub payload: Payload,
 }
 
@@ -81,7 +81,8 @@ pub struct Outcome {
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 
 impl World {
-    /// Two switches with ports 1 to 4 here and 5, 6 elsewhere, in all variants.
+    /// Two switches with ports 1 to 4 here and 5, 6 elsewhere, in all variants, some of them on two hypervisors. Perhaps
+    /// 7 to a physical network, 8 nested in 1, and 9 on every hypervisor.
     pub fn random(random: &mut Random) -> Self {
         let mut this = Self { passthru: random.one_in(3).then_some(2), ..Self::default() };
         for number in 1..=6u32 {
@@ -118,14 +119,37 @@ impl World {
             }
             port.disabled = random.one_in(8);
             port.dhcp = random.one_in(3).then_some(1);
+            match number {
+                4 if random.one_in(4) => port.further = vec![2],
+                5 if random.one_in(4) => port.further = vec![if random.one_in(2) { 1 } else { 3 }],
+                _ => {}
+            }
             this.ports.push(port);
         }
         for _ in 0..random.below(3) {
-            let port = random.pick(&this.ports).clone();
+            let port = this.ports[random.below(6)].clone();
             let mac = format!("0a:44:00:00:00:0{}", random.below(2));
             if !this.learned.iter().any(|(_, switch, known)| (*switch, known) == (port.switch, &mac)) {
                 this.learned.push((port.number, port.switch, mac));
             }
+        }
+        let special = |number: u32, kind: &str| PortSpec {
+            number,
+            switch: 1,
+            key: i64::from(number),
+            addresses: vec![format!("{} 10.0.0.{number} fd00::{number}", mac(number))],
+            kind: kind.into(),
+            ..PortSpec::default()
+        };
+        if random.one_in(2) {
+            let tag = random.one_in(2).then_some(10);
+            this.ports.push(PortSpec { tag, addresses: vec!["unknown".into()], ..special(7, "localnet") });
+        }
+        if random.one_in(2) {
+            this.ports.push(PortSpec { parent: Some(1), tag: Some(20), chassis: Some(1), ..special(8, "") });
+        }
+        if random.one_in(2) {
+            this.ports.push(special(9, "localport"));
         }
         this
     }
@@ -146,7 +170,7 @@ impl World {
 
     /// A packet that may mean something here.
     pub fn packet(&self, random: &mut Random) -> Packet {
-        let port = random.below(4) as u32 + 1;
+        let port = *random.pick(&[1, 2, 3, 4, 1, 2, 3, 4, 7, 9]);
         let macs: Vec<Mac> = (1..=6)
             .map(mac)
             .chain([
@@ -154,6 +178,8 @@ impl World {
                 "0a:44:00:00:00:01".into(),
                 "0a:55:00:00:00:01".into(),
                 "0a:99:00:00:00:01".into(),
+                mac(8),
+                mac(9),
             ])
             .map(|mac| mac.parse().expect("a MAC"))
             .collect();
@@ -253,11 +279,40 @@ impl World {
         } else {
             From::Port(port)
         };
-        Packet { from, source, to, tag: random.one_in(8), payload }
+        let vlan = match port {
+            7 => *random.pick(&[None, Some(10), Some(10), Some(9)]),
+            1 => *random.pick(&[None, None, None, Some(9), Some(20)]),
+            _ => random.one_in(8).then_some(9),
+        };
+        Packet { from, source, to, vlan, payload }
     }
 
-    fn here(&self, number: u32) -> Option<&PortSpec> {
-        self.ports.iter().find(|port| port.number == number && port.chassis == Some(1) && !port.disabled)
+    fn is_here(&self, port: &PortSpec) -> bool {
+        let bound = port.chassis == Some(1) || port.further.contains(&1);
+        !port.disabled
+            && (bound || is_everywhere(port))
+            && (port.parent.is_none() || self.plugged(port.parent))
+    }
+
+    /// Whether the parent's interface is here: that of a disabled parent too.
+    fn plugged(&self, parent: Option<u32>) -> bool {
+        self.ports.iter().any(|port| Some(port.number) == parent && port.chassis == Some(1))
+    }
+
+    /// The port that a frame from an interface belongs to.
+    fn entered(&self, number: u32, vlan: Option<i64>) -> Option<&PortSpec> {
+        let nested = self.ports.iter().find(|port| port.parent == Some(number) && port.tag == vlan);
+        let own = || {
+            let port = self.ports.iter().find(|port| port.number == number && port.parent.is_none())?;
+            let fits = port.tag == vlan || port.tag.is_none() && self.passthru == Some(port.switch);
+            fits.then_some(port)
+        };
+        nested.or_else(own).filter(|port| self.is_here(port))
+    }
+
+    /// The way to the physical network.
+    fn localnet(&self, switch: u32) -> Option<&PortSpec> {
+        self.ports.iter().find(|port| port.switch == switch && port.kind == "localnet")
     }
 
     /// What the logical model does with it.
@@ -266,7 +321,7 @@ impl World {
         match packet.from {
             From::Tunnel { switch, key, .. } => self.receive(packet, switch, key, &mut outcome),
             From::Port(number) => {
-                if let Some(port) = self.here(number) {
+                if let Some(port) = self.entered(number, packet.vlan) {
                     self.switch(packet, port, &mut outcome);
                 }
             }
@@ -276,35 +331,40 @@ impl World {
 
     /// Receiving side: only what is here.
     fn receive(&self, packet: &Packet, switch: u32, key: u16, outcome: &mut Outcome) {
-        for port in self.ports.iter().filter(|port| port.switch == switch && self.here(port.number).is_some())
-        {
+        for port in self.ports.iter().filter(|port| port.switch == switch) {
             let member = match key {
-                0x8000 => true,
+                0x8000 => port.kind != "localport",
                 0x8001 => is_unknown(port),
                 key => port.key == i64::from(key),
             };
-            let open = key == 0x8000 || out_allowed(port, packet);
-            if member && open {
-                *outcome.outputs.entry(format!("p{}", port.number)).or_default() += 1;
+            if !member {
+                continue;
+            }
+            if self.is_here(port) {
+                if key == 0x8000 || out_allowed(port, packet) {
+                    *outcome.outputs.entry(name(port)).or_default() += 1;
+                }
+            } else if key < 0x8000
+                && port.further.is_empty()
+                && let Some(localnet) = self.localnet(switch)
+            {
+                *outcome.outputs.entry(name(localnet)).or_default() += 1;
             }
         }
     }
 
     fn switch(&self, packet: &Packet, port: &PortSpec, outcome: &mut Outcome) {
-        if packet.tag && self.passthru != Some(port.switch)
-            || packet.source.is_multicast()
-            || !in_allowed(port, packet)
-        {
+        if packet.source.is_multicast() || !in_allowed(port, packet) {
             return;
         }
         let source = packet.source.to_string();
-        if is_unknown(port) && port.security.is_empty() {
+        if is_unknown(port) && port.security.is_empty() && port.kind.is_empty() {
             let known = self.learned.iter().any(|(number, _, mac)| *number == port.number && *mac == source);
             outcome.punts += usize::from(!known);
         }
         if let Some(mac) = self.answer(packet, port) {
             outcome.answer = Some(mac.to_string());
-            *outcome.outputs.entry(format!("p{}", port.number)).or_default() += 1;
+            *outcome.outputs.entry(name(port)).or_default() += 1;
             return;
         }
         if asks_dhcp(port, packet) {
@@ -346,7 +406,7 @@ impl World {
                 && addresses(port).iter().any(|(_, ips)| ips.contains(&target))
         };
         let owner = self.ports.iter().filter(|port| port.switch == asker.switch).find(owns)?;
-        if owner.number == asker.number {
+        if owner.number == asker.number || asker.kind == "localnet" && owner.chassis != Some(1) {
             return None;
         }
         addresses(owner).into_iter().find(|(_, ips)| ips.contains(&target)).map(|(mac, _)| mac)
@@ -355,19 +415,33 @@ impl World {
     fn forward(&self, packet: &Packet, port: &PortSpec, outcome: &mut Outcome) {
         let peers =
             || self.ports.iter().filter(|peer| peer.switch == port.switch && peer.number != port.number);
-        let mut deliver = |peer: &PortSpec, checked: bool| {
-            let name = match peer.chassis {
-                Some(1) if checked && !out_allowed(peer, packet) => return,
-                Some(1) => format!("p{}", peer.number),
-                Some(chassis) => format!("t{chassis}"),
-                None => return,
-            };
-            // However many ports a hypervisor has, one copy goes there.
-            let copies = outcome.outputs.entry(name).or_default();
-            *copies = (*copies + usize::from(peer.chassis == Some(1))).max(1);
+        let (localnet, inside) = (self.localnet(port.switch), port.kind == "localport");
+        let moving = port.chassis.into_iter().chain(port.further.iter().copied()).any(|chassis| chassis != 1);
+        let outputs = &mut outcome.outputs;
+        let mut deliver = |peer: &PortSpec, checked: bool, group: bool| {
+            let here = self.is_here(peer);
+            let barred = inside && peer.kind == "localnet";
+            if here && !barred && (!checked || out_allowed(peer, packet)) {
+                *outputs.entry(name(peer)).or_default() += 1;
+            }
+            if is_everywhere(peer) || inside {
+                return;
+            }
+            let all = peer.chassis.into_iter().chain(peer.further.iter().copied());
+            let elsewhere: Vec<u32> = all.filter(|chassis| *chassis != 1).collect();
+            match localnet {
+                Some(_) if group => {}
+                Some(localnet) if !here && peer.further.is_empty() && (!moving || elsewhere.is_empty()) => {
+                    if localnet.number != port.number {
+                        *outputs.entry(name(localnet)).or_default() += 1;
+                    }
+                }
+                // However many ports a hypervisor has, one copy goes there.
+                _ => elsewhere.iter().for_each(|chassis| _ = outputs.insert(format!("t{chassis}"), 1)),
+            }
         };
         if packet.to.is_multicast() {
-            peers().filter(|peer| !peer.disabled).for_each(|peer| deliver(peer, false));
+            peers().filter(|peer| !peer.disabled).for_each(|peer| deliver(peer, false, true));
             return;
         }
         let owner = self
@@ -377,7 +451,7 @@ impl World {
             .find(|peer| addresses(peer).iter().any(|(mac, _)| *mac == packet.to));
         if let Some(owner) = owner {
             if !owner.disabled && owner.number != port.number {
-                deliver(owner, true);
+                deliver(owner, true, false);
             }
             return;
         }
@@ -389,11 +463,11 @@ impl World {
         });
         match learned {
             Some((number, ..)) => {
-                peers().filter(|peer| peer.number == *number).for_each(|peer| deliver(peer, true))
+                peers().filter(|peer| peer.number == *number).for_each(|peer| deliver(peer, true, false))
             }
-            None => {
-                peers().filter(|peer| is_unknown(peer) && !peer.disabled).for_each(|peer| deliver(peer, true))
-            }
+            None => peers()
+                .filter(|peer| is_unknown(peer) && !peer.disabled)
+                .for_each(|peer| deliver(peer, true, true)),
         }
     }
 }
@@ -404,6 +478,16 @@ fn addresses(port: &PortSpec) -> Vec<(Mac, Vec<IpAddr>)> {
         _ => None,
     };
     port.addresses.iter().filter_map(known).collect()
+}
+
+/// The port that a frame leaves by, with the VLAN that it gets.
+fn name(port: &PortSpec) -> String {
+    let by = port.parent.unwrap_or(port.number);
+    port.tag.map_or_else(|| format!("p{by}"), |tag| format!("p{by}.{tag}"))
+}
+
+fn is_everywhere(port: &PortSpec) -> bool {
+    matches!(port.kind.as_str(), "localnet" | "localport")
 }
 
 fn is_unknown(port: &PortSpec) -> bool {
@@ -509,8 +593,8 @@ impl Packet {
             }
         };
         flow += &format!(",dl_src={},dl_dst={}", self.source, self.to);
-        if self.tag {
-            flow += ",dl_vlan=9,dl_vlan_pcp=0";
+        if let Some(vlan) = self.vlan {
+            flow += &format!(",dl_vlan={vlan},dl_vlan_pcp=0");
         }
         flow + &match &self.payload {
             Payload::Udp { source: IpAddr::V4(source), to, ports } => {

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use quantumnet_dataplane::compile::{Compiler, FlowDelta, RowUpdate};
 use quantumnet_model::{
-    DynRow, Row, Rows, TableId, Uuid,
-    host::{HostInterface, HostSelf, HostTunnel},
+    DynRow, Row, Rows, TableId, Uuid, Weak,
+    host::{HostActivated, HostInterface, HostPatch, HostSelf, HostTunnel},
     nb::{DhcpOptions, LogicalSwitch, LogicalSwitchPort},
     sb::{Chassis, DatapathBinding, Encap, Fdb, PortBinding},
 };
@@ -33,6 +33,7 @@ pub enum Kind {
     Own,
     Dhcp,
     Fdb,
+    Patch,
 }
 
 /// A logical port in few words.
@@ -46,6 +47,14 @@ pub struct PortSpec {
     pub security: Vec<String>,
     pub disabled: bool,
     pub dhcp: Option<u32>,
+    /// `localnet`, … or empty.
+    pub kind: String,
+    /// The port that it is nested in.
+    pub parent: Option<u32>,
+    pub tag: Option<i64>,
+    /// Chassis that have it besides `chassis`.
+    pub further: Vec<u32>,
+    pub options: Vec<(String, String)>,
 }
 
 /// Rows, and what changed since the last batch.
@@ -152,12 +161,35 @@ impl Model {
                 chassis: spec.chassis.map(|number| id(Kind::Chassis, number).into()),
                 mac: texts(&spec.addresses),
                 port_security: texts(&spec.security),
+                r#type: text(&spec.kind),
+                parent_port: spec.parent.map(|parent| text(&format!("p{parent}"))),
+                tag: spec.tag,
+                additional_chassis: spec
+                    .further
+                    .iter()
+                    .map(|number| Weak::new(id(Kind::Chassis, *number)))
+                    .collect(),
+                options: spec.options.iter().map(|(key, value)| (text(key), text(value))).collect(),
                 ..PortBinding::default()
             },
         );
-        if spec.chassis == Some(1) {
-            self.interface(spec.number, i64::from(spec.number));
+        let here = spec.chassis == Some(1) || spec.further.contains(&1);
+        match spec.kind.as_str() {
+            "localnet" => self.patch(spec.number, spec.number.into()),
+            "l2gateway" if here => self.patch(spec.number, spec.number.into()),
+            "localport" => self.interface(spec.number, spec.number.into()),
+            "" if here && spec.parent.is_none() => self.interface(spec.number, spec.number.into()),
+            _ => {}
         }
+    }
+
+    pub fn patch(&mut self, port: u32, ofport: i64) {
+        let row = HostPatch { logical_port: text(&format!("p{port}")), ofport, meter: i64::from(port) * 16 };
+        self.put(id(Kind::Patch, port), row);
+    }
+
+    pub fn activated(&mut self, port: u32) {
+        self.put(id(Kind::Port, port), HostActivated { logical_port: text(&format!("p{port}")) });
     }
 
     pub fn interface(&mut self, port: u32, ofport: i64) {
@@ -205,9 +237,15 @@ impl Model {
         compiler.apply(self.take_batch())
     }
 
+    /// All rows, compiled anew.
     pub fn compiled(&mut self) -> Compiler {
+        self.batch.clear();
+        let rows = quantumnet_model::tables::ids().flat_map(|table| {
+            let rows = self.rows.table(table).iter();
+            rows.map(move |(uuid, row)| (table, *uuid, Some(row.clone()))).collect::<Vec<_>>()
+        });
         let mut compiler = Compiler::new();
-        self.apply(&mut compiler);
+        compiler.apply(rows);
         compiler
     }
 }

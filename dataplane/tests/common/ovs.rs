@@ -172,7 +172,7 @@ impl Drop for Ovs {
 #[derive(Clone, Debug)]
 pub struct Trace {
     pub text: String,
-    /// Ports that the packet left by, and how often.
+    /// Ports that the packet left by, and how often; `p1.7` is p1 with a tag of VLAN 7 that was put on.
     pub outputs: BTreeMap<String, usize>,
     /// How often it went to a controller.
     pub punts: usize,
@@ -184,14 +184,19 @@ impl Trace {
     fn parse(text: String) -> Self {
         let last = text.lines().find_map(|line| line.strip_prefix("Datapath actions: ")).unwrap_or_default();
         let (mut outputs, mut punts, mut depth, mut word) = (BTreeMap::new(), 0, 0, String::new());
+        let mut tag = String::new();
         for letter in last.chars().chain([',']) {
             match letter {
                 ',' if depth == 0 => {
                     let name = std::mem::take(&mut word);
                     if name.contains("userspace(") && name.contains("controller(") {
                         punts += 1;
+                    } else if let Some(vlan) = name.strip_prefix("push_vlan(vid=") {
+                        tag = format!(".{}", vlan.split([',', ')']).next().unwrap_or_default());
+                    } else if name == "pop_vlan" {
+                        tag.clear();
                     } else if name.starts_with(['p', 't']) && name[1..].parse::<u32>().is_ok() {
-                        *outputs.entry(name).or_default() += 1;
+                        *outputs.entry(name + &tag).or_default() += 1;
                     }
                     continue;
                 }

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use quantumnet_model::{
-    Row,
-    host::{HostInterface, HostSelf, HostTunnel},
+    Row, Weak,
+    host::{HostActivated, HostInterface, HostOldMac, HostPatch, HostSelf, HostTunnel},
     nb::{DhcpOptions, LogicalSwitch, LogicalSwitchPort, NbGlobal},
     sb::{Chassis, DatapathBinding, Encap, Fdb, PortBinding},
 };
@@ -34,7 +34,27 @@ pub enum Step {
     DropFdb(u32),
     LspDown(bool),
     PortEncap(u32, Option<u32>),
+    Nest(u32, Option<u32>, Option<i64>),
+    Moving(u32, Option<u32>, u8),
+    Options(u32, usize),
+    Patch(u32, i64),
+    DropPatch(u32),
+    Activated(u32, bool),
+    OldMac(u32, bool),
 }
+
+const KINDS: &[&str] =
+    &["", "router", "localnet", "localport", "l2gateway", "external", "virtual", "localnet", "nonsense"];
+const OPTIONS: &[&[(&str, &str)]] = &[
+    &[],
+    &[("virtual-ip", "10.0.0.9"), ("virtual-parents", "p0, p1,p2")],
+    &[("virtual-ip", "fd00::9"), ("virtual-parents", "p1")],
+    &[("localnet_learn_fdb", "true"), ("network_name", "physnet1")],
+    &[("activation-strategy", "rarp,garp,na")],
+    &[("activation-strategy", "rarp"), ("additional-chassis-activated", "hv1")],
+    &[("disable_garp_rarp", "true"), ("lsp_learn_fdb", "false"), ("disable_arp_nd_rsp", "true")],
+    &[("force_fdb_lookup", "true"), ("arp_proxy", "10.9.0.0/16 fd09::/64 10.0.0.77")],
+];
 
 const ADDRESSES: &[&str] = &[
     "unknown",
@@ -74,6 +94,7 @@ fn port() -> impl Strategy<Value = PortSpec> {
             security: security.into_iter().map(str::to_owned).collect(),
             disabled,
             dhcp,
+            ..PortSpec::default()
         })
 }
 
@@ -81,7 +102,15 @@ fn port() -> impl Strategy<Value = PortSpec> {
 pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => port().prop_map(Step::Port),
-        1 => (0..4u32, 0..3u8).prop_map(|(port, kind)| Step::PortKind(port, kind)),
+        4 => (0..4u32, 0..9u8).prop_map(|(port, kind)| Step::PortKind(port, kind)),
+        2 => (0..4u32, proptest::option::of(0..4u32), proptest::option::of(-1..3i64))
+            .prop_map(|(port, parent, tag)| Step::Nest(port, parent, tag)),
+        2 => (0..4u32, proptest::option::of(0..4u32), 0..3u8).prop_map(|(port, chassis, hint)| Step::Moving(port, chassis, hint)),
+        3 => (0..4u32, 0..OPTIONS.len()).prop_map(|(port, options)| Step::Options(port, options)),
+        3 => (0..4u32, -1..40i64).prop_map(|(port, ofport)| Step::Patch(port, ofport)),
+        1 => (0..4u32).prop_map(Step::DropPatch),
+        1 => (0..4u32, any::<bool>()).prop_map(|(port, there)| Step::Activated(port, there)),
+        1 => (0..3u32, any::<bool>()).prop_map(|(number, there)| Step::OldMac(number, there)),
         1 => (0..4u32, any::<Option<bool>>()).prop_map(|(port, up)| Step::PortUp(port, up)),
         1 => (0..4u32, any::<bool>()).prop_map(|(port, both)| Step::DropPort(port, both)),
         2 => (0..3u32, 0..4i64, any::<bool>()).prop_map(|(switch, key, passthru)| Step::Switch(switch, key, passthru)),
@@ -121,13 +150,34 @@ impl Step {
                 }
             }
             Self::PortKind(port, kind) => {
-                let kind = ["", "router", "localnet"][usize::from(*kind)];
+                let kind = KINDS[usize::from(*kind)];
                 edit::<PortBinding>(model, id(Kind::Port, *port), |row| row.r#type = text(kind));
             }
             Self::PortUp(port, up) => edit::<PortBinding>(model, id(Kind::Port, *port), |row| row.up = *up),
             Self::PortEncap(port, encap) => edit::<PortBinding>(model, id(Kind::Port, *port), |row| {
                 row.encap = encap.map(|encap| id(Kind::Encap, encap).into());
             }),
+            Self::Nest(port, parent, tag) => edit::<PortBinding>(model, id(Kind::Port, *port), |row| {
+                row.parent_port = parent.map(|parent| text(&format!("p{parent}")));
+                row.tag = *tag;
+            }),
+            Self::Moving(port, chassis, hint) => edit::<PortBinding>(model, id(Kind::Port, *port), |row| {
+                row.additional_chassis =
+                    chassis.iter().map(|chassis| Weak::new(id(Kind::Chassis, *chassis))).collect();
+                row.additional_encap =
+                    (*hint > 0).then(|| Weak::new(id(Kind::Encap, u32::from(*hint)))).into_iter().collect();
+            }),
+            Self::Options(port, which) => edit::<PortBinding>(model, id(Kind::Port, *port), |row| {
+                row.options = options(OPTIONS[*which]);
+            }),
+            Self::Patch(port, ofport) => model.patch(*port, *ofport),
+            Self::DropPatch(port) => model.remove::<HostPatch>(id(Kind::Patch, *port)),
+            Self::Activated(port, true) => model.activated(*port),
+            Self::Activated(port, false) => model.remove::<HostActivated>(id(Kind::Port, *port)),
+            Self::OldMac(number, true) => {
+                model.put(id(Kind::Fdb, *number), HostOldMac { mac: text("0a:44:00:00:00:01") });
+            }
+            Self::OldMac(number, false) => model.remove::<HostOldMac>(id(Kind::Fdb, *number)),
             Self::DropPort(port, both) => {
                 model.remove::<PortBinding>(id(Kind::Port, *port));
                 if *both {

@@ -284,6 +284,23 @@ pub fn port(rows: &mut Rows, number: u16, hypervisor: u16, unknown: bool) {
     put(rows, id(PORT, number), binding);
 }
 
+/// Port `pN` to a physical network.
+pub fn localnet(rows: &mut Rows, number: u16, network: &str) {
+    let name: Arc<str> = format!("p{number}").into();
+    let logical = LogicalSwitchPort { name: name.clone(), ..LogicalSwitchPort::default() };
+    put(rows, id(PORT, number), logical);
+    let binding = PortBinding {
+        logical_port: name,
+        r#type: "localnet".into(),
+        datapath: Strong::new(id(SWITCH, 1)),
+        tunnel_key: number.into(),
+        mac: ["unknown"].into_iter().map(Arc::from).collect(),
+        options: [(Arc::from("network_name"), Arc::from(network))].into_iter().collect(),
+        ..PortBinding::default()
+    };
+    put(rows, id(PORT, number), binding);
+}
+
 pub fn remove_port(rows: &mut Rows, number: u16) {
     rows.set(LogicalSwitchPort::TABLE, id(PORT, number), None);
     rows.set(PortBinding::TABLE, id(PORT, number), None);

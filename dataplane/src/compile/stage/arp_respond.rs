@@ -11,12 +11,19 @@
 //! - A port that asks for its own address (to find a duplicate) gets no answer; the request goes on.
 //! - Unicast requests are not answered: they test whether the neighbour itself is there.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use ofpacket::{Action, field};
-use quantumnet_model::{Row, address, sb::PortBinding};
+use quantumnet_model::{
+    Row,
+    address::{self, LspAddress},
+    sb::PortBinding,
+};
 use uuid::Uuid;
 
 use crate::compile::{
-    logical::{Kind, SwitchPort, go, on_switch, send},
+    logical::{self, Kind, SwitchPort, go, on_switch, send},
     owner::{Owner, Owners, Relation},
     register,
     sink::Sink,
@@ -35,6 +42,15 @@ pub(super) const STAGE: Stage = Stage {
 };
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    if let Some(proxy) = Proxy::read(view, owner) {
+        for net in &proxy.nets {
+            if let IpNet::V4(net) = net {
+                let request = on_switch(proxy.switch_key).arp().with(field::ARP_OP, 1u16);
+                let request = request.with_prefix(field::ARP_TPA, net.network(), net.prefix_len());
+                out.flow(Table::Neighbour, 30, request, proxy.answer());
+            }
+        }
+    }
     let Some(port) = answered(view, owner) else { return };
     let (here, asked) = (sends_here(view, &port), asked(view, &port));
     for (mac, ips) in port.addresses() {
@@ -51,6 +67,45 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
                 out.flow(Table::Neighbour, 100, request(port.from()), send(register::GROUP_FLOOD));
             }
         }
+    }
+}
+
+/// A port that answers for addresses which nobody has (ovn-nb(5), `arp_proxy`).
+pub(super) struct Proxy {
+    pub(super) switch_key: u32,
+    mac: address::Mac,
+    pub(super) nets: Vec<IpNet>,
+}
+
+impl Proxy {
+    /// `[MAC] ADDRESS[/LENGTH]...`; without a MAC, the port's own. One entry that does not parse voids all.
+    pub(super) fn read(view: &View<'_>, owner: Owner) -> Option<Self> {
+        let binding: &PortBinding = view.row(owner.row())?;
+        let option = binding.options.get("arp_proxy")?;
+        let switch = binding.datapath.uuid();
+        let switch_key = logical::switch_key(view, switch)?;
+        if !view.holds(Relation::LocalSwitches, switch) || view.holds(Relation::VlanPassthru, switch) {
+            return None;
+        }
+        let mut words = option.split_whitespace().peekable();
+        let named: Option<address::Mac> = words.peek().and_then(|word| word.parse().ok());
+        let mac = match named {
+            Some(mac) => {
+                words.next();
+                mac
+            }
+            None => binding.mac.iter().find_map(|text| match text.parse() {
+                Ok(LspAddress::Known { mac, .. }) => Some(mac),
+                _ => None,
+            })?,
+        };
+        let net = |word: &str| word.parse().ok().or_else(|| Some(IpNet::from(word.parse::<IpAddr>().ok()?)));
+        let nets: Option<Vec<IpNet>> = words.map(net).collect();
+        Some(Self { switch_key, mac, nets: nets? })
+    }
+
+    pub(super) fn answer(&self) -> [Action; 2] {
+        [Action::load(register::ANSWER_MAC, bits(self.mac)), go(Table::NeighbourReply)]
     }
 }
 

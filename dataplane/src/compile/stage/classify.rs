@@ -4,7 +4,8 @@
 //! - `classify_port`: owner one local port; reads it, what carries its frames, whether its switch lets VLAN tags pass.
 //!   Out: keys of switch and port. The port's own VLAN tag is taken off. Another tag matches only where tags may pass,
 //!   or on a physical network as a mere priority (VLAN 0), which is taken off.
-//! - `classify_waiting`: owner one port that must show itself first. Only what does so is taken, and told to the agent.
+//! - `classify_waiting`: owner one port that must show itself first. Only what does so, from its own MAC and to a group, is taken:
+//!   it is told to the agent and flooded.
 //! - `classify_tunnel`: owner one tunnel port; reads it and the option slot. In: VNI = switch, option = ports as in
 //!   OVN (bits 30..16 ingress, 15..0 egress port or group). Out: keys, and that it came from a tunnel.
 //!
@@ -21,7 +22,7 @@ use quantumnet_model::{
 
 use crate::compile::{
     index::By,
-    logical::{self, Activation, Kind, SwitchPort, go},
+    logical::{self, Activation, Kind, SwitchPort, go, send, to_group},
     owner::{Owner, Owners, Relation},
     punt::{Punt, PuntReason},
     register,
@@ -85,27 +86,30 @@ fn waiting(view: &View<'_>, owner: Owner, out: &mut Sink) {
     if let Some(base) = interface.meters {
         out.meter(punt.reason.meter(base), punt.reason.rate());
     }
-    let actions = [keys(&port), vec![punt.action(interface.meters), go(Table::Admit)]].concat();
-    let from = || Match::new().in_port(Port(interface.ofport.into())).untagged();
-    for strategy in strategies {
-        if strategy == Activation::Rarp {
-            out.flow(Table::Classify, 110, from().eth_type(ETH_TYPE_RARP), actions.clone());
+    let tell = vec![punt.action(interface.meters)];
+    let actions = [keys(&port), tell, send(register::GROUP_FLOOD)].concat();
+    let from = || to_group(Match::new().in_port(Port(interface.ofport.into())).untagged());
+    let mut take = |matches: Match| out.flow(Table::Classify, 110, matches, actions.clone());
+    let (addresses, rarp) = (port.addresses(), strategies.contains(&Activation::Rarp));
+    if rarp && addresses.is_empty() {
+        take(from().eth_type(ETH_TYPE_RARP));
+    }
+    for (mac, ips) in addresses {
+        let from = || from().with(field::ETH_SRC, mac.0);
+        if rarp {
+            take(from().eth_type(ETH_TYPE_RARP));
         }
-        for (mac, ips) in port.addresses() {
-            let from = || from().with(field::ETH_SRC, mac.0);
-            if strategy == Activation::Garp {
-                for ip in address::v4(&ips) {
-                    let announce = from().arp().with(field::ARP_SHA, mac.0).with(field::ARP_SPA, ip);
-                    out.flow(Table::Classify, 110, announce.with(field::ARP_TPA, ip), actions.clone());
-                }
+        if strategies.contains(&Activation::Garp) {
+            for ip in address::v4(&ips) {
+                let announce = from().arp().with(field::ARP_SHA, mac.0).with(field::ARP_SPA, ip);
+                take(announce.with(field::ARP_TPA, ip));
             }
-            let v6: Vec<_> = address::v6(&ips).collect();
-            if strategy == Activation::Advert && !v6.is_empty() {
-                for ip in v6.into_iter().chain([mac.link_local()]) {
-                    let advert = admit::discovery(from(), admit::NA).with(field::IPV6_SRC, ip);
-                    let advert = advert.with(field::ND_TARGET, ip).with(field::ND_TLL, mac.0);
-                    out.flow(Table::Classify, 110, advert, actions.clone());
-                }
+        }
+        let v6: Vec<_> = address::v6(&ips).collect();
+        if strategies.contains(&Activation::Advert) && !v6.is_empty() {
+            for ip in v6.into_iter().chain([mac.link_local()]) {
+                let advert = admit::discovery(from(), admit::NA).with(field::IPV6_SRC, ip);
+                take(advert.with(field::ND_TARGET, ip).with(field::ND_TLL, mac.0));
             }
         }
     }

@@ -69,6 +69,8 @@ fn output(view: &View<'_>, owner: Owner, out: &mut Sink) {
         out.flow(Table::Output, 100, port.to(), [here]);
         return;
     }
+    // Not to itself elsewhere either.
+    out.flow(Table::Output, 115, port.to().with(register::IN_PORT, port.key), []);
     let of_here = |bit: u8| port.to().with_bits(register::FROM_TUNNEL, bit);
     out.flow(Table::Output, 100, of_here(1), [here.clone()]);
     out.flow(Table::Output, 100, of_here(0), [vec![here], copies].concat());

@@ -9,12 +9,13 @@
 //! - The MAC of a disabled port leads nowhere: what is for it is not sent to the ports with unknown addresses.
 //! - A port that is bound nowhere is found, and ends in Output.
 
-use ofpacket::field;
+use ofpacket::{Action, field};
 use quantumnet_model::{Row, sb::PortBinding};
 
 use crate::compile::{
-    logical::{Kind, SwitchPort, on_switch, send},
+    logical::{self, Kind, SwitchPort, go, on_switch, send},
     owner::{Owner, Owners, Relation},
+    register,
     sink::Sink,
     stage::Stage,
     table::Table,
@@ -32,8 +33,11 @@ pub(super) const STAGE: Stage = Stage {
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = SwitchPort::read(view, owner.row()) else { return };
-    // Hosts on the physical network are found there, like others that have no port.
-    if port.kind == Kind::External || !view.holds(Relation::LocalSwitches, port.switch) {
+    if !view.holds(Relation::LocalSwitches, port.switch) {
+        return;
+    }
+    if port.kind == Kind::External {
+        external(view, &port, out);
         return;
     }
     if port.kind == Kind::Vif && port.is_unknown() && port.says("force_fdb_lookup", "true") {
@@ -43,6 +47,24 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     for (mac, _) in port.addresses() {
         let actions = if enabled { send(port.key) } else { Vec::new() };
         out.flow(Table::Forward, 50, on_switch(port.switch_key).with(field::ETH_DST, mac.0), actions);
+    }
+}
+
+/// Hosts on the physical network are found there, like others that have no port; those that this hypervisor answers for
+/// also by localports, which reach nothing else there.
+fn external(view: &View<'_>, port: &SwitchPort<'_>, out: &mut Sink) {
+    let Some(localnet) = logical::localnet(view, port.switch) else { return };
+    if !port.is_here(view) || !port.enabled(view) {
+        return;
+    }
+    for (mac, _) in port.addresses() {
+        let matches = on_switch(port.switch_key).with(field::ETH_DST, mac.0);
+        out.flow(
+            Table::Forward,
+            55,
+            matches.with_bits(register::FROM_LOCALPORT, 1u8),
+            [Action::load(register::OUT_PORT, localnet.key.into()), go(logical::toward(&localnet))],
+        );
     }
 }
 

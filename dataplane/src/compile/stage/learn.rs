@@ -9,6 +9,7 @@
 //! # Invariants
 //! - A MAC is known behind one port at a time: seen behind another it is reported again, and so it moves.
 //! - One known behind a guest's port is not learned from the physical network, where other hypervisors' frames come by.
+//! - One that has grown old is reported once more when it is seen, and so stays; see [`HostOldMac`].
 //! - A learned MAC never takes the place of an address that the switch knows (priority in Forward).
 //! - A row whose port does not learn any more has no flows.
 
@@ -17,6 +18,7 @@ use ovsdb::value::Atom;
 use quantumnet_model::{
     Row,
     address::Mac,
+    host::HostOldMac,
     sb::{DatapathBinding, Fdb, PortBinding},
 };
 
@@ -74,7 +76,9 @@ fn fdb(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = SwitchPort::read(view, uuid).filter(|port| port.learns() && port.enabled(view)) else {
         return;
     };
-    out.flow(Table::LearnMac, 100, port.from().with(field::ETH_SRC, mac.0), [go(Table::Steer)]);
+    if view.row::<HostOldMac>(owner.row()).is_none() {
+        out.flow(Table::LearnMac, 100, port.from().with(field::ETH_SRC, mac.0), [go(Table::Steer)]);
+    }
     if !port.kind.is_physical() {
         for physical in view.related(Relation::Localnet, switch, 0) {
             if let Some(localnet) = SwitchPort::read(view, physical).filter(SwitchPort::learns) {

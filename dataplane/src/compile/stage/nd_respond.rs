@@ -9,11 +9,12 @@
 
 use std::net::Ipv6Addr;
 
+use ipnet::IpNet;
 use ofpacket::{Action, field};
 use quantumnet_model::{Row, address, sb::PortBinding};
 
 use crate::compile::{
-    logical::{go, send, to_group},
+    logical::{go, on_switch, send, to_group},
     owner::{Owner, Owners},
     register,
     sink::Sink,
@@ -32,6 +33,15 @@ pub(super) const STAGE: Stage = Stage {
 };
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    if let Some(proxy) = arp_respond::Proxy::read(view, owner) {
+        for net in &proxy.nets {
+            if let IpNet::V6(net) = net {
+                let solicit = admit::discovery(on_switch(proxy.switch_key), admit::NS);
+                let solicit = solicit.with_prefix(field::ND_TARGET, net.network(), net.prefix_len());
+                out.flow(Table::Neighbour, 30, solicit, proxy.answer());
+            }
+        }
+    }
     let Some(port) = arp_respond::answered(view, owner) else { return };
     let (here, asked) = (arp_respond::sends_here(view, &port), arp_respond::asked(view, &port));
     for (mac, ips) in port.addresses() {
