@@ -554,6 +554,88 @@ fn rows_of_intent_are_changed_through_the_api_only() {
 }
 
 #[test]
+fn a_vlan_network_has_a_port_to_its_physical_network() {
+    let (mut store, network, subnet, port) = with_intent();
+    let segment = |store: &mut Store, network: Uuid, r#type: &'static str, vlan_id: i64| {
+        store.try_run(move |txn| {
+            txn.update::<VirtualNetwork>(network, |row| {
+                row.r#type = r#type.into();
+                row.vlan_id = vlan_id;
+                row.physical_network = "physnet1".into();
+            });
+            Ok(())
+        })
+    };
+    segment(&mut store, network, "vlan", 100).unwrap();
+    let (localnet, row) =
+        store.state.iter::<LogicalSwitchPort>().find(|(_, row)| &*row.r#type == "localnet").unwrap();
+    assert_eq!(
+        (&*row.name, row.tag, row.tag_request),
+        (&*format!("{network}-localnet"), Some(100), Some(100))
+    );
+    assert_eq!(row.options, pairs(&[("network_name", "physnet1")]));
+    assert_eq!(row.addresses, texts(&["unknown"]));
+    assert_eq!(store.state.get::<PortBinding>(localnet).unwrap().tag, Some(100));
+    assert!(store.state.get::<LogicalSwitchPort>(port).unwrap().dhcpv4_options.is_some());
+    assert!(store.problems().is_empty(), "{:?}", store.problems());
+    // Its rows are the network's.
+    for change in [
+        (|txn, uuid| _ = Txn::update::<LogicalSwitchPort>(txn, uuid, |row| row.tag = None))
+            as fn(&mut Txn<'_>, Uuid),
+        |txn, uuid| _ = txn.delete::<LogicalSwitchPort>(uuid),
+        |txn, uuid| _ = txn.update::<PortBinding>(uuid, |row| row.tag = None),
+    ] {
+        let refused = store.try_run(|txn| {
+            change(txn, localnet);
+            owner::refuse_owned(txn)
+        });
+        assert_eq!(refused.unwrap_err().reason(), "OWNED_BY_INTENT");
+    }
+    // A VLAN is one network's.
+    let other = Uuid::from_u128(33);
+    let row = VirtualNetwork {
+        name: "other".into(),
+        subnets: OrdSet::new(),
+        ..store.state.get::<VirtualNetwork>(network).cloned().unwrap()
+    };
+    let refusal = store.try_run(|txn| txn.insert(other, row.clone())).unwrap_err();
+    assert_eq!((refusal.class(), refusal.reason()), (Class::AlreadyExists, "VLAN_IN_USE"));
+    segment(&mut store, network, "vlan", 0).unwrap();
+    assert_eq!(store.state.get::<PortBinding>(localnet).unwrap().tag, None);
+    store.run(|txn| txn.insert(other, row));
+    // A northbound client has the name.
+    store.run(|txn| {
+        txn.put(
+            SWITCH,
+            LogicalSwitch {
+                name: "sw".into(),
+                ports: OrdSet::unit(Strong::new(PORT)),
+                ..LogicalSwitch::default()
+            },
+        );
+        let name = format!("{}-localnet", Uuid::from_u128(34)).into();
+        txn.insert(PORT, LogicalSwitchPort { name, ..LogicalSwitchPort::default() })
+    });
+    let row = VirtualNetwork {
+        name: "third".into(),
+        vlan_id: 7,
+        ..store.state.get::<VirtualNetwork>(other).cloned().unwrap()
+    };
+    assert_eq!(
+        store.try_run(|txn| txn.insert(Uuid::from_u128(34), row)).unwrap_err().reason(),
+        "NAME_IN_USE"
+    );
+    store.run(|txn| {
+        txn.delete::<Port>(port);
+        txn.delete::<VirtualNetwork>(network);
+        txn.delete::<VirtualNetwork>(other);
+        Ok(())
+    });
+    assert!(store.state.get::<DhcpOptions>(subnet).is_none());
+    assert_eq!(store.state.iter::<LogicalSwitchPort>().map(|(uuid, _)| uuid).collect::<Vec<_>>(), [PORT]);
+}
+
+#[test]
 fn addresses_are_given_once_and_rest() {
     let (mut store, network, subnet, port) = with_intent();
     let other = Uuid::from_u128(6);

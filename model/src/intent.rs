@@ -61,8 +61,12 @@ table! {
         updated_at: i64,
         /// Revision of the last change.
         revision: i64,
-        /// `overlay`.
-        r#type: Text => |c| c.with(|t| t.one_of(&["overlay"])),
+        /// Geneve between the hypervisors, or a VLAN of a physical network.
+        r#type: Text => |c| c.with(|t| t.one_of(&["overlay", "vlan"])),
+        /// VLAN of a `vlan` network; 0 is untagged.
+        vlan_id: i64 => |c| c.with(|t| t.range(0, 4094)),
+        /// Physical network of a `vlan` network, as hypervisors name it in their bridge mappings.
+        physical_network: Text,
         /// MTU for guests; 0 derives it from the underlay.
         mtu: i64 => |c| c.with(|t| t.range(0, 65_535)),
         /// Address ranges.

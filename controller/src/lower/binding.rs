@@ -1,7 +1,9 @@
-//! Which chassis holds a port: derived from the interfaces that agents report, never claimed.
+//! Which chassis holds a port: derived from the interfaces that agents report, never claimed. A port of type
+//! `external` is held by the active chassis of its group, `l2gateway` by the one it names, `virtual` by that of the
+//! parent behind which agents saw its address; other types are held by none.
 //!
 //! # Contract
-//! - Reads `Port_Binding`, `Chassis_Interface`; writes `Port_Binding.chassis`, `additional_chassis`, `up`, and
+//! - Reads `Port_Binding`, `Chassis_Interface`, `HA_Chassis_Group`, `Chassis`; writes `Port_Binding.chassis`, `additional_chassis`, `up`, and
 //!   `Takeover`.
 //! - The leader's tick asks [`due`], and when that time has come runs a transaction with [`relower_damped`].
 //!
@@ -18,7 +20,7 @@ use quantumnet_model::{
 };
 
 use crate::{
-    lower::{Dirty, lookup, problem},
+    lower::{Dirty, facts, group, lookup, problem},
     store::{Refusal, State, Txn},
 };
 
@@ -107,8 +109,17 @@ pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
         dirty.bindings.extend(txn.find::<PortBinding>(&[("logical_port", (&*interface).into())]));
         dirty.bindings.extend(lookup::rows(txn.state(), lookup::PARENT, &interface));
     }
-    dirty.bindings.extend(txn.touched_in::<PortBinding>().iter().map(|touched| touched.uuid));
-    for uuid in std::mem::take(&mut dirty.bindings) {
+    for touched in txn.touched_in::<PortBinding>() {
+        dirty.bindings.insert(touched.uuid);
+        for row in [touched.before::<PortBinding>(), touched.after()].into_iter().flatten() {
+            dirty.bindings.extend(lookup::rows(txn.state(), lookup::VIRTUAL_PARENT, &row.logical_port));
+        }
+        if touched.new.is_none() {
+            lookup::set(txn, lookup::VIRTUAL_PARENT, touched.uuid, &[]);
+        }
+    }
+    // Those that follow others come after them: a parent is no virtual port.
+    while let Some(uuid) = dirty.bindings.pop_first() {
         dirty.work.rows += 1;
         bind(txn, uuid, dirty);
     }
@@ -121,7 +132,7 @@ fn bind(txn: &mut Txn<'_>, uuid: Uuid, dirty: &mut Dirty) {
     };
     // Only VIFs, and what is nested in them, are bound by an interface.
     if !port.r#type.is_empty() {
-        return;
+        return follow(txn, uuid);
     }
     let (logical_port, holder_before) =
         (port.logical_port.clone(), port.chassis.map(|chassis| chassis.uuid()));
@@ -142,25 +153,77 @@ fn bind(txn: &mut Txn<'_>, uuid: Uuid, dirty: &mut Dirty) {
         None => _ = txn.delete::<Takeover>(uuid),
     }
 
-    let port = txn.get::<PortBinding>(uuid).expect("it was there above, and only Takeover rows were written");
+    lookup::set(txn, lookup::VIRTUAL_PARENT, uuid, &[]);
+    let port =
+        txn.get::<PortBinding>(uuid).expect("it was there above, and only rows of other tables were written");
     let moved = decision.holder != holder_before;
     let up = match (decision.holder, moved) {
         (Some(_), false) => port.up.or(Some(false)),
         _ => Some(false),
     };
-    if moved || port.up != up || port.additional_chassis != additional {
+    if moved || port.up != up || port.additional_chassis != additional || port.virtual_parent.is_some() {
         dirty.work.rows += 1;
         txn.update::<PortBinding>(uuid, |port| {
             port.chassis = decision.holder.map(Weak::new);
             port.additional_chassis = additional;
             port.up = up;
+            port.virtual_parent = None;
             if moved {
                 port.encap = None;
-                port.virtual_parent = None;
             }
         });
+        if moved {
+            dirty.bindings.extend(lookup::rows(txn.state(), lookup::VIRTUAL_PARENT, &logical_port));
+        }
     }
     problem::set::<PortBinding>(txn, uuid, contention(txn, &logical_port, &claims, decision.holder));
+}
+
+/// Binds a port that no interface has: to whom its type says.
+fn follow(txn: &mut Txn<'_>, uuid: Uuid) {
+    let Some(port) = txn.get::<PortBinding>(uuid).cloned() else { return };
+    let parent = port.virtual_parent.clone().filter(|parent| is_parent(txn.state(), &port, parent));
+    let holder = match &*port.r#type {
+        "virtual" => parent.as_deref().and_then(|parent| {
+            let parent = txn.find::<PortBinding>(&[("logical_port", parent.into())])?;
+            txn.get::<PortBinding>(parent)?.chassis.map(|chassis| chassis.uuid())
+        }),
+        "external" => port.ha_chassis_group.and_then(|group| group::active(txn.state(), group.uuid())),
+        "l2gateway" => {
+            let name = port.options.get("l2gateway-chassis");
+            name.and_then(|name| facts::chassis_named(txn.state(), name))
+        }
+        _ => None,
+    };
+    lookup::set(txn, lookup::VIRTUAL_PARENT, uuid, parent.as_slice());
+    let next = PortBinding {
+        chassis: holder.map(Weak::new),
+        additional_chassis: imbl::OrdSet::new(),
+        encap: port.encap.filter(|_| holder == port.chassis.map(|chassis| chassis.uuid())),
+        up: match (&*port.r#type, holder) {
+            ("virtual" | "external" | "l2gateway", None) => Some(false),
+            ("virtual" | "external" | "l2gateway", Some(holder)) => {
+                port.up.filter(|_| port.chassis == Some(Weak::new(holder))).or(Some(false))
+            }
+            // Those are nowhere, or everywhere.
+            _ => None,
+        },
+        virtual_parent: parent,
+        ..port.clone()
+    };
+    if next != port {
+        txn.put(uuid, next);
+    }
+    txn.delete::<Takeover>(uuid);
+    problem::set::<PortBinding>(txn, uuid, Vec::new());
+}
+
+/// Whether the virtual port may be behind the port of that name, and there is one.
+fn is_parent(state: &State, port: &PortBinding, name: &str) -> bool {
+    let named = port.options.get("virtual-parents").map_or("", |names| &**names);
+    &*port.r#type == "virtual"
+        && named.split(',').any(|parent| parent.trim() == name)
+        && state.find::<PortBinding>(&[("logical_port", name.into())]).is_some()
 }
 
 fn contention(txn: &Txn<'_>, port: &Text, claims: &[Claim], holder: Option<Uuid>) -> problem::Problems {

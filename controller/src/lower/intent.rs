@@ -1,5 +1,5 @@
 //! Intent -> Northbound: `Virtual_Network` -> `Logical_Switch`, `Subnet` -> `DHCP_Options`, `Port` ->
-//! `Logical_Switch_Port`, each with the uuid of its object.
+//! `Logical_Switch_Port`, each with the uuid of its object; of a VLAN network also the port in `localnet`.
 //!
 //! # Contract
 //! - A switch and a port are named by the text of their uuid: unique among Northbound rows whatever people call their
@@ -21,7 +21,7 @@ use quantumnet_model::{
 };
 
 use crate::{
-    lower::{Dirty, address, dhcp, facts, keys, owner},
+    lower::{Dirty, address, dhcp, facts, keys, localnet, owner},
     store::{Class, Refusal, Touched, Txn},
 };
 
@@ -39,7 +39,10 @@ pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) -> Result<(), Refusal>
     for touched in &networks {
         subnets_gone(txn, touched)?;
     }
-    for touched in &networks {
+    // What goes first, so that its VLAN can be given in the same transaction.
+    let (gone, staying): (Vec<&Touched>, Vec<&Touched>) =
+        networks.iter().partition(|touched| touched.new.is_none());
+    for touched in gone.into_iter().chain(staying) {
         dirty.work.rows += 1;
         network(txn, touched, dirty)?;
     }
@@ -119,14 +122,6 @@ fn subnets_gone(txn: &mut Txn<'_>, touched: &Touched) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn external_ids(kind: &str, name: &Text, project: Uuid) -> OrdMap<Text, Text> {
-    let pair = |key: &str, value: Text| (Text::from(key), value);
-    let project: Text = project.to_string().into();
-    [pair(owner::OWNER, kind.into()), pair(owner::NAME, name.clone()), pair(owner::PROJECT, project)]
-        .into_iter()
-        .collect()
-}
-
 /// An object whose uuid a row of somebody else has already.
 fn refuse_foreign<T: Row>(txn: &Txn<'_>, touched: &Touched) -> Result<(), Refusal> {
     if touched.old.is_none() && txn.get::<T>(touched.uuid).is_some() {
@@ -144,7 +139,7 @@ fn network(txn: &mut Txn<'_>, touched: &Touched, dirty: &mut Dirty) -> Result<()
     let uuid = touched.uuid;
     let Some(network) = touched.after::<VirtualNetwork>() else {
         txn.delete::<LogicalSwitch>(uuid);
-        return Ok(());
+        return localnet::lower(txn, uuid);
     };
     refuse_foreign::<LogicalSwitch>(txn, touched)?;
     if touched.before::<VirtualNetwork>().is_some_and(|old| old.mtu != network.mtu) {
@@ -153,13 +148,13 @@ fn network(txn: &mut Txn<'_>, touched: &Touched, dirty: &mut Dirty) -> Result<()
     let before = txn.get::<LogicalSwitch>(uuid).cloned().unwrap_or_default();
     let switch = LogicalSwitch {
         name: uuid.to_string().into(),
-        external_ids: external_ids(VirtualNetwork::NAME, &network.name, network.project.uuid()),
+        external_ids: owner::external_ids(VirtualNetwork::NAME, &network.name, network.project.uuid()),
         ..before.clone()
     };
     if switch != before {
         txn.put(uuid, switch);
     }
-    Ok(())
+    localnet::lower(txn, uuid)
 }
 
 fn subnet(txn: &mut Txn<'_>, uuid: Uuid) -> Result<(), Refusal> {
@@ -185,7 +180,7 @@ fn subnet(txn: &mut Txn<'_>, uuid: Uuid) -> Result<(), Refusal> {
     let row = DhcpOptions {
         cidr: subnet.cidr.clone(),
         options: dhcp::options(subnet, uuid, &layout, mtu),
-        external_ids: external_ids(Subnet::NAME, &network.name, network.project.uuid()),
+        external_ids: owner::external_ids(Subnet::NAME, &network.name, network.project.uuid()),
     };
     if txn.get::<DhcpOptions>(uuid) != Some(&row) {
         txn.put(uuid, row);
@@ -280,7 +275,7 @@ fn northbound(uuid: Uuid, port: &Port, before: &LogicalSwitchPort) -> LogicalSwi
         port_security,
         enabled: Some(!port.disabled),
         options,
-        external_ids: external_ids(Port::NAME, &port.name, port.project.uuid()),
+        external_ids: owner::external_ids(Port::NAME, &port.name, port.project.uuid()),
         ..before.clone()
     }
 }

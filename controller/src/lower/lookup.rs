@@ -19,10 +19,18 @@ pub(super) const PARENT: &str = "parent";
 pub(super) const GUEST_MTU: &str = "guest-mtu";
 /// Address of a port in the subnet of its switch, or of the router port behind it.
 pub(super) const ADDRESS: &str = "address";
+/// Name of a `HA_Chassis`' chassis.
+pub(super) const HA_CHASSIS: &str = "ha-chassis";
+/// Keys of a learned MAC's datapath, and of its port there.
+pub(super) const FDB: &str = "fdb";
+/// Name of the port that a virtual port is behind at present.
+pub(super) const VIRTUAL_PARENT: &str = "virtual-parent";
 /// MAC of a port that begins with the prefix of dynamic ones.
 pub(super) const MAC: &str = "mac";
 /// What a port with a dynamic address waits for: an address, or any of its switch.
 pub(super) const WAITS: &str = "waits";
+/// VLAN and physical network of a `Virtual_Network`.
+pub(super) const VLAN: &str = "vlan";
 /// Name of the router port behind a port of type `router`.
 pub(super) const ROUTER_PORT: &str = "router-port";
 /// `Chassis_Private.nb_cfg`.

@@ -14,18 +14,23 @@
 //! - Cost follows the rows touched: no stage walks a table, with few exceptions. When the least MTU of the underlay
 //!   changes, every `DHCP_Options` row whose network derives its MTU is written anew, for it changes; with the prefix
 //!   of dynamic MACs every port is looked at, and with the subnet of a switch every port of that switch.
-//! - Stages run in the order global, facts, intent, switches, ports, bindings, feedback, features; none writes what an earlier one reads.
+//! - Stages run in the order global, facts, intent, groups, switches, dns, ports, bindings, fdb, feedback,
+//!   features; none writes what an earlier one reads.
 
 pub mod address;
 pub mod binding;
 pub mod dhcp;
+mod dns;
 mod dynamic;
 pub mod facts;
+mod fdb;
 pub mod features;
 mod feedback;
 mod global;
+mod group;
 pub(crate) mod intent;
 pub mod keys;
+pub(crate) mod localnet;
 mod lookup;
 pub mod owner;
 mod port;
@@ -72,9 +77,12 @@ pub fn run_counted(txn: &mut Txn<'_>) -> Result<Work, Refusal> {
     global::lower(txn, &mut dirty);
     facts::lower(txn, &mut dirty);
     intent::lower(txn, &mut dirty)?;
+    group::lower(txn, &mut dirty);
     switch::lower(txn, &mut dirty)?;
+    dns::lower(txn, &mut dirty);
     port::lower(txn, &mut dirty)?;
     binding::lower(txn, &mut dirty);
+    fdb::lower(txn, &mut dirty);
     feedback::lower(txn, &mut dirty);
     features::lower(txn, &mut dirty);
     Ok(dirty.work)

@@ -1,7 +1,9 @@
 //! Rows that follow from intent belong to it.
 
+use imbl::OrdMap;
 use quantumnet_model::{
     Database, Row, Uuid,
+    column::Text,
     intent::{Port, Subnet, VirtualNetwork},
     nb::{DhcpOptions, LogicalSwitch, LogicalSwitchPort},
     row::TableId,
@@ -9,7 +11,10 @@ use quantumnet_model::{
     tables,
 };
 
-use crate::store::{Class, Refusal, State, Txn};
+use crate::{
+    lower::localnet,
+    store::{Class, Refusal, State, Txn},
+};
 
 /// external_ids key with the kind of the owning object.
 pub const OWNER: &str = "quantumnet:owner";
@@ -26,7 +31,10 @@ pub fn owner(state: &State, table: TableId, row: Uuid) -> Option<String> {
     let (kind, name) = if table == LogicalSwitch::TABLE || table == DatapathBinding::TABLE {
         (VirtualNetwork::NAME, state.get::<VirtualNetwork>(row)?.name.clone())
     } else if table == LogicalSwitchPort::TABLE || table == PortBinding::TABLE {
-        (Port::NAME, state.get::<Port>(row)?.name.clone())
+        match state.get::<Port>(row) {
+            Some(port) => (Port::NAME, port.name.clone()),
+            None => (VirtualNetwork::NAME, localnet::network(state, row)?.name.clone()),
+        }
     } else if table == DhcpOptions::TABLE {
         (Subnet::NAME, state.get::<Subnet>(row)?.cidr.clone())
     } else {
@@ -56,4 +64,11 @@ pub fn refuse_owned(txn: &Txn<'_>) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// What tells people whose a Northbound row is.
+pub(super) fn external_ids(kind: &str, name: &Text, project: Uuid) -> OrdMap<Text, Text> {
+    let pair = |key: &str, value: Text| (Text::from(key), value);
+    let project: Text = project.to_string().into();
+    [pair(OWNER, kind.into()), pair(NAME, name.clone()), pair(PROJECT, project)].into_iter().collect()
 }

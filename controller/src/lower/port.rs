@@ -5,6 +5,8 @@
 //!   the binding (`chassis`, `additional_chassis`, `up`, `virtual_parent`, encaps), and keeps the options that
 //!   agents write.
 
+use std::net::IpAddr;
+
 use imbl::OrdSet;
 use quantumnet_model::{
     Row, Strong, Uuid, Weak,
@@ -28,8 +30,10 @@ use crate::{
 };
 
 /// Options of a `Port_Binding` that are state and not from the Northbound row.
-const KEPT_OPTIONS: [&str; 4] =
-    ["additional-chassis-activated", "vport-last-claim", "vport-backoff", "qdisc_queue_id"];
+const KEPT_OPTIONS: [&str; 4] = [ACTIVATED, "vport-last-claim", "vport-backoff", "qdisc_queue_id"];
+
+/// Additional chassis that agents have activated.
+const ACTIVATED: &str = "additional-chassis-activated";
 
 pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) -> Result<(), Refusal> {
     dirty.ports.extend(txn.touched_in::<LogicalSwitchPort>().iter().map(|touched| touched.uuid));
@@ -122,6 +126,8 @@ fn one(
     let parent_port = port.parent_name.clone().filter(|name| !name.is_empty());
     let tag = tag(txn, uuid, &port, parent_port.as_ref(), present.as_ref(), &mut problems);
     let hosts = requested(&port);
+    let gateway = port.options.get("l2gateway-chassis").filter(|_| &*port.r#type == "l2gateway");
+    let awaited: Vec<Text> = hosts.iter().chain(gateway).cloned().collect();
     let resolve = |host: &Text| facts::chassis_named(txn.state(), host).map(Weak::new);
     let (requested_chassis, others) = match hosts.split_first() {
         Some((first, others)) => (resolve(first), others.iter().filter_map(resolve).collect()),
@@ -129,7 +135,9 @@ fn one(
     };
 
     let mut options = port.options.clone();
-    for kept in KEPT_OPTIONS {
+    // An activation holds as long as the migration.
+    let kept = KEPT_OPTIONS.into_iter().filter(|kept| *kept != ACTIVATED || hosts.len() > 1);
+    for kept in kept {
         if let Some(value) = present.as_ref().and_then(|binding| binding.options.get(kept)) {
             options.insert(kept.into(), value.clone());
         }
@@ -154,9 +162,12 @@ fn one(
         external_ids: port.external_ids.clone(),
         requested_chassis,
         requested_additional_chassis: others,
+        ha_chassis_group: (&*port.r#type == "external")
+            .then(|| port.ha_chassis_group.map(|group| Strong::new(group.uuid())))
+            .flatten(),
         ..state
     };
-    lookup::set(txn, lookup::REQUESTED_CHASSIS, uuid, &hosts);
+    lookup::set(txn, lookup::REQUESTED_CHASSIS, uuid, &awaited);
     lookup::set(txn, lookup::PARENT, uuid, parent_port.as_slice());
     if let Some(before) = present.as_ref().filter(|before| before.logical_port != binding.logical_port) {
         dirty.interfaces.insert(before.logical_port.clone());
@@ -182,8 +193,38 @@ fn southbound_type(
     options: &mut imbl::OrdMap<Text, Text>,
     problems: &mut Problems,
 ) -> Text {
+    let mut need = |option: &'static str| {
+        if port.options.get(option).is_none_or(|value| value.trim().is_empty()) {
+            problems.push(("options", format!("a port of type {} needs {option}", port.r#type)));
+        }
+    };
     match &*port.r#type {
-        "" | "localnet" | "localport" | "l2gateway" | "vtep" | "external" | "virtual" | "remote" => {
+        "" | "localport" => port.r#type.clone(),
+        "localnet" => {
+            need("network_name");
+            port.r#type.clone()
+        }
+        "l2gateway" => {
+            need("network_name");
+            need("l2gateway-chassis");
+            port.r#type.clone()
+        }
+        "virtual" => {
+            need("virtual-ip");
+            need("virtual-parents");
+            if let Some(ip) = port.options.get("virtual-ip").filter(|ip| ip.parse::<IpAddr>().is_err()) {
+                problems.push(("options", format!("virtual-ip is {ip:?}, expected an IP address")));
+            }
+            port.r#type.clone()
+        }
+        "external" => {
+            if port.ha_chassis_group.is_none() {
+                problems.push(("ha_chassis_group", "a port of type external needs one".to_owned()));
+            }
+            port.r#type.clone()
+        }
+        "vtep" | "remote" => {
+            problems.push(("type", format!("nothing acts on ports of type {} yet", port.r#type)));
             port.r#type.clone()
         }
         "router" | "switch" => {
@@ -233,7 +274,14 @@ fn tag(
     present: Option<&PortBinding>,
     problems: &mut Problems,
 ) -> Option<i64> {
-    let Some(parent) = parent else { return port.tag };
+    let Some(parent) = parent else {
+        // As OVN does for a port that nothing is told apart from: a request is met, and one of 0 asks for none.
+        let tag = port.tag_request.map_or(port.tag, |tag| Some(tag).filter(|tag| *tag != 0));
+        if tag != port.tag {
+            txn.update::<LogicalSwitchPort>(uuid, |port| port.tag = tag);
+        }
+        return tag;
+    };
     let before = present
         .filter(|binding| binding.parent_port.as_ref() == Some(parent))
         .and_then(|binding| binding.tag);

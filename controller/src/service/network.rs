@@ -16,7 +16,7 @@ use quantumnet_model::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    lower::{address::NAMED_MAX, facts},
+    lower::{address::NAMED_MAX, facts, localnet},
     replica::SYSTEM_PROJECT,
     service::{
         Api, Kind, Verb, error, list,
@@ -28,7 +28,15 @@ use crate::{
     store::{Class, Refusal, State, Txn},
 };
 
-const PATHS: &[&str] = &["meta.name", "meta.description", "meta.labels", "spec.subnets", "spec.mtu"];
+const PATHS: &[&str] = &[
+    "meta.name",
+    "meta.description",
+    "meta.labels",
+    "spec.subnets",
+    "spec.mtu",
+    "spec.vlan_id",
+    "spec.physical_network",
+];
 
 #[tonic::async_trait]
 impl VirtualNetworkService for Api {
@@ -46,6 +54,7 @@ impl VirtualNetworkService for Api {
         let parsed = subnets::parse(&spec.subnets).map_err(error::refused)?;
         let (r#type, mtu) =
             (network_type(&spec).map_err(error::refused)?, mtu(&spec).map_err(error::refused)?);
+        segment(&spec, r#type == localnet::VLAN, &|_| true).map_err(error::refused)?;
         let door = call.clone();
         let make = move |txn: &mut Txn<'_>| {
             let project = project_of(txn.state(), &meta.project, "meta.project")?;
@@ -53,7 +62,14 @@ impl VirtualNetworkService for Api {
             refuse_system(txn.state(), project)?;
             let uuid = meta.free_id::<Row>(txn)?;
             meta::free_name::<Row>(txn, Some(project), &meta.name, uuid)?;
-            let mut row = Row { project: Strong::new(project), r#type: r#type.into(), mtu, ..Row::default() };
+            let mut row = Row {
+                project: Strong::new(project),
+                r#type: r#type.into(),
+                mtu,
+                vlan_id: spec.vlan_id.into(),
+                physical_network: spec.physical_network.as_str().into(),
+                ..Row::default()
+            };
             meta.stamp(txn, &mut row);
             row.subnets = subnets::write(txn, uuid, &row.subnets, parsed)?;
             refuse_small_mtu(&row, txn.state())?;
@@ -105,7 +121,7 @@ impl VirtualNetworkService for Api {
         let (meta, spec) = (network.meta.unwrap_or_default(), network.spec.unwrap_or_default());
         let parsed = subnets::parse(&spec.subnets).map_err(error::refused)?;
         let mtu = mtu(&spec).map_err(error::refused)?;
-        network_type(&spec).map_err(error::refused)?;
+        let r#type = network_type(&spec).map_err(error::refused)?;
         let door = call.clone();
         let change = move |txn: &mut Txn<'_>| {
             let uuid = find::<Row>(txn.state(), Some(&super::reference_of(&meta)), "network.meta")?;
@@ -119,6 +135,18 @@ impl VirtualNetworkService for Api {
             }
             if covers("spec.mtu") {
                 row.mtu = mtu;
+            }
+            if spec.r#type != NetworkType::Unspecified as i32 && *row.r#type != *r#type {
+                let message =
+                    format!("a network of type {} stays one; delete it and create another", row.r#type);
+                return Err(error::invalid("spec.type", "TYPE_FIXED", message));
+            }
+            segment(&spec, &*row.r#type == localnet::VLAN, &covers)?;
+            if covers("spec.vlan_id") {
+                row.vlan_id = spec.vlan_id.into();
+            }
+            if covers("spec.physical_network") {
+                row.physical_network = spec.physical_network.as_str().into();
             }
             refuse_small_mtu(&row, txn.state())?;
             // Subnets are rows of their own; a change of one is a change of the network.
@@ -178,17 +206,23 @@ impl VirtualNetworkService for Api {
 pub(super) fn message(row: &Row, uuid: Uuid, state: &State) -> VirtualNetwork {
     let tunnel_key = state.get::<DatapathBinding>(uuid).and_then(|row| u32::try_from(row.tunnel_key).ok());
     let own_mtu = u32::try_from(row.mtu).unwrap_or(0);
+    let is_vlan = &*row.r#type == localnet::VLAN;
     VirtualNetwork {
         meta: Some(object::meta(row, uuid)),
         spec: Some(VirtualNetworkSpec {
-            r#type: NetworkType::Overlay as i32,
+            r#type: if is_vlan { NetworkType::Vlan } else { NetworkType::Overlay } as i32,
             subnets: subnets::messages(state, uuid),
             mtu: own_mtu,
+            vlan_id: u32::try_from(row.vlan_id).unwrap_or(0),
+            physical_network: row.physical_network.to_string(),
         }),
         status: Some(VirtualNetworkStatus {
             tunnel_key: tunnel_key.unwrap_or(0),
-            // The switch of the network lists its ports, and knows how many they are.
-            port_count: state.get::<LogicalSwitch>(uuid).map_or(0, |switch| switch.ports.len()) as u64,
+            // The switch of the network lists its ports, and knows how many they are; one is to the physical network.
+            port_count: state
+                .get::<LogicalSwitch>(uuid)
+                .map_or(0, |switch| switch.ports.len() - usize::from(is_vlan && !switch.ports.is_empty()))
+                as u64,
             mtu: if own_mtu == 0 { facts::guest_mtu(state) } else { own_mtu },
             subnets: subnets::status(state, uuid),
         }),
@@ -217,13 +251,49 @@ fn project_named(network: Option<&VirtualNetwork>) -> &str {
 fn network_type(spec: &VirtualNetworkSpec) -> Result<&'static str, Refusal> {
     match NetworkType::try_from(spec.r#type) {
         Ok(NetworkType::Unspecified | NetworkType::Overlay) => Ok("overlay"),
+        Ok(NetworkType::Vlan) => Ok(localnet::VLAN),
         Err(_) => Err(error::invalid(
             "spec.type",
             "TYPE_INVALID",
-            format!("unknown type {}; use OVERLAY", spec.r#type),
+            format!("unknown type {}; use OVERLAY or VLAN", spec.r#type),
         )),
     }
 }
+
+/// Checks where a network is on a physical one, as far as the fields are covered.
+fn segment(spec: &VirtualNetworkSpec, is_vlan: bool, covers: &dyn Fn(&str) -> bool) -> Result<(), Refusal> {
+    if !is_vlan {
+        let (field, is_set) = if spec.vlan_id != 0 && covers("spec.vlan_id") {
+            ("spec.vlan_id", true)
+        } else {
+            ("spec.physical_network", !spec.physical_network.is_empty() && covers("spec.physical_network"))
+        };
+        let message = "only a network of type VLAN is on a physical network";
+        return if is_set { Err(error::invalid(field, "SEGMENT_INVALID", message)) } else { Ok(()) };
+    }
+    if covers("spec.vlan_id") && spec.vlan_id > VLAN_MAX {
+        let message =
+            format!("{} is no VLAN, expected 1 to {VLAN_MAX}, or 0 for untagged frames", spec.vlan_id);
+        return Err(error::invalid("spec.vlan_id", "VLAN_INVALID", message));
+    }
+    // A comma or a colon would be another mapping to the hypervisors' option that names it.
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b',' | b':');
+    let name = &spec.physical_network;
+    if covers("spec.physical_network")
+        && (name.is_empty() || name.len() > PHYSICAL_NETWORK_MAX || !name.bytes().all(plain))
+    {
+        let message = format!(
+            "{name:?} is no name of a physical network: 1 to {PHYSICAL_NETWORK_MAX} visible characters but ',' and ':'"
+        );
+        return Err(error::invalid("spec.physical_network", "PHYSICAL_NETWORK_INVALID", message));
+    }
+    Ok(())
+}
+
+/// The highest VLAN; 4095 is reserved (IEEE 802.1Q).
+const VLAN_MAX: u32 = 4_094;
+/// Characters of a physical network's name, at most.
+const PHYSICAL_NETWORK_MAX: usize = 253;
 
 fn mtu(spec: &VirtualNetworkSpec) -> Result<i64, Refusal> {
     if spec.mtu <= 65_535 {
