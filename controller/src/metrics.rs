@@ -292,7 +292,7 @@ impl Metrics {
         gauge(&self.revision, state.revision());
         for table in tables::ids() {
             let decl = tables::decl(table);
-            if decl.database != quantumnet_model::Database::Host {
+            if decl.database.is_replicated() {
                 let labels = TableLabels { database: decl.database.name(), table: decl.name };
                 gauge(&self.rows.get_or_create(&labels), state.rows().len(table) as u64);
             }

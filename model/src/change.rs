@@ -112,8 +112,8 @@ struct Wire<'a> {
     columns: Vec<(&'a str, Datum)>,
 }
 
-const DATABASES: [Database; 4] =
-    [Database::QuantumNet, Database::Northbound, Database::Southbound, Database::Host];
+const DATABASES: [Database; 5] =
+    [Database::QuantumNet, Database::Northbound, Database::Southbound, Database::Host, Database::Server];
 
 impl RowChange {
     /// What turns `old` into `new`; `None` when there is nothing to do.

@@ -23,6 +23,8 @@ pub enum Database {
     Southbound,
     /// Facts about one hypervisor. Lives in its agent only and is never replicated.
     Host,
+    /// What an OVSDB server says of itself. Lives in each member and is never replicated.
+    Server,
 }
 
 impl Database {
@@ -33,7 +35,13 @@ impl Database {
             Self::Northbound => "OVN_Northbound",
             Self::Southbound => "OVN_Southbound",
             Self::Host => "Host",
+            Self::Server => "_Server",
         }
+    }
+
+    /// Whether its rows are in the store of the cluster.
+    pub const fn is_replicated(self) -> bool {
+        !matches!(self, Self::Host | Self::Server)
     }
 }
 

@@ -7,7 +7,7 @@ use ovsdb::schema::{ColumnSchema, DatabaseSchema, TableSchema};
 use crate::{
     host, intent, nb,
     row::{Database, Row, TableDecl, TableId},
-    sb,
+    sb, server,
 };
 
 macro_rules! tables {
@@ -108,6 +108,7 @@ tables![
     sb::Dhcpv6Options,
     sb::Dns,
     sb::ServiceMonitor,
+    server::ServedDatabase,
     host::HostSelf,
     host::HostInterface,
     host::HostTunnel,

@@ -99,6 +99,10 @@ impl Cluster {
                 &metrics,
                 "--peers",
                 &peers,
+                "--nb",
+                "ptcp:0:127.0.0.1",
+                "--sb",
+                "ptcp:0:127.0.0.1",
             ];
             let config = Config::try_parse_from([&own, arguments].concat()).unwrap();
             members.insert(member, Member { config, controller: None });

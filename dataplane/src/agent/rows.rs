@@ -14,7 +14,6 @@ use quantumnet_model::{
     change::ChangeError,
     host::{HostInterface, HostPatch},
     nb::{DhcpOptions, LogicalSwitchPort},
-    row::Database,
     sb::{Chassis, PortBinding},
     tables,
 };
@@ -38,7 +37,7 @@ impl Agent {
         let mut touched = BTreeSet::new();
         for change in &update.changes {
             let decl = tables::decl(change.table);
-            if decl.database == Database::Host {
+            if !decl.database.is_replicated() {
                 let (database, table) = (decl.database.name().to_owned(), decl.name.to_owned());
                 return Err(ChangeError::UnknownTable { database, table });
             }
@@ -46,7 +45,7 @@ impl Agent {
             touched.insert((change.table, change.uuid));
         }
         if update.snapshot {
-            let replicated = tables::ids().filter(|table| tables::decl(*table).database != Database::Host);
+            let replicated = tables::ids().filter(|table| tables::decl(*table).database.is_replicated());
             touched.extend(
                 replicated.flat_map(|table| current.table(table).keys().map(move |uuid| (table, *uuid))),
             );

@@ -2,7 +2,6 @@
 
 use quantumnet_model::{
     change::{ChangeError, RowChange},
-    row::Database,
     rows::Rows,
     tables,
 };
@@ -52,7 +51,7 @@ impl Record for Snapshot {
 impl Snapshot {
     /// Takes the replicated rows; facts of the host are seen anew at each start.
     pub fn new(chassis: &str, resume: Resume, rows: &Rows) -> Self {
-        let replicated = tables::ids().filter(|table| tables::decl(*table).database != Database::Host);
+        let replicated = tables::ids().filter(|table| tables::decl(*table).database.is_replicated());
         let encode = |table| {
             rows.table(table).iter().filter_map(move |(uuid, row)| {
                 RowChange::between(table, *uuid, None, Some(row.as_ref())).map(|change| change.encode())

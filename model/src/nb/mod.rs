@@ -7,6 +7,9 @@
 //! - Names, types, enumerations, ranges and indexes are those of the real schema; a test compares them
 //!   with the schema file of an installed OVN.
 
+/// Version of the schema.
+pub const VERSION: &str = "7.19.0";
+
 mod balance;
 mod chassis;
 mod dhcp;

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, sync::LazyLock};
 
 use quantumnet_model::{
-    Database, Scope,
+    Scope,
     row::{ColumnId, TableDecl, TableId},
     tables,
 };
@@ -41,7 +41,7 @@ pub(super) fn rules() -> &'static [(TableId, Vec<Rule>)] {
 fn sorted() -> Vec<(TableId, Vec<Rule>)> {
     let mut place = 0;
     let mut left: Vec<(TableId, Vec<Rule>)> = tables::ids()
-        .filter(|table| tables::decl(*table).database != Database::Host)
+        .filter(|table| tables::decl(*table).database.is_replicated())
         .map(|carried| {
             let decl = tables::decl(carried);
             let rules = decl.scopes.iter().map(|scope| {
