@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, str::FromStr};
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 
+use crate::ovsdb::{Target, Tls, Versions};
+
 /// A member of the QuantumNet controller cluster: the replicated store and the APIs.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "quantumnet-controller", version)]
@@ -40,6 +42,27 @@ pub struct Config {
     #[arg(long, env = "QUANTUMNET_LISTEN_UNIX")]
     pub listen_unix: Option<PathBuf>,
 
+    /// Where clients of OVN_Northbound are served, as Open vSwitch writes it: `ptcp:PORT[:IP]`, `pssl:PORT[:IP]` or
+    /// `punix:PATH`; may be given several times. Rows of table Connection add to it.
+    #[arg(long, env = "QUANTUMNET_NB", default_value = "ptcp:6641:127.0.0.1", value_delimiter = ',')]
+    pub nb: Vec<Target>,
+
+    /// The same for clients of OVN_Southbound.
+    #[arg(long, env = "QUANTUMNET_SB", default_value = "ptcp:6642:127.0.0.1", value_delimiter = ',')]
+    pub sb: Vec<Target>,
+
+    /// Private key for `pssl:` and `ssl:`, a PEM file; without it the files that table SSL names.
+    #[arg(long, env = "QUANTUMNET_SSL_PRIVATE_KEY", requires_all = ["ssl_certificate", "ssl_ca_cert"])]
+    pub ssl_private_key: Option<PathBuf>,
+
+    /// Certificate for that key, a PEM file.
+    #[arg(long, env = "QUANTUMNET_SSL_CERTIFICATE", requires = "ssl_private_key")]
+    pub ssl_certificate: Option<PathBuf>,
+
+    /// Certificates of the authorities whose clients are accepted, a PEM file.
+    #[arg(long, env = "QUANTUMNET_SSL_CA_CERT", requires = "ssl_private_key")]
+    pub ssl_ca_cert: Option<PathBuf>,
+
     /// Address of the Prometheus endpoint `/metrics`.
     #[arg(long, env = "QUANTUMNET_METRICS", default_value = "127.0.0.1:9641")]
     pub metrics: SocketAddr,
@@ -69,6 +92,16 @@ impl FromStr for Peer {
 }
 
 impl Config {
+    /// Key and certificates of the command line.
+    pub fn tls(&self) -> Option<Tls> {
+        Some(Tls {
+            private_key: self.ssl_private_key.clone()?,
+            certificate: self.ssl_certificate.clone()?,
+            ca_certificate: self.ssl_ca_cert.clone()?,
+            versions: Versions::default(),
+        })
+    }
+
     /// All members by number, and where this one serves the others; `None` for a cluster of one.
     pub fn members(&self) -> anyhow::Result<Option<(BTreeMap<u64, SocketAddr>, SocketAddr)>> {
         if self.peers.is_empty() {

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use axum::{
     Router, extract::State as Shared, http::StatusCode, http::header, response::IntoResponse, routing::get,
 };
+use quantumnet_model::Database;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     config::Config,
     lower::{self, binding},
     metrics::Metrics,
+    ovsdb,
     peer::{self, Leader, Members},
     replica::{self, Peers, Replica},
     serve::Listener,
@@ -26,6 +28,7 @@ pub struct Controller {
     stop: watch::Sender<bool>,
     servers: JoinSet<()>,
     background: JoinSet<()>,
+    ovsdb: Vec<ovsdb::Server>,
     unix: Option<PathBuf>,
 }
 
@@ -102,6 +105,13 @@ impl Controller {
         let listener = Listener::tcp(config.metrics).await;
         let listener =
             listener.with_context(|| format!("cannot listen on {} (--metrics)", config.metrics))?;
+        let mut databases = Vec::new();
+        for (database, targets) in [(Database::Northbound, &config.nb), (Database::Southbound, &config.sb)] {
+            let tls = config.tls();
+            let server =
+                ovsdb::Server::start(&replica, &leader, database, targets, tls.as_ref(), metrics.ovsdb()).await;
+            databases.push(server.with_context(|| format!("cannot serve {}", database.name()))?);
+        }
         let exposed = Exposed { replica: replica.clone(), registry, metrics: metrics.clone() };
         let router = Router::new().route("/metrics", get(expose)).with_state(exposed);
         servers.spawn(listener.serve(router, stopping));
@@ -111,7 +121,7 @@ impl Controller {
         background.spawn(derive(replica.clone(), hub));
         background.spawn(settle_claims(replica.clone()));
         background.spawn(aging::age(replica.clone()));
-        Ok(Self { replica, leader, stop, servers, background, unix: config.listen_unix.clone() })
+        Ok(Self { replica, leader, stop, servers, background, ovsdb: databases, unix: config.listen_unix.clone() })
     }
 
     /// The member.
@@ -124,9 +134,17 @@ impl Controller {
         &self.leader
     }
 
+    /// Where clients of the databases are served over TCP: Northbound's ports, then Southbound's.
+    pub fn ovsdb_ports(&self) -> Vec<u16> {
+        self.ovsdb.iter().flat_map(ovsdb::Server::ports).collect()
+    }
+
     /// Stops serving, then the member.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
+        for server in std::mem::take(&mut self.ovsdb) {
+            server.stop().await;
+        }
         while self.servers.join_next().await.is_some() {}
         self.background.shutdown().await;
         self.replica.stop();

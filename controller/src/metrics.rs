@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use prometheus_client::{
 };
 use quantumnet_model::tables;
 
-use crate::{peer::Kind, replica::Replica};
+use crate::{ovsdb, peer::Kind, replica::Replica};
 
 /// All metrics of one controller.
 pub struct Metrics {
@@ -48,6 +48,7 @@ pub struct Metrics {
     raft_lag: Gauge,
     raft_leader_changes: Gauge,
     raft_refused: Gauge,
+    ovsdb: Arc<ovsdb::Metrics>,
 }
 
 impl fmt::Debug for Metrics {
@@ -164,6 +165,7 @@ impl Default for Metrics {
             raft_lag: Gauge::default(),
             raft_leader_changes: Gauge::default(),
             raft_refused: Gauge::default(),
+            ovsdb: Arc::default(),
             registry: Mutex::default(),
         };
         metrics.register(&mut registry);
@@ -215,6 +217,12 @@ impl Metrics {
         to.register("raft_leader_changes", help, self.raft_leader_changes.clone());
         let help = "Messages of other members that consensus refused since the start";
         to.register("raft_messages_refused", help, self.raft_refused.clone());
+        self.ovsdb.register(to);
+    }
+
+    /// Those of the OVSDB servers.
+    pub fn ovsdb(&self) -> Arc<ovsdb::Metrics> {
+        self.ovsdb.clone()
     }
 
     /// A transaction ended.

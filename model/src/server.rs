@@ -27,7 +27,7 @@ table! {
         cid: Option<Uuid>,
         /// This server in it.
         sid: Option<Uuid>,
-        /// An index of the log that is applied here; never goes back.
+        /// How far the database has come here; never goes back. The revision, which is the same on all members.
         index: Option<i64>,
     }
 }

@@ -5,4 +5,23 @@
 //! - Everything else here is sessions: methods, monitors, locks, the `_Server` database, listeners.
 //! - Refuses to know what any table means (that is `lower`).
 
+mod connection;
+mod database;
+mod directory;
+mod forward;
+mod json;
+pub mod locks;
+mod metrics;
+mod monitor;
+mod remote;
+mod server;
+pub mod session;
+mod target;
+mod tls;
+mod token;
 pub mod transact;
+
+pub use metrics::Metrics;
+pub use server::{Server, ServerError};
+pub use target::{Target, TargetError};
+pub use tls::{Tls, Versions};
