@@ -109,7 +109,8 @@ impl Controller {
         for (database, targets) in [(Database::Northbound, &config.nb), (Database::Southbound, &config.sb)] {
             let tls = config.tls();
             let server =
-                ovsdb::Server::start(&replica, &leader, database, targets, tls.as_ref(), metrics.ovsdb()).await;
+                ovsdb::Server::start(&replica, &leader, database, targets, tls.as_ref(), metrics.ovsdb())
+                    .await;
             databases.push(server.with_context(|| format!("cannot serve {}", database.name()))?);
         }
         let exposed = Exposed { replica: replica.clone(), registry, metrics: metrics.clone() };
@@ -121,7 +122,15 @@ impl Controller {
         background.spawn(derive(replica.clone(), hub));
         background.spawn(settle_claims(replica.clone()));
         background.spawn(aging::age(replica.clone()));
-        Ok(Self { replica, leader, stop, servers, background, ovsdb: databases, unix: config.listen_unix.clone() })
+        Ok(Self {
+            replica,
+            leader,
+            stop,
+            servers,
+            background,
+            ovsdb: databases,
+            unix: config.listen_unix.clone(),
+        })
     }
 
     /// The member.
@@ -136,7 +145,7 @@ impl Controller {
 
     /// Where clients of the databases are served over TCP: Northbound's ports, then Southbound's.
     pub fn ovsdb_ports(&self) -> Vec<u16> {
-        self.ovsdb.iter().flat_map(ovsdb::Server::ports).collect()
+        self.ovsdb.iter().flat_map(ovsdb::Server::ports).copied().collect()
     }
 
     /// Stops serving, then the member.

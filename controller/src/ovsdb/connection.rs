@@ -139,8 +139,7 @@ impl Connection {
 
     async fn run<S: AsyncRead + AsyncWrite + Send>(mut self, stream: S) -> io::Result<()> {
         let (mut reader, mut writer) = tokio::io::split(stream);
-        let (mut applied, mut server) =
-            (self.service.replica.applied(), self.service.directory.subscribe());
+        let (mut applied, mut server) = (self.service.replica.applied(), self.service.directory.subscribe());
         let mut octets = BytesMut::with_capacity(READ_BYTES);
         while self.closing.is_none() {
             let behind = self.is_behind();
@@ -202,8 +201,7 @@ impl Connection {
 
     fn handle(&mut self, input: Input<'_>) {
         let server = self.service.directory.state();
-        let world =
-            World { store: &self.service.replica, server: &server, metrics: &self.service.metrics };
+        let world = World { store: &self.service.replica, server: &server, metrics: &self.service.metrics };
         let effects = self.session.handle(Instant::now().into_std(), &world, input);
         for effect in effects {
             match effect {
@@ -222,8 +220,7 @@ impl Connection {
         self.handle(Input::Timeout);
         let long = self.behind_since.is_some_and(|since| since.elapsed() >= BEHIND_MAX);
         let server = self.service.directory.state();
-        let world =
-            World { store: &self.service.replica, server: &server, metrics: &self.service.metrics };
+        let world = World { store: &self.service.replica, server: &server, metrics: &self.service.metrics };
         if long && self.session.fell_behind(&world) {
             self.closing = Some(Reason::Slow);
         }

@@ -9,10 +9,7 @@
 //!   knows less than one they have seen, and revisions are what members agree on.
 //! - `index` alone is published at most once in [`INDEX_EVERY`], and whenever a client connects.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use quantumnet_model::{Database, Row, Rows, Uuid, intent::Cluster, server::ServedDatabase};
 use tokio::sync::watch;

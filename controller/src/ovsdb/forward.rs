@@ -59,7 +59,9 @@ impl Handler for OnLeader {
         Box::pin(async move {
             match outcome.await {
                 // Nothing was done.
-                Err(ProposeError::NotLeader { .. } | ProposeError::Retry | ProposeError::Busy) => Err(Elsewhere),
+                Err(ProposeError::NotLeader { .. } | ProposeError::Retry | ProposeError::Busy) => {
+                    Err(Elsewhere)
+                }
                 outcome => Ok(reply(&outcome.map_err(|error| error.to_string()))),
             }
         })

@@ -100,7 +100,8 @@ impl Holder {
     /// The locks owned.
     pub fn owned(&self) -> BTreeSet<String> {
         let inner = self.locks.inner();
-        let owned = |queue: &VecDeque<Waiter>| queue.front().is_some_and(|first| first.session == self.session);
+        let owned =
+            |queue: &VecDeque<Waiter>| queue.front().is_some_and(|first| first.session == self.session);
         inner.queues.iter().filter(|(_, queue)| owned(queue)).map(|(name, _)| name.clone()).collect()
     }
 }

@@ -6,6 +6,7 @@
 //! - Refuses to know what any table means (that is `lower`).
 
 mod connection;
+mod connections;
 mod database;
 mod directory;
 mod forward;
@@ -22,6 +23,7 @@ mod token;
 pub mod transact;
 
 pub use metrics::Metrics;
+pub use monitor::Dump;
 pub use server::{Server, ServerError};
 pub use target::{Target, TargetError};
 pub use tls::{Tls, Versions};

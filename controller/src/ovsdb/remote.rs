@@ -7,12 +7,7 @@
 //! # Invariants
 //! - Sessions of a server are at most [`SESSIONS_MAX`]; who comes after them waits in the socket's queue.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -68,8 +63,8 @@ impl Remote {
     }
 
     /// Where it stands.
-    pub(super) fn status(&self) -> &watch::Receiver<Status> {
-        &self.status
+    pub(super) fn status(&self) -> Status {
+        self.status.borrow().clone()
     }
 
     /// Other options, for running sessions too.
@@ -98,14 +93,7 @@ impl Remote {
         let (options, watched) = watch::channel(options);
         let bound_port = listener.as_ref().and_then(Listener::port);
         let (sender, status) = watch::channel(Status { bound_port, ..Status::default() });
-        let run = Run {
-            service,
-            target,
-            options: watched,
-            tls,
-            status: sender,
-            sessions: JoinSet::new(),
-        };
+        let run = Run { service, target, options: watched, tls, status: sender, sessions: JoinSet::new() };
         Self { options, status, task: tokio::spawn(run.run(listener)) }
     }
 }
@@ -144,7 +132,9 @@ impl Listener {
         };
         match self {
             Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
-            Self::Tcp(listener) => tcp(listener).await.map(|(stream, address)| Accepted::Tcp(stream, address)),
+            Self::Tcp(listener) => {
+                tcp(listener).await.map(|(stream, address)| Accepted::Tcp(stream, address))
+            }
             Self::Tls(listener, acceptor) => {
                 let (stream, address) = tcp(listener).await?;
                 Ok(Accepted::Tls(acceptor.accept(stream), address))
@@ -183,11 +173,8 @@ impl Run {
         let mut pause = CALL_PAUSE_MIN;
         loop {
             let since = Instant::now();
-            let ended = if self.target.is_passive() {
-                self.listen(listener.take()).await
-            } else {
-                self.call().await
-            };
+            let ended =
+                if self.target.is_passive() { self.listen(listener.take()).await } else { self.call().await };
             if let Err(error) = ended {
                 tracing::warn!(target = %self.target, database = self.service.database.name(), %error, "OVSDB remote failed; it is tried again");
                 self.status.send_modify(|status| status.last_error = Some(error.to_string()));
@@ -259,12 +246,11 @@ impl Run {
                 self.session(name, place, async { Ok(stream) });
             }
             Target::Ssl(address) => {
-                let (connector, server) = (self.tls.as_ref().ok_or_else(no_certificate)?.connector()?, address.ip().into());
+                let (connector, server) =
+                    (self.tls.as_ref().ok_or_else(no_certificate)?.connector()?, address.ip().into());
                 let stream = connect(address).await?;
                 let handshake = connector.connect(server, stream);
-                self.session(name, place, async {
-                    tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await?
-                });
+                self.session(name, place, async { tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await? });
             }
             Target::Punix(_) | Target::Ptcp(_) | Target::Pssl(_) => return Ok(()),
         }
@@ -276,7 +262,11 @@ impl Run {
     async fn place(&self) -> io::Result<OwnedSemaphorePermit> {
         let places = &self.service.places;
         if places.available_permits() == 0 {
-            tracing::warn!(database = self.service.database.name(), max = SESSIONS_MAX, "no more OVSDB clients are accepted until one ends");
+            tracing::warn!(
+                database = self.service.database.name(),
+                max = SESSIONS_MAX,
+                "no more OVSDB clients are accepted until one ends"
+            );
         }
         places.clone().acquire_owned().await.map_err(io::Error::other)
     }

@@ -28,7 +28,9 @@ pub enum Target {
 
 /// Text that is no connection method.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
-#[error("expected ptcp:[PORT][:IP], pssl:[PORT][:IP], punix:PATH, tcp:IP[:PORT], ssl:IP[:PORT] or unix:PATH, got {got:?}")]
+#[error(
+    "expected ptcp:[PORT][:IP], pssl:[PORT][:IP], punix:PATH, tcp:IP[:PORT], ssl:IP[:PORT] or unix:PATH, got {got:?}"
+)]
 pub struct TargetError {
     /// The text.
     pub got: String,
@@ -38,6 +40,25 @@ impl Target {
     /// Whether the server waits for clients.
     pub const fn is_passive(&self) -> bool {
         matches!(self, Self::Punix(_) | Self::Ptcp(_) | Self::Pssl(_))
+    }
+
+    /// Whether it takes key and certificates.
+    pub const fn is_tls(&self) -> bool {
+        matches!(self, Self::Pssl(_) | Self::Ssl(_))
+    }
+
+    /// Whether it listens where the other would, on all addresses.
+    pub const fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Ptcp(wide), Self::Ptcp(narrow)) | (Self::Pssl(wide), Self::Pssl(narrow)) => {
+                wide.port() == narrow.port()
+                    && wide.port() != 0
+                    && wide.is_ipv4() == narrow.is_ipv4()
+                    && wide.ip().is_unspecified()
+                    && !narrow.ip().is_unspecified()
+            }
+            _ => false,
+        }
     }
 
     /// Whether a peer may vanish without a word.
@@ -132,7 +153,8 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Target>().map(|target| target.to_string()), Ok(printed.to_owned()));
         }
-        for text in ["", "ptcp", "ptcp:x", "ptcp:1:host", "tcp:", "punix:", "udp:1", "ptcp:65536", "tcp:[::1"] {
+        for text in ["", "ptcp", "ptcp:x", "ptcp:1:host", "tcp:", "punix:", "udp:1", "ptcp:65536", "tcp:[::1"]
+        {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }

@@ -72,7 +72,11 @@ impl Versions {
     }
 
     fn list(self) -> Vec<&'static SupportedProtocolVersion> {
-        [(self.tls12, &TLS12), (self.tls13, &TLS13)].into_iter().filter(|(on, _)| *on).map(|(_, v)| v).collect()
+        [(self.tls12, &TLS12), (self.tls13, &TLS13)]
+            .into_iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, v)| v)
+            .collect()
     }
 }
 
@@ -84,8 +88,7 @@ impl Tls {
             WebPkiClientVerifier::builder_with_provider(self.authorities()?.into(), provider.clone());
         let verifier = verifier.build().map_err(io::Error::other)?;
         let builder = ServerConfig::builder_with_provider(provider);
-        let builder =
-            builder.with_protocol_versions(&self.versions.list()).map_err(io::Error::other)?;
+        let builder = builder.with_protocol_versions(&self.versions.list()).map_err(io::Error::other)?;
         let config = builder.with_client_cert_verifier(verifier).with_single_cert(self.chain()?, self.key()?);
         Ok(TlsAcceptor::from(Arc::new(config.map_err(|error| wrong(&self.certificate, error))?)))
     }
@@ -93,8 +96,7 @@ impl Tls {
     /// For calls.
     pub(super) fn connector(&self) -> io::Result<TlsConnector> {
         let builder = ClientConfig::builder_with_provider(provider());
-        let builder =
-            builder.with_protocol_versions(&self.versions.list()).map_err(io::Error::other)?;
+        let builder = builder.with_protocol_versions(&self.versions.list()).map_err(io::Error::other)?;
         let builder = builder.with_root_certificates(self.authorities()?);
         let config = builder.with_client_auth_cert(self.chain()?, self.key()?);
         Ok(TlsConnector::from(Arc::new(config.map_err(|error| wrong(&self.certificate, error))?)))

@@ -26,18 +26,13 @@ pub struct Dump {
 
 impl Dump {
     /// A reply that begins with `head`, then has the rows, then `rest`.
-    pub(in crate::ovsdb) fn new(
-        spec: Arc<Spec>,
-        state: Arc<State>,
-        head: Vec<u8>,
-        rest: Vec<u8>,
-    ) -> Self {
+    pub(in crate::ovsdb) fn new(spec: Arc<Spec>, state: Arc<State>, head: Vec<u8>, rest: Vec<u8>) -> Self {
         let updates = Updates::after(head);
         Self { spec, state, updates, at: (0, None), rest: Some(rest) }
     }
 
     /// Writes the next piece of at least so many octets, if there are that many; false when all was written.
-    pub(in crate::ovsdb) fn write(&mut self, octets: usize, out: &mut Vec<u8>) -> bool {
+    pub fn write(&mut self, octets: usize, out: &mut Vec<u8>) -> bool {
         if self.rest.is_none() {
             return false;
         }

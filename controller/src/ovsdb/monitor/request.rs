@@ -67,11 +67,7 @@ impl Spec {
     }
 
     /// The spec with the conditions of a `monitor_cond_change`.
-    pub(in crate::ovsdb) fn with_conditions(
-        &self,
-        database: Database,
-        json: &Value,
-    ) -> Result<Self, Fault> {
+    pub(in crate::ovsdb) fn with_conditions(&self, database: Database, json: &Value) -> Result<Self, Fault> {
         let requests =
             json.as_object().ok_or_else(|| syntax("monitor-cond-change-requests must be object"))?;
         let mut spec = self.clone();

@@ -331,6 +331,10 @@ impl Session {
     }
 
     fn probe(&mut self, now: Instant) {
+        if !self.wants_input() {
+            // It may have said something that was not read.
+            self.alive(now);
+        }
         let (silent, interval) = (now.saturating_duration_since(self.heard), self.limits.probe);
         if interval.is_zero() || silent < interval {
             return;

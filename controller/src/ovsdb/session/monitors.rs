@@ -120,7 +120,8 @@ impl Session {
             return Err(Fault::syntax(id, details).to_json());
         }
         let changed = monitor.spec.with_conditions(monitor.database, requests);
-        let former = std::mem::replace(&mut monitor.spec, Arc::new(changed.map_err(|fault| fault.to_json())?));
+        let former =
+            std::mem::replace(&mut monitor.spec, Arc::new(changed.map_err(|fault| fault.to_json())?));
         monitor.id.clone_from(new_id);
         let at = match monitor.database {
             Database::Server => &self.server_at,
@@ -213,12 +214,7 @@ impl Session {
     }
 
     /// Sends each monitor of a database its updates.
-    fn show<'a>(
-        &mut self,
-        database: Database,
-        id: Uuid,
-        changes: impl Fn(&Spec) -> Vec<Change<'a>>,
-    ) {
+    fn show<'a>(&mut self, database: Database, id: Uuid, changes: impl Fn(&Spec) -> Vec<Change<'a>>) {
         let mut messages = Vec::new();
         for monitor in self.monitors.iter().filter(|monitor| monitor.database == database) {
             if let Some(updates) = monitor.spec.updates(changes(&monitor.spec)) {

@@ -68,7 +68,10 @@ impl Session {
             canceled: false,
             stage: Stage::Running,
         });
-        self.run(ticket, Transact { database, operations, locks: self.locks.owned(), waited: Duration::ZERO });
+        self.run(
+            ticket,
+            Transact { database, operations, locks: self.locks.owned(), waited: Duration::ZERO },
+        );
     }
 
     /// The client wants a transaction no more. What runs already goes on; what waits ends.

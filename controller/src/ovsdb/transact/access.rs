@@ -17,7 +17,9 @@ const EXTERNAL_IDS: [&str; 3] = ["Chassis", "Chassis_Private", "SB_Global"];
 
 /// The databases that clients may name.
 pub(crate) fn database(name: &str) -> Option<Database> {
-    [Database::Northbound, Database::Southbound, Database::Server].into_iter().find(|database| database.name() == name)
+    [Database::Northbound, Database::Southbound, Database::Server]
+        .into_iter()
+        .find(|database| database.name() == name)
 }
 
 /// Refuses to insert or delete rows of a table.
