@@ -143,8 +143,13 @@ impl<'a> Generator<'a> {
             if numeric && (column.ty.is_scalar() || self.rng.random_bool(0.5)) {
                 let mutator = ["+=", "-=", "*=", "/=", "%="].choose(self.rng).unwrap();
                 let argument = [0, 1, 2, 3, -1, -7, 1000, i64::MAX - 5].choose(self.rng).copied().unwrap();
-                // ovsdb-server takes some products at the very end of the range for too large.
-                let argument = if *mutator == "*=" { argument.min(1000) } else { argument };
+                // ovsdb-server takes some products at the very end of the range for too large, and is ended by a
+                // division error (its check for overflow) when what is not positive is multiplied by zero.
+                let argument = match (*mutator, argument) {
+                    ("*=", 0) => 1,
+                    ("*=", argument) => argument.min(1000),
+                    (_, argument) => argument,
+                };
                 mutations.push(json!([column.name, mutator, argument]));
             } else if !column.ty.is_scalar() {
                 let insert = self.rng.random_bool(0.5);

@@ -42,8 +42,12 @@ fn case(pair: &mut Pair, seed: u64, outcomes: &mut std::collections::BTreeMap<St
     let count = rng.random_range(2..northbound.len());
     let tables: Vec<TableId> = northbound.choose_multiple(&mut rng, count.min(8)).copied().collect();
     let mut serial = 0;
+    println!("seed {seed}");
     for at in 0..TRANSACTIONS {
         let operations = Generator::new(&mut rng, &pair.ours.clone(), &tables, &mut serial).transaction();
+        if number("QN_SEED").is_some() {
+            println!("{}", serde_json::json!(operations));
+        }
         let answers = pair.transact(&operations);
         let (ours, real) = (told(&operations, &answers.ours), told(&operations, &answers.real));
         let all: Vec<String> = operations.iter().map(ToString::to_string).collect();
