@@ -180,7 +180,7 @@ fn columns(table: &Table, entries: &'static [Entry], id: TableId) -> Vec<Check> 
         let reported =
             (entry.state == State::NotYet).then(|| format!("nothing acts on it yet ({area}); it is kept"));
         if entry.key.is_empty() {
-            let is_free = entry.column == "external_ids" || reported.is_some();
+            let is_free = matches!(entry.column, "external_ids" | "status") || reported.is_some();
             let keys = (is_map && !is_free).then(BTreeMap::new);
             checks.push(Check { column, name: entry.column, reported, keys });
         } else if let Some(keys) =

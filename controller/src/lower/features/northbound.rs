@@ -13,7 +13,6 @@ const fn none(name: &'static str, area: &'static str, note: &'static str) -> Tab
 const NO_NORTHD: &str = "accepted; there is no central compiler that it could tune";
 const BY_CLIENT: &str = "for clients; the server has settings of its own";
 const WRITTEN: &str = "written by the centre";
-const BY_FLAGS: &str = "where the server listens is said by its flags --nb, --sb and --ssl-*";
 
 pub(super) const TABLES: &[Table] = &[
     table("NB_Global", "global", NB_GLOBAL),
@@ -53,8 +52,34 @@ pub(super) const TABLES: &[Table] = &[
             works("external_ids"),
         ],
     ),
-    none("Connection", "server", BY_FLAGS),
-    none("SSL", "server", BY_FLAGS),
+    table(
+        "Connection",
+        "server",
+        &[
+            works("target"),
+            works("max_backoff"),
+            works("inactivity_probe"),
+            // ovn-nb(5) defines no key.
+            not_yet("other_config", ""),
+            works("external_ids"),
+            works("is_connected").note(WRITTEN),
+            works("status").note(WRITTEN),
+        ],
+    ),
+    table(
+        "SSL",
+        "server",
+        &[
+            works("private_key"),
+            works("certificate"),
+            works("ca_cert"),
+            not_yet("bootstrap_ca_cert", ""),
+            works("ssl_protocols"),
+            not_yet("ssl_ciphers", ""),
+            not_yet("ssl_ciphersuites", ""),
+            works("external_ids"),
+        ],
+    ),
     none("ACL", "acl", "ACLs are not evaluated yet"),
     none("Address_Set", "acl", "address sets are not used yet"),
     none("Port_Group", "acl", "port groups are not used yet"),
@@ -101,8 +126,8 @@ const NB_GLOBAL: &[Entry] = &[
     works("hv_cfg"),
     works("hv_cfg_timestamp"),
     works("external_ids"),
-    not_yet("connections", "server").note(BY_FLAGS),
-    not_yet("ssl", "server").note(BY_FLAGS),
+    works("connections"),
+    works("ssl"),
     not_yet("ipsec", "ipsec"),
     partly("options", "see its keys"),
     works("options").key("mac_prefix"),
