@@ -26,7 +26,7 @@ use crate::{
     hypervisor::Hypervisor,
     launch::{self, Folders, Tools},
     process::{Children, end_all, same_boot},
-    spec::{Daemon, Datapath, Link, Node, namespace_prefix},
+    spec::{Daemon, Datapath, Link, NB_PORT, Node, namespace_prefix},
     state::{Phase, Registry, State, StateFile, join},
     wait::{wait_ok, wait_until},
 };
@@ -165,6 +165,22 @@ impl Lab {
     /// The socket of controller `n`'s API, for callers in the root namespace.
     pub fn api_socket(&self, n: u16) -> PathBuf {
         self.folders().api_socket(n)
+    }
+
+    /// OVN_Northbound on every controller, as `ovn-nbctl --db` takes it inside the management network.
+    pub fn nb_remotes(&self) -> Result<String> {
+        let remote = |n| format!("tcp:{}:{NB_PORT}", Node::Controller(n).management_address());
+        Ok((1..=self.spec()?.controllers).map(remote).collect::<Vec<_>>().join(","))
+    }
+
+    /// The socket of OVN_Northbound on controller `n`, for callers in the root namespace.
+    pub fn nb_socket(&self, n: u16) -> PathBuf {
+        self.folders().nb_socket(n)
+    }
+
+    /// The socket of OVN_Southbound on controller `n`, for callers in the root namespace.
+    pub fn sb_socket(&self, n: u16) -> PathBuf {
+        self.folders().sb_socket(n)
     }
 
     /// Where a daemon serves its metrics, inside the management network.

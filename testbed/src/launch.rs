@@ -16,7 +16,9 @@ use crate::{
     Error, LabSpec, Result,
     command::find_program,
     process::ProcessRecord,
-    spec::{AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT, Daemon, Node, PEER_PORT},
+    spec::{
+        AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT, Daemon, NB_PORT, Node, PEER_PORT, SB_PORT,
+    },
 };
 
 /// The programs a lab cannot do without, found once.
@@ -75,6 +77,16 @@ impl Folders<'_> {
 
     pub(crate) fn vswitchd_unixctl(self, n: u16) -> PathBuf {
         self.node(Node::Hypervisor(n)).join("ovs-vswitchd.ctl")
+    }
+
+    /// OVN_Northbound of controller `n` for callers outside its namespace.
+    pub(crate) fn nb_socket(self, n: u16) -> PathBuf {
+        self.node(Node::Controller(n)).join("nb.sock")
+    }
+
+    /// OVN_Southbound of controller `n` for callers outside its namespace.
+    pub(crate) fn sb_socket(self, n: u16) -> PathBuf {
+        self.node(Node::Controller(n)).join("sb.sock")
     }
 
     /// The API of controller `n` for callers outside its namespace.
@@ -170,6 +182,12 @@ fn controller(spec: &LabSpec, folders: Folders<'_>, n: u16) -> Result<Start> {
         "--member-id".into(),
         n.to_string(),
     ];
+    for (option, port, socket) in
+        [("--nb", NB_PORT, folders.nb_socket(n)), ("--sb", SB_PORT, folders.sb_socket(n))]
+    {
+        let address = Node::Controller(n).management_address();
+        argv.extend([option.into(), format!("ptcp:{port}:{address},punix:{}", socket.display())]);
+    }
     if spec.controllers > 1 {
         let peers: Vec<String> = (1..=spec.controllers).map(|n| format!("{n}={}", peer_address(n))).collect();
         argv.extend(["--peer-listen".into(), peer_address(n).to_string(), "--peers".into(), peers.join(",")]);
@@ -240,6 +258,8 @@ mod tests {
             lines(Daemon::Controller(2)),
             "/opt/qn/quantumnet-controller --data-dir /lab/controller2/data --listen 10.254.0.2:9640 \
              --listen-unix /lab/controller2/api.sock --member-id 2 \
+             --nb ptcp:6641:10.254.0.2,punix:/lab/controller2/nb.sock \
+             --sb ptcp:6642:10.254.0.2,punix:/lab/controller2/sb.sock \
              --peer-listen 10.254.0.2:9643 --peers 1=10.254.0.1:9643,2=10.254.0.2:9643 \
              --metrics 10.254.0.2:9641"
         );

@@ -70,8 +70,8 @@ pub use crate::{
     ping::{PingOptions, PingResult},
     probe::{Probe, ProbeReport},
     spec::{
-        AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT, Daemon, Datapath, LabSpec, Link, Node,
-        PEER_PORT, PHYSICAL_NETWORK, Programs, Underlay,
+        AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT, Daemon, Datapath, LabSpec, Link, NB_PORT,
+        Node, PEER_PORT, PHYSICAL_NETWORK, Programs, SB_PORT, Underlay,
     },
     state::{Phase, Registry},
     status::{DaemonStatus, LabStatus, NodeStatus, VmStatus},

@@ -356,6 +356,10 @@ pub const API_PORT: u16 = 9640;
 pub const CONTROLLER_METRICS_PORT: u16 = 9641;
 /// Port of the agents' metrics.
 pub const AGENT_METRICS_PORT: u16 = 9642;
+/// Port of OVN_Northbound.
+pub const NB_PORT: u16 = 6641;
+/// Port of OVN_Southbound.
+pub const SB_PORT: u16 = 6642;
 /// Port where a controller serves the other members of its cluster.
 pub const PEER_PORT: u16 = 9643;
 

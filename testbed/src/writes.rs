@@ -92,8 +92,7 @@ fn write(sockets: &[PathBuf], stop: &AtomicBool, count: &AtomicUsize) -> Result<
                     return Ok(written);
                 }
             }
-            // Not now: 503 and 504 are UNAVAILABLE and DEADLINE_EXCEEDED.
-            Ok(answer) if !matches!(answer.status, 503 | 504) => {
+            Ok(answer) if !may_be_repeated(&answer) => {
                 let problem = format!("write {name} was refused with {}: {}", answer.status, answer.body);
                 return Err(Error::Output { program: "quantumnet-controller", problem });
             }
@@ -106,6 +105,12 @@ fn write(sockets: &[PathBuf], stop: &AtomicBool, count: &AtomicUsize) -> Result<
         }
     }
     Ok(written)
+}
+
+/// Not now, or not known: 503 and 504 are UNAVAILABLE and DEADLINE_EXCEEDED, the reasons those of a leader that went.
+fn may_be_repeated(answer: &api::Answer) -> bool {
+    let unsettled = ["OUTCOME_UNKNOWN", "LEADERSHIP_CHANGED"];
+    matches!(answer.status, 503 | 504) || unsettled.iter().any(|reason| answer.body.contains(reason))
 }
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
