@@ -12,7 +12,7 @@ use std::{
 use quantumnet_testbed::{LabGuard, LabSpec, Programs, Underlay, Vm, wait_ok};
 use serde_json::Value;
 
-/// A lab of controllers and some hypervisors.
+/// A lab of three controllers and some hypervisors.
 pub(crate) struct Net {
     pub(crate) lab: LabGuard,
 }
@@ -55,6 +55,11 @@ impl Net {
     /// Runs qnctl with standard input; the error is what it printed on standard error.
     pub(crate) fn qnctl_with(&self, args: &[&str], input: &str) -> Result<String, String> {
         self.qnctl_at(1..=CONTROLLERS, args, input)
+    }
+
+    /// The same with only controller `n` to ask.
+    pub(crate) fn qnctl_of(&self, n: u16, args: &[&str], input: &str) -> Result<String, String> {
+        self.qnctl_at(n..=n, args, input)
     }
 
     fn qnctl_at(
@@ -183,7 +188,7 @@ pub(crate) fn over_ipv6(spec: &mut LabSpec) {
 }
 
 /// Members of the cluster in every scenario.
-const CONTROLLERS: u16 = 1;
+const CONTROLLERS: u16 = 3;
 
 const THREE: &str = "
 kind: VirtualNetwork
