@@ -16,7 +16,9 @@ pub struct Config {
     pub member: MemberId,
     /// All voters including this member; the same list on each.
     pub voters: Vec<MemberId>,
-    /// Ticks without a leader before a pre-vote; the actual number is spread from this to twice this.
+    /// Ticks for which a member that heard its leader hears no candidate, and a leader does without a majority. It is a
+    /// candidate itself after a quarter more of them at least, spread over as many again: one that has waited long
+    /// enough must not find that another has not.
     pub election_ticks: u32,
     /// Ticks between heartbeats.
     pub heartbeat_ticks: u32,
@@ -98,10 +100,17 @@ impl Config {
         Ok(())
     }
 
+    /// Ticks without a leader before a pre-vote, at least.
+    pub(crate) const fn candidate_ticks(&self) -> u32 {
+        self.election_ticks + self.election_ticks / 4
+    }
+
     pub(crate) fn raft(&self, applied: u64) -> raft::Config {
         raft::Config {
             id: self.member.0,
             election_tick: self.election_ticks as usize,
+            min_election_tick: self.candidate_ticks() as usize,
+            max_election_tick: (self.candidate_ticks() + self.election_ticks) as usize,
             heartbeat_tick: self.heartbeat_ticks as usize,
             applied,
             max_size_per_msg: self.append_bytes_max,

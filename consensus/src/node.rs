@@ -527,7 +527,7 @@ impl Node {
         }
         let ticks = u64::from(self.config.election_ticks);
         let spread = usize::try_from((mixed >> 32) % ticks).expect("below election_ticks, a u32");
-        self.raw.raft.set_randomized_election_timeout(self.config.election_ticks as usize + spread);
+        self.raw.raft.set_randomized_election_timeout(self.config.candidate_ticks() as usize + spread);
     }
 }
 

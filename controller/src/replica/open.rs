@@ -185,11 +185,11 @@ fn advice(error: &LogError) -> &'static str {
 
 /// Proposals without an answer, at most.
 const PROPOSALS_MAX: usize = 4_096;
-/// With these a leader that was killed is missed after 350 to 700 ms, by the first of two after 450 ms in the median.
+/// With these a leader that was killed is missed after 325 to 600 ms, by the first of two after 405 ms in the median.
 /// A tick does not measure time but counts rounds of the member's thread, so a thread or disk that is held up for long
 /// delays elections rather than causing them.
 const TICK: Duration = Duration::from_millis(25);
-const ELECTION_TICKS: u32 = 14;
+const ELECTION_TICKS: u32 = 11;
 const HEARTBEAT_TICKS: u32 = 2;
 /// Longer than two elections, so that a read that is under way outlives the leader.
 const READ_TIMEOUT_TICKS: u64 = 120;

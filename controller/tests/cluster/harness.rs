@@ -40,6 +40,22 @@ impl Member {
         self.controller.as_ref().expect("it runs").replica()
     }
 
+    /// Where the other members call it.
+    pub(crate) fn peer_port(&self) -> SocketAddr {
+        let (members, _) = self.config.members().unwrap().unwrap();
+        members[&self.config.member_id]
+    }
+
+    /// The value of one of its metrics, by its name with labels; 0 while it was never counted.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let mut stream = TcpStream::connect(self.config.metrics).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
     /// Where its API is.
     pub(crate) fn api(&self) -> SocketAddr {
         self.config.listen[0]

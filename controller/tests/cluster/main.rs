@@ -7,4 +7,5 @@ mod agent;
 mod agents;
 mod api;
 mod harness;
+mod hostile;
 mod members;
