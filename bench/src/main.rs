@@ -11,6 +11,7 @@ mod footprint;
 mod latency;
 mod ovn;
 mod report;
+mod transact;
 
 use std::path::PathBuf;
 
@@ -54,6 +55,15 @@ enum Measurement {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
+    /// One OVSDB transaction on the leader, before the log.
+    Transact {
+        /// Ports in the switch.
+        #[arg(long, value_delimiter = ',', default_values_t = [100, 50_000])]
+        ports: Vec<u32>,
+        /// Transactions of each kind.
+        #[arg(long, default_value_t = 2_000)]
+        rounds: usize,
+    },
     /// Processor and memory of idle daemons.
     Footprint {
         /// How long to look.
@@ -85,12 +95,14 @@ async fn main() -> Result<()> {
         Measurement::Latency { rounds } => latency::run(&programs, rounds).await,
         Measurement::Compile { ports, changes } => compile::run(&ports, changes),
         Measurement::Cold { flows, rounds } => cold::run(flows, rounds),
+        Measurement::Transact { ports, rounds } => transact::run(&ports, rounds),
         Measurement::Footprint { seconds } => footprint::run(&programs, seconds).await,
         Measurement::Failover { kills } => failover::run(&programs, kills),
         Measurement::All => {
             latency::run(&programs, 50).await?;
             compile::run(&[1_000, 10_000], 500)?;
             cold::run(100_000, 5)?;
+            transact::run(&[100, 50_000], 2_000)?;
             footprint::run(&programs, 20).await?;
             failover::run(&programs, 20)
         }
