@@ -362,7 +362,7 @@ enum Step {
     Unregister { chassis: u8 },
     Plug { port: u8, chassis: u8 },
     Prefix { other: bool },
-    Several(Vec<Step>),
+    Several(Vec<Self>),
 }
 
 fn simple() -> impl Strategy<Value = Step> {

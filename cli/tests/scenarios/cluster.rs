@@ -21,7 +21,7 @@ fn a_killed_leader_loses_no_write_and_no_packet() {
     // An OVN client that knows all three addresses, as it stands in its manual.
     let remotes = format!("--db={}", net.lab.nb_remotes().unwrap());
     let nbctl = |args: &[&str]| {
-        let argv = ["ovn-nbctl", &remotes, "--timeout=20"].iter().chain(args);
+        let argv: Vec<&str> = ["ovn-nbctl", &remotes, "--timeout=20"].iter().chain(args).copied().collect();
         let output = net.lab.exec("net", argv).unwrap();
         assert!(output.ok(), "ovn-nbctl {args:?}: {}", output.stderr);
         output.stdout

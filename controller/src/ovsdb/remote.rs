@@ -137,7 +137,7 @@ impl Listener {
             }
             Self::Tls(listener, acceptor) => {
                 let (stream, address) = tcp(listener).await?;
-                Ok(Accepted::Tls(acceptor.accept(stream), address))
+                Ok(Accepted::Tls(Box::new(acceptor.accept(stream)), address))
             }
         }
     }
@@ -156,7 +156,7 @@ impl Listener {
 enum Accepted {
     Unix(UnixStream),
     Tcp(TcpStream, SocketAddr),
-    Tls(tokio_rustls::Accept<TcpStream>, SocketAddr),
+    Tls(Box<tokio_rustls::Accept<TcpStream>>, SocketAddr),
 }
 
 struct Run {

@@ -108,7 +108,9 @@ impl Client {
     fn connect(remote: &str) -> Self {
         let out = TcpStream::connect(remote.strip_prefix("tcp:").unwrap()).unwrap();
         out.set_read_timeout(Some(PATIENCE)).unwrap();
-        let messages = Box::new(Deserializer::from_reader(std::io::BufReader::new(out.try_clone().unwrap())).into_iter());
+        let messages = Box::new(
+            Deserializer::from_reader(std::io::BufReader::new(out.try_clone().unwrap())).into_iter(),
+        );
         Self { out, messages, last: 0, updates: Vec::new() }
     }
 

@@ -2,6 +2,8 @@
 //! messages of libovsdb.
 //! They need the packages of `scripts/install-packages test`, but no root.
 
+#![allow(clippy::unwrap_used)] // in helpers of tests too: a panic is the test's failure
+
 mod libovsdb;
 mod nbctl;
 mod ovsdbapp;

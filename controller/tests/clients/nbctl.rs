@@ -41,7 +41,8 @@ fn replay(mode: Mode) {
         let global = command.contains("NB_Global");
         let (expected, got) = (normal(&expected, global), normal(&got, global));
         if expected != got {
-            differences.push(format!("line {}: {line}\n--- OVN\n{expected}--- QuantumNet\n{got}", number + 1));
+            differences
+                .push(format!("line {}: {line}\n--- OVN\n{expected}--- QuantumNet\n{got}", number + 1));
         }
     }
     assert!(run > 300, "the script is there");

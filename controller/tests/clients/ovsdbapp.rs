@@ -39,7 +39,8 @@ impl Client {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn();
-        let mut child = child.unwrap_or_else(|error| panic!("python3: {error}; apt-get install python3-ovsdbapp"));
+        let mut child =
+            child.unwrap_or_else(|error| panic!("python3: {error}; apt-get install python3-ovsdbapp"));
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {

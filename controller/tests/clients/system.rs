@@ -39,7 +39,10 @@ impl System {
         for (schema, file) in [("ovn-nb", "nb.db"), ("ovn-sb", "sb.db")] {
             let schema = format!("/usr/share/ovn/{schema}.ovsschema");
             let file = system.path(file);
-            assert!(Path::new(&schema).is_file(), "{schema} is missing: apt-get install ovn-common ovn-central");
+            assert!(
+                Path::new(&schema).is_file(),
+                "{schema} is missing: apt-get install ovn-common ovn-central"
+            );
             succeed(Command::new("ovsdb-tool").args(["create", text(&file), &schema]));
         }
         for kind in ["nb", "sb"] {
@@ -163,9 +166,7 @@ impl Drop for System {
     fn drop(&mut self) {
         if self.environment.contains_key("OVN_NB_DAEMON") {
             _ = self.run("-u $OVN_NB_DAEMON exit");
-            _ = Command::new("ovn-appctl")
-                .args(["-t", &self.environment["OVN_NB_DAEMON"], "exit"])
-                .output();
+            _ = Command::new("ovn-appctl").args(["-t", &self.environment["OVN_NB_DAEMON"], "exit"]).output();
         }
         for mut child in self.children.drain(..) {
             _ = child.kill();
@@ -223,7 +224,11 @@ impl Members {
         let deadline = Instant::now() + PATIENCE;
         let served = || {
             let mut client = Command::new("ovn-nbctl");
-            client.args([&format!("--db={}", members.remotes()), "--timeout=5", "init"]).output().unwrap().status
+            client
+                .args([&format!("--db={}", members.remotes()), "--timeout=5", "init"])
+                .output()
+                .unwrap()
+                .status
         };
         while !served().success() {
             assert!(Instant::now() < deadline, "the cluster serves within {PATIENCE:?}: {}", members.logs());
@@ -238,14 +243,16 @@ impl Members {
 
     /// Kills the member at that address.
     pub(crate) fn kill(&mut self, remote: &str) {
-        let child = self.members.iter_mut().find(|(own, _)| own == remote).and_then(|(_, child)| child.take());
+        let child =
+            self.members.iter_mut().find(|(own, _)| own == remote).and_then(|(_, child)| child.take());
         let mut child = child.unwrap_or_else(|| panic!("no member runs at {remote}"));
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
     fn logs(&self) -> String {
-        let logs = (1..=self.members.len()).map(|number| self.folder.path().join(format!("member{number}.log")));
+        let logs =
+            (1..=self.members.len()).map(|number| self.folder.path().join(format!("member{number}.log")));
         logs.map(|log| std::fs::read_to_string(log).unwrap_or_default()).collect()
     }
 }

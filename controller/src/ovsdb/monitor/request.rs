@@ -106,7 +106,7 @@ impl TableSpec {
         let columns = request.array("columns")?;
         let select = request.object("select")?;
         request.finish()?;
-        let select = select.map_or(Ok(Select::default()), |json| select_from_json(name, json))?;
+        let select = select.map(|json| select_from_json(name, json)).transpose()?.unwrap_or_default();
         self.select = either(self.select, select);
         let mut add = |column: Column, json: Option<&[Value]>| {
             if self.columns.iter().any(|known| known.column == column) {
