@@ -140,7 +140,8 @@ fn connection<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(FIRST_REQUEST_WITHIN);
+    // A client that closes its side after the request still gets its answer, which may take a forward to the leader.
+    builder.http1().half_close(true).timer(TokioTimer::new()).header_read_timeout(FIRST_REQUEST_WITHIN);
     let mut http2 = builder.http2();
     http2.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_WITHIN);
     http2

@@ -377,33 +377,3 @@ async fn a_stalled_agent_holds_up_only_itself() {
     let row = |agent: &Agent| agent.rows.get::<LogicalSwitch>(switch).cloned();
     assert!(row(&stalled).is_some() && row(&stalled) == row(&quick));
 }
-
-/// The agent hears of a change, and answers, before the watch of revisions moves: what it says is believed all the same.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_acknowledgement_that_precedes_the_watch_of_revisions_counts() {
-    let server = Server::start().await;
-    let (switch, _) = server.switch_with_port("vm1").await;
-    let mut agent = server.agent(hello("hv1", "hv1", "10.0.0.1", vec![interface("vm1", 1)])).await;
-    let head = server.replica.propose("test", |_| Ok(())).await.unwrap().revision;
-    agent.until("all there is", |agent| agent.revision >= head).await;
-    let revision = server.hub.revision();
-    // While this is held the watch cannot move; the queues are filled before.
-    let before = revision.borrow();
-    let change = move |txn: &mut quantumnet_controller::store::Txn<'_>| {
-        txn.update::<LogicalSwitch>(switch, |row| {
-            row.other_config = [(Text::from("x"), Text::from("y"))].into_iter().collect()
-        });
-        Ok(())
-    };
-    let replica = server.replica.clone();
-    let committed = tokio::spawn(async move { replica.propose("test", change).await });
-    agent.until("the change", |agent| agent.revision > head).await;
-    agent.applied(agent.revision).await;
-    let mut changes = server.registry.changes();
-    while server.registry.status("hv1").unwrap().applied_revision < agent.revision {
-        tokio::time::timeout(DEADLINE, changes.changed()).await.expect("it is believed").unwrap();
-    }
-    assert_eq!(*before, head);
-    drop(before);
-    assert_eq!(committed.await.unwrap().unwrap().revision, agent.revision);
-}

@@ -57,9 +57,9 @@ async fn ovsdb_client_monitors_and_locks() {
         (child, lines)
     };
     let (_first, mut told_first) = lock("lock");
-    assert_eq!(within(told_first.next_line()).await.unwrap().unwrap(), "locked");
+    assert_eq!(within(told_first.next_line()).await.unwrap().unwrap(), "{\"locked\":true}");
     let (_thief, mut told_thief) = lock("steal");
-    assert_eq!(within(told_thief.next_line()).await.unwrap().unwrap(), "locked");
+    assert_eq!(within(told_thief.next_line()).await.unwrap().unwrap(), "{\"locked\":true}");
     assert_eq!(within(told_first.next_line()).await.unwrap().unwrap(), "stolen");
     server.controller.stop().await;
 }

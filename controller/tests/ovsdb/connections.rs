@@ -130,7 +130,7 @@ async fn tls_asks_for_a_certificate_of_the_authority() {
     let (key, certificate, authority) = (path("key.pem"), path("cert.pem"), path("ca.pem"));
     let target = "pssl:0:127.0.0.1";
     server.nbctl(&["set-ssl", &key, &certificate, &authority, "--", "set-connection", target]).await;
-    let port = bound_port(&server, &format!("\"{target}\"")).await;
+    let port = bound_port(&server, ".").await;
     let remote = format!("ssl:127.0.0.1:{port}");
     let files = ["-p", &key, "-c", &certificate, "-C", &authority];
     let list = server.run("ovsdb-client", &[&files[..], &["list-dbs", &remote]].concat()).await;

@@ -151,16 +151,21 @@ async fn updates_come_before_the_reply_of_their_transaction() {
         let insert = json!({"op": "insert", "table": "Logical_Switch", "row": {"name": name}});
         client.send(&json!({"id": name, "method": "transact", "params": [NB, insert]})).await;
     }
-    let mut last = reply[1].clone();
-    for name in ["a", "b", "c"] {
-        let update = client.next().await.unwrap();
-        assert_eq!((&update["method"], &update["params"][0]), (&json!("update3"), &id), "{update}");
-        let rows = update["params"][2]["Logical_Switch"].as_object().unwrap();
-        assert_eq!(rows.values().next().unwrap(), &json!({"insert": {"name": name}}));
-        assert!(update["params"][1].as_str() > last.as_str(), "ids grow within one history");
-        last = update["params"][1].clone();
-        assert_eq!(client.next().await.unwrap()["id"], name);
+    let (mut last, mut told, mut replied) = (reply[1].clone(), Vec::new(), Vec::new());
+    while replied.len() < 3 {
+        let message = client.next().await.unwrap();
+        if message["method"] == Value::Null {
+            replied.push(message["id"].as_str().unwrap().to_owned());
+            assert!(told.len() >= replied.len(), "the update of a transaction precedes its reply");
+            continue;
+        }
+        assert_eq!((&message["method"], &message["params"][0]), (&json!("update3"), &id), "{message}");
+        let rows = message["params"][2]["Logical_Switch"].as_object().unwrap();
+        told.push(rows.values().next().unwrap()["insert"]["name"].as_str().unwrap().to_owned());
+        assert!(message["params"][1].as_str() > last.as_str(), "ids grow within one history");
+        last = message["params"][1].clone();
     }
+    assert_eq!((&told, &replied), (&vec!["a".to_owned(), "b".into(), "c".into()], &told));
     let mut other = server.connect().await;
     let resumed = other.call("monitor_cond_since", json!([NB, "m", request, reply[1]])).await;
     assert_eq!((&resumed[0], &resumed[1]), (&json!(true), &last));

@@ -284,7 +284,7 @@ proptest! {
         let server = RealServer::start(&schema);
         let mut real: Connection = server.connect();
         let mut ours = Ours::new();
-        let mut monitors = 0;
+        let mut monitors = Vec::new();
         for step in steps {
             match step {
                 Step::Transact(operations) => {
@@ -298,12 +298,14 @@ proptest! {
                 }
                 Step::Monitor { form, request } => {
                     let method = ["monitor", "monitor_cond"][form];
-                    let params = json!([NB, [monitors], request]);
-                    monitors += 1;
+                    let params = json!([NB, [monitors.len()], request]);
+                    monitors.push(form);
                     let expected = real.call(method, params.clone());
                     let got = ours.call(method, &params);
                     prop_assert_eq!(&got[0]["result"], &expected, "{}", params);
                 }
+                // A monitor of RFC 7047 has no conditions: we refuse to change them, ovsdb-server does not always.
+                Step::Condition { monitor, .. } if monitors.get(monitor) == Some(&0) => {}
                 Step::Condition { monitor, request } => {
                     let params = json!([[monitor], [monitor], request]);
                     let expected = real.call_raw("monitor_cond_change", params.clone());
