@@ -32,7 +32,6 @@ use crate::agent::{Agent, hello, interface};
 struct Server {
     replica: Replica,
     registry: Arc<AgentRegistry>,
-    hub: Arc<Hub>,
     address: String,
     _dir: tempfile::TempDir,
     _stop: watch::Sender<bool>,
@@ -58,14 +57,13 @@ impl Server {
         replica.applied().wait_for(|state| state.revision() > 0).await.unwrap();
         tokio::spawn(derive(replica.clone(), hub.clone()));
         let leader = Leader::alone(replica.clone(), metrics.clone());
-        let agents =
-            Agents::new(replica.clone(), leader, hub.clone(), registry.clone(), Arc::new(Admins), metrics);
+        let agents = Agents::new(replica.clone(), leader, hub, registry.clone(), Arc::new(Admins), metrics);
         let router = agents.beside(Router::new());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopping) = watch::channel(false);
         tokio::spawn(Listener::Tcp(listener).serve(router, stopping));
-        Self { replica, registry, hub, address, _dir: dir, _stop: stop }
+        Self { replica, registry, address, _dir: dir, _stop: stop }
     }
 
     async fn agent(&self, hello: AgentHello) -> Agent {
