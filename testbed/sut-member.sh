@@ -4,4 +4,4 @@ set -eu
 bin=${QN_BIN:-$(dirname "$0")/../target/release}
 peers=$(echo "$7" | tr , '\n' | awk '{ printf "%s%d=%s", sep, NR, $0; sep = "," }')
 exec "$bin/quantumnet-controller" --data-dir "$1" --member-id "$5" --peer-listen "$6" --peers "$peers" \
-    --listen "$3:$4" --nb "ptcp:$2" --sb "ptcp:$2:127.0.2.$5" --metrics "127.0.3.$5:$4"
+    --listen "$3:$4" --nb "ptcp:$2" --sb "punix:$1/sb.sock" --metrics "127.0.3.$5:$4"
