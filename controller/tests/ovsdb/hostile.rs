@@ -24,7 +24,7 @@ async fn octets_that_are_no_messages_end_the_session() {
     for octets in [
         b"GET / HTTP/1.1\r\n\r\n".as_slice(),
         b"\x16\x03\x01\x02\x00\x01\x00",
-        b"{\"id\":1,\"method\":\"echo\",\"params\":[}]}",
+        b"{\"id\":1,\"method\":\"echo\",\"params\":[}",
         b"{\"id\":1,\"method\":\"\xff\xff\"}",
         b"[1,2,3]",
         b"{}",

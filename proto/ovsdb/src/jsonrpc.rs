@@ -46,6 +46,8 @@ pub struct Framer {
     /// Everything before this was scanned.
     scanned: usize,
     depth: usize,
+    /// What opened each level, the innermost in the lowest bit: set for an object.
+    objects: u128,
     text: Text,
     failed: Option<FrameError>,
 }
@@ -62,7 +64,16 @@ impl Framer {
     /// An empty framer.
     pub fn new(limits: FrameLimits) -> Self {
         let limits = FrameLimits { depth_max: limits.depth_max.min(FrameLimits::DEPTH_LIMIT), ..limits };
-        Self { limits, buffer: Vec::new(), start: 0, scanned: 0, depth: 0, text: Text::Outside, failed: None }
+        Self {
+            limits,
+            buffer: Vec::new(),
+            start: 0,
+            scanned: 0,
+            depth: 0,
+            objects: 0,
+            text: Text::Outside,
+            failed: None,
+        }
     }
 
     /// Takes bytes off the stream. Drain [`Self::next_value`] before the next push; that keeps the bound on memory.
@@ -123,12 +134,16 @@ impl Framer {
                         if self.depth > self.limits.depth_max {
                             return Err(FrameError::TooDeep { depth_max: self.limits.depth_max });
                         }
+                        self.objects = self.objects << 1 | u128::from(byte == b'{');
                     }
                     b' ' | b'\t' | b'\r' | b'\n' if self.depth == 0 => self.start = self.scanned,
                     _ if self.depth == 0 => return Err(FrameError::Start { got: byte }),
                     b'}' | b']' => {
+                        let matches = (self.objects & 1 == 1) == (byte == b'}');
+                        self.objects >>= 1;
                         self.depth -= 1;
-                        if self.depth == 0 {
+                        // With the wrong bracket it is over too: what is there so far tells the JSON reader what is wrong.
+                        if self.depth == 0 || !matches {
                             return self.bound().map(|()| Some(self.scanned));
                         }
                     }
@@ -463,6 +478,7 @@ mod tests {
         check(b"[[[[[", expect![["closed: json-rpc: message nested deeper than 4\n"]]);
         check(b"{\"\xff\"}", expect![["closed: json-rpc: message is not UTF-8 at byte 2\n"]]);
         check(b"{]", expect![["closed: json-rpc: key must be a string at line 1 column 2\n"]]);
+        check(b"{\"a\":[}", expect![["closed: json-rpc: expected value at line 1 column 7\n"]]);
         check(&[b'['; 1], expect![["1 pending\n"]]);
         let long = [b"[\"".as_slice(), &[b'a'; 200]].concat();
         check(&long, expect![["closed: json-rpc: message longer than 100 bytes\n"]]);
