@@ -13,7 +13,8 @@ use quantumnet_controller::{
     ovsdb::{
         Metrics,
         locks::Locks,
-        session::{Answer, Effect, Input, Limits, Piece, Session, Store, World},
+        session::{Effect, Input, Limits, Piece, Session, Store, World},
+        transact::Outcome,
     },
     store::{Context, ResumeToken, State, Transaction, evaluate},
 };
@@ -92,12 +93,12 @@ fuzz_target!(|bytes: &[u8]| {
                 Effect::Close(_) => return check(&sent),
             }
             if let Some(ticket) = tickets.pop() {
-                let answer = match ticket % 3 {
-                    0 => Answer::Done { results: vec![json!({})], revision: 1 },
-                    1 => Answer::Blocked { revision: 2, timeout: Some(Duration::from_secs(1)) },
-                    _ => Answer::Blocked { revision: 1, timeout: None },
+                let outcome = match ticket % 3 {
+                    0 => Ok(Outcome::Done { results: vec![json!({})], revision: 1 }),
+                    1 => Ok(Outcome::Blocked { revision: 2, timeout: Some(Duration::from_secs(1)) }),
+                    _ => Ok(Outcome::Blocked { revision: 1, timeout: None }),
                 };
-                effects.extend(session.handle(now, &world, Input::Answered { ticket, answer }));
+                effects.extend(session.handle(now, &world, Input::Answered { ticket, outcome }));
                 // A wait that is tried again for ever is no fault of the session.
                 effects.truncate(64);
             }

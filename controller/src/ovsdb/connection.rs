@@ -35,7 +35,7 @@ use super::{
     forward,
     locks::{Locks, Notice},
     metrics::Metrics,
-    session::{Answer, Effect, Input, Limits, Piece, Reason, Session, Store, Transact, World},
+    session::{Effect, Input, Limits, Piece, Reason, Session, Store, Transact, World},
     target::Target,
     transact::{self, Attempt, Outcome, Request},
 };
@@ -107,7 +107,7 @@ struct Connection {
     session: Session,
     notices: mpsc::UnboundedReceiver<Notice>,
     outbox: Outbox,
-    transacts: FuturesUnordered<BoxFuture<'static, (u64, Answer)>>,
+    transacts: FuturesUnordered<BoxFuture<'static, (u64, Result<Outcome, String>)>>,
     /// What is counted for this connection in [`Service::held`].
     held: usize,
     behind_since: Option<Instant>,
@@ -179,7 +179,7 @@ impl Connection {
                     self.session.set_probe(options.probe);
                 }
                 Some(notice) = self.notices.recv() => self.handle(Input::Lock(notice)),
-                Some((ticket, answer)) = self.transacts.next() => self.handle(Input::Answered { ticket, answer }),
+                Some((ticket, outcome)) = self.transacts.next() => self.handle(Input::Answered { ticket, outcome }),
                 () = sleep_until(wake) => self.timeout(),
             }
             self.account();
@@ -275,7 +275,7 @@ fn run(
     peer: &Arc<str>,
     read_only: bool,
     transact: Transact,
-) -> impl Future<Output = Answer> + Send + use<> {
+) -> impl Future<Output = Result<Outcome, String>> + Send + use<> {
     let Transact { database, operations, locks, waited } = transact;
     let read_only = read_only || database == Database::Server;
     let request = Request { database: database.name().to_owned(), operations, locks, read_only, waited };
@@ -286,28 +286,27 @@ fn run(
     Either::Right(answer(service.replica.clone(), forwarded))
 }
 
-async fn answer(replica: Replica, outcome: impl Future<Output = Result<Outcome, String>>) -> Answer {
-    match outcome.await {
-        Ok(Outcome::Done { results, revision }) => {
-            replica.reached(revision).await;
-            Answer::Done { results, revision }
-        }
-        Ok(Outcome::Blocked { revision, timeout }) => Answer::Blocked { revision, timeout },
-        // Whether it is done or not, the client finds out when it connects again.
-        Err(why) => Answer::Lost(why),
+async fn answer(
+    replica: Replica,
+    outcome: impl Future<Output = Result<Outcome, String>>,
+) -> Result<Outcome, String> {
+    let outcome = outcome.await?;
+    if let Outcome::Done { revision, .. } = outcome {
+        replica.reached(revision).await;
     }
+    Ok(outcome)
 }
 
 /// Runs a transaction on `_Server`, which nobody may write.
-fn on_server(state: &State, principal: Arc<str>, request: &Request) -> Answer {
+fn on_server(state: &State, principal: Arc<str>, request: &Request) -> Result<Outcome, String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let context = Context { now_ms: i64::try_from(now.as_millis()).unwrap_or(i64::MAX), principal };
     match evaluate(state, &context, |txn| Ok(transact::run(txn, request)), &|_| Ok(())) {
-        Ok(Evaluated { result: Attempt::Done(results), .. }) => Answer::Done { results, revision: 0 },
+        Ok(Evaluated { result: Attempt::Done(results), .. }) => Ok(Outcome::Done { results, revision: 0 }),
         Ok(Evaluated { result: Attempt::Blocked(timeout), .. }) => {
-            Answer::Blocked { revision: state.revision(), timeout }
+            Ok(Outcome::Blocked { revision: state.revision(), timeout })
         }
-        Err(refusal) => Answer::Lost(refusal.to_string()),
+        Err(refusal) => Err(refusal.to_string()),
     }
 }
 

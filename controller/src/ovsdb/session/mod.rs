@@ -37,6 +37,7 @@ use crate::{
         locks::{Holder, Notice},
         metrics::Metrics,
         monitor::Dump,
+        transact::Outcome,
     },
     store::{ResumeToken, State, Transaction},
 };
@@ -108,32 +109,12 @@ pub enum Input<'a> {
     Answered {
         /// Of [`Effect::Transact`].
         ticket: u64,
-        /// How.
-        answer: Answer,
+        /// How; what is done is applied here. An error says why it is not known, or can't be done now: the client has
+        /// to connect again, and try again.
+        outcome: Result<Outcome, String>,
     },
     /// It is [`Session::poll_timeout`] or later.
     Timeout,
-}
-
-/// How a transaction ended.
-#[derive(Debug)]
-pub enum Answer {
-    /// With results, of that revision, which is applied here.
-    Done {
-        /// The `result` of the reply.
-        results: Vec<Value>,
-        /// The revision.
-        revision: u64,
-    },
-    /// A `wait` waits.
-    Blocked {
-        /// What it was tried on.
-        revision: u64,
-        /// From the request's arrival.
-        timeout: Option<Duration>,
-    },
-    /// It is not known how, or it can't be done now: the client has to connect again, and try again.
-    Lost(String),
 }
 
 /// What a session wants done.
@@ -285,9 +266,9 @@ impl Session {
             Input::Sent => self.alive(now),
             Input::Moved => self.follow(now, world),
             Input::Lock(notice) => self.lock_notice(notice),
-            Input::Answered { ticket, answer } => {
+            Input::Answered { ticket, outcome } => {
                 self.follow(now, world);
-                self.answered(now, world, ticket, answer);
+                self.answered(now, world, ticket, outcome);
                 self.read(now, world);
             }
             Input::Timeout => {

@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use quantumnet_model::Database;
 use serde_json::{Value, json};
 
-use super::{Answer, Effect, Reason, Session, Transact, World};
-use crate::ovsdb::{json, transact::fault::Fault};
+use super::{Effect, Reason, Session, Transact, World};
+use crate::ovsdb::{
+    json,
+    transact::{Outcome, fault::Fault},
+};
 
 /// One transaction.
 #[derive(Debug)]
@@ -85,14 +88,20 @@ impl Session {
         }
     }
 
-    pub(super) fn answered(&mut self, now: Instant, world: &World<'_>, ticket: u64, answer: Answer) {
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        world: &World<'_>,
+        ticket: u64,
+        outcome: Result<Outcome, String>,
+    ) {
         let Some(at) = self.slots.iter().position(|slot| slot.ticket == ticket) else { return };
         let parked = self.slots.iter().filter(|slot| slot.passes()).count();
         let slot = &mut self.slots[at];
-        match answer {
-            Answer::Done { results, revision } => slot.stage = Stage::Answered { results, revision },
-            Answer::Blocked { .. } if slot.canceled => self.end_canceled(at),
-            Answer::Blocked { .. } if parked >= self.limits.parked_max => {
+        match outcome {
+            Ok(Outcome::Done { results, revision }) => slot.stage = Stage::Answered { results, revision },
+            Ok(Outcome::Blocked { .. }) if slot.canceled => self.end_canceled(at),
+            Ok(Outcome::Blocked { .. }) if parked >= self.limits.parked_max => {
                 let fault = Fault::unknown("resources exhausted", "too many transactions wait");
                 let mut results = vec![Value::Null; slot.operations.as_ref().map_or(0, Vec::len)];
                 if let Some(place) = results.first_mut() {
@@ -100,13 +109,13 @@ impl Session {
                 }
                 slot.stage = Stage::Answered { results, revision: 0 };
             }
-            Answer::Blocked { revision, timeout } => {
+            Ok(Outcome::Blocked { revision, timeout }) => {
                 let until = timeout.and_then(|timeout| slot.arrived.checked_add(timeout));
                 slot.stage = Stage::Parked { revision, until };
                 // The state may have moved meanwhile.
                 self.retry(now, world);
             }
-            Answer::Lost(why) => return self.close(Reason::Lost { why }),
+            Err(why) => return self.close(Reason::Lost { why }),
         }
         self.answer(self.shown());
     }
