@@ -20,11 +20,10 @@ use tonic::{Status, Streaming};
 use crate::{
     peer::{
         Kind,
-        link::with_causes,
         net::{Ends, connect},
         server::MESSAGE_BYTES_MAX,
     },
-    replica::Replica,
+    replica::{Replica, with_causes},
 };
 
 /// Where requests for one member are given.

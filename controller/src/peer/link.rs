@@ -23,7 +23,7 @@ use tonic::Status;
 use crate::{
     metrics::{Metrics, PeerMessage},
     peer::net::{Ends, connect},
-    replica::{Replica, Transport},
+    replica::{Replica, Transport, with_causes},
 };
 
 /// The replica's end of the queues.
@@ -148,17 +148,6 @@ impl Link {
 /// The member has no reason to end the stream while there may be more.
 fn broken<T>(ended: Result<T, Status>) -> Status {
     ended.err().unwrap_or_else(|| Status::unavailable("the member ended the stream"))
-}
-
-/// The error and everything that caused it, in one line.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Messages for one member that wait.

@@ -25,11 +25,10 @@ use tonic::Status;
 use crate::{
     agents::{AgentRegistry, AgentStatus, Hub, Registered},
     peer::{
-        link::with_causes,
         net::{Ends, connect},
         server::MESSAGE_BYTES_MAX,
     },
-    replica::Replica,
+    replica::{Replica, with_causes},
 };
 
 /// What this member knows of the others; clones are the same.

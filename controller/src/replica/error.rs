@@ -144,3 +144,14 @@ pub enum StartError {
     #[error("cannot start the thread of the replica")]
     Thread(#[source] io::Error),
 }
+
+/// The error and everything that caused it, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

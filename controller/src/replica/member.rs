@@ -18,6 +18,7 @@ use crate::{
     replica::{
         Lower, Observer, ProposeError, ReadError, Transport,
         bootstrap::bootstrap,
+        error::with_causes,
         handle::{Input, Shared},
         job::{Answer, Job},
     },
@@ -521,17 +522,6 @@ fn refused(refusal: consensus::Refusal) -> ProposeError {
         consensus::Refusal::Unknown { .. } => ProposeError::Unknown { reason: refusal.to_string() },
         _ => ProposeError::Retry,
     }
-}
-
-/// The error and everything that caused it, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// More than the ticks of any election timeout of a member without peers.

@@ -22,6 +22,7 @@ mod open;
 mod tests;
 
 pub use bootstrap::{DEFAULT_PROJECT, SYSTEM_PROJECT};
+pub(crate) use error::with_causes;
 pub use error::{ProposeError, ReadError, StartError};
 pub use handle::{Committed, Replica, Status};
 pub use open::{Lower, Observer, Options, Peers, Transport, start, start_on};
