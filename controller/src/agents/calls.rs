@@ -26,7 +26,8 @@ use crate::{
     },
     peer::{Answer, Elsewhere, ForwardError, Handler, Kind, Leader},
     replica::{Committed, ProposeError, Replica},
-    store::{Class, Txn},
+    service,
+    store::Txn,
 };
 
 /// Registers a chassis at the leader.
@@ -166,15 +167,7 @@ fn refusal(code: Code, message: impl Into<String>) -> Answered {
 
 fn code(error: &ProposeError) -> Code {
     match error {
-        ProposeError::Refused(refusal) => match refusal.class() {
-            Class::InvalidArgument => Code::InvalidArgument,
-            Class::NotFound => Code::NotFound,
-            Class::AlreadyExists => Code::AlreadyExists,
-            Class::FailedPrecondition => Code::FailedPrecondition,
-            Class::ResourceExhausted => Code::ResourceExhausted,
-            Class::PermissionDenied => Code::PermissionDenied,
-            Class::Aborted => Code::Aborted,
-        },
+        ProposeError::Refused(refusal) => service::code(refusal.class()),
         ProposeError::TooLarge { .. } => Code::InvalidArgument,
         _ => Code::Unavailable,
     }

@@ -36,9 +36,9 @@ impl RpcStatus {
     }
 }
 
-/// A refusal of the store or of a service.
-pub(super) fn refused(refusal: Refusal) -> Status {
-    let code = match refusal.class() {
+/// The status code of a kind of refusal.
+pub(crate) const fn code(class: Class) -> Code {
+    match class {
         Class::InvalidArgument => Code::InvalidArgument,
         Class::NotFound => Code::NotFound,
         Class::AlreadyExists => Code::AlreadyExists,
@@ -46,7 +46,12 @@ pub(super) fn refused(refusal: Refusal) -> Status {
         Class::ResourceExhausted => Code::ResourceExhausted,
         Class::PermissionDenied => Code::PermissionDenied,
         Class::Aborted => Code::Aborted,
-    };
+    }
+}
+
+/// A refusal of the store or of a service.
+pub(super) fn refused(refusal: Refusal) -> Status {
+    let code = code(refusal.class());
     let (field, blocking) = match &refusal {
         Refusal::Service(refusal) => (refusal.field.clone(), refusal.blocking.clone()),
         _ => (String::new(), Vec::new()),

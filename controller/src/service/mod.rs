@@ -43,6 +43,7 @@ use quantumnet_api::v1::{
 pub(crate) use authorize::admit;
 pub use authorize::{Admins, Kind, Peer, Policy, Principal, Verb};
 pub use error::RpcStatus;
+pub(crate) use error::code;
 
 use crate::{
     agents::AgentRegistry,
