@@ -4,7 +4,8 @@
 //! - The `.proto` files are the documentation; nothing here is written by hand but this page.
 //! - Knows no server and no client: only messages and the service seams that tonic generates.
 
-/// Package `quantumnet.v1`.
+pub use generated::{peer, v1};
+
 #[allow(
     missing_docs,
     unused_qualifications,
@@ -13,23 +14,18 @@
     clippy::or_fun_call,
     clippy::use_self
 )] // generated
-pub mod v1 {
-    tonic::include_proto!("quantumnet.v1");
-}
-
-/// Package `quantumnet.peer.v1`: between the members of one cluster.
-pub mod peer {
-    /// Version 1.
-    #[allow(
-        missing_docs,
-        unused_qualifications,
-        unreachable_pub,
-        clippy::all,
-        clippy::or_fun_call,
-        clippy::use_self
-    )] // generated
+mod generated {
+    /// Package `quantumnet.v1`.
     pub mod v1 {
-        tonic::include_proto!("quantumnet.peer.v1");
+        tonic::include_proto!("quantumnet.v1");
+    }
+
+    /// Package `quantumnet.peer.v1`: between the members of one cluster.
+    pub mod peer {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("quantumnet.peer.v1");
+        }
     }
 }
 
