@@ -351,9 +351,8 @@ fn histories_resume_as_well_as_begin_anew() {
     assert!(snapshots > 0 && attached > snapshots, "{attached} attached, {snapshots} by snapshot");
 }
 
-#[test]
-fn a_token_of_another_history_or_of_the_future_gets_a_snapshot() {
-    let mut hub = Hub::new(10, Arc::new(Metrics::default()));
+/// A store of one registered chassis.
+fn one_chassis() -> Arc<State> {
     let make = |txn: &mut Txn<'_>| {
         let cluster = Cluster { cluster_id: uuid(7, 0), history_id: uuid(7, 1), last_claim: 0 };
         txn.insert(uuid(7, 2), cluster)?;
@@ -364,7 +363,49 @@ fn a_token_of_another_history_or_of_the_future_gets_a_snapshot() {
             Chassis { name: "hv1".into(), encaps: set([uuid(2, 0)]), ..Chassis::default() },
         )
     };
-    let state = Arc::new(evaluate(&State::default(), &context(), make, &|_| Ok(())).unwrap().state);
+    Arc::new(evaluate(&State::default(), &context(), make, &|_| Ok(())).unwrap().state)
+}
+
+/// A change of that chassis.
+fn touched(state: &State, nb_cfg: i64) -> (Arc<State>, Arc<Transaction>) {
+    let touch = |txn: &mut Txn<'_>| {
+        txn.update::<Chassis>(chassis(0), |row| row.nb_cfg = nb_cfg);
+        Ok(())
+    };
+    let done = evaluate(state, &context(), touch, &|_| Ok(())).unwrap();
+    let mut next = state.clone();
+    let revision = next.revision() + 1;
+    let touched = next.apply(revision, &done.changes).unwrap();
+    let transaction = Transaction { revision, time_ms: 1, principal: "test".into(), touched, bytes: 0 };
+    (Arc::new(next), Arc::new(transaction))
+}
+
+/// The queues are filled before the watch of revisions moves, so an agent may answer in between. It is believed.
+#[test]
+fn an_acknowledgement_that_precedes_the_watch_of_revisions_counts() {
+    let mut hub = Hub::new(10, Arc::new(Metrics::default()));
+    let state = one_chassis();
+    hub.replaced(&state);
+    let mut queue = hub.attach(chassis(0), None).unwrap().queue;
+    let watch = hub.revision();
+    // While this is held the watch can't move.
+    let held = watch.borrow();
+    let (next, transaction) = touched(&state, 1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| hub.clone().applied(&next, &transaction));
+        let push = queue.blocking_recv().unwrap();
+        assert_eq!((push.revision, *held), (next.revision(), state.revision()));
+        assert_eq!(hub.acknowledge(chassis(0), push.revision), push.revision);
+        assert_eq!(hub.acknowledge(chassis(0), push.revision + 1), push.revision, "no more than there is");
+        drop(held);
+    });
+    assert_eq!(*watch.borrow(), next.revision());
+}
+
+#[test]
+fn a_token_of_another_history_or_of_the_future_gets_a_snapshot() {
+    let mut hub = Hub::new(10, Arc::new(Metrics::default()));
+    let state = one_chassis();
     hub.replaced(&state);
     let now = ResumeToken::of(&state).unwrap();
     assert!(!hub.attach(chassis(0), Some(&now)).unwrap().snapshot);
@@ -384,35 +425,15 @@ fn a_token_of_another_history_or_of_the_future_gets_a_snapshot() {
 #[test]
 fn a_slow_agent_is_cut_off_and_resumes() {
     let mut hub = Hub::new(10_000, Arc::new(Metrics::default()));
-    let make = |txn: &mut Txn<'_>| {
-        let cluster = Cluster { cluster_id: uuid(7, 0), history_id: uuid(7, 1), last_claim: 0 };
-        txn.insert(uuid(7, 2), cluster)?;
-        let encap = Encap { r#type: "geneve".into(), ip: "10.0.0.1".into(), ..Encap::default() };
-        txn.insert(uuid(2, 0), encap)?;
-        txn.insert(
-            chassis(0),
-            Chassis { name: "hv1".into(), encaps: set([uuid(2, 0)]), ..Chassis::default() },
-        )
-    };
-    let mut state = Arc::new(evaluate(&State::default(), &context(), make, &|_| Ok(())).unwrap().state);
+    let mut state = one_chassis();
     hub.replaced(&state);
     let mut agent =
         Agent { chassis: chassis(0), rows: Rows::default(), token: None, attached: None, snapshots: 0 };
     agent.attach(&hub);
     for n in 0..1_000 {
-        let touch = |txn: &mut Txn<'_>| {
-            txn.update::<Chassis>(chassis(0), |row| row.nb_cfg = n + 1);
-            Ok(())
-        };
-        let done = evaluate(&state, &context(), touch, &|_| Ok(())).unwrap();
-        let mut next = state.as_ref().clone();
-        let revision = next.revision() + 1;
-        let touched = next.apply(revision, &done.changes).unwrap();
-        state = Arc::new(next);
-        hub.applied(
-            &state,
-            &Arc::new(Transaction { revision, time_ms: 1, principal: "test".into(), touched, bytes: 0 }),
-        );
+        let (next, transaction) = touched(&state, n + 1);
+        state = next;
+        hub.applied(&state, &transaction);
     }
     assert!(agent.attached.as_ref().unwrap().queue.len() < 1_000);
     agent.take(&hub, state.revision());
