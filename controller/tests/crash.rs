@@ -2,16 +2,16 @@
 
 #![allow(clippy::unwrap_used)] // a test's helpers, like a test, fail by a panic
 
+#[path = "support/member.rs"]
+mod member;
+
 use std::{fs, os::unix::process::CommandExt, path::Path, process::Command, sync::Arc, time::Duration};
 
 use quantumnet_controller::{
     metrics::Metrics,
-    replica::{self, Options, Replica, StartError},
+    replica::{Options, Replica},
 };
-use quantumnet_model::{
-    Uuid,
-    intent::{Cluster, Project},
-};
+use quantumnet_model::{Uuid, intent::Project};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -26,28 +26,6 @@ fn options(dir: &Path) -> Options {
         observers: Vec::new(),
         metrics: Arc::new(Metrics::default()),
     }
-}
-
-/// Starts once a former member has let go of the directory; everything in the log is applied then.
-async fn ready(dir: &Path) -> Replica {
-    let start = async {
-        loop {
-            match replica::start(options(dir)) {
-                Ok(replica) => return replica,
-                Err(StartError::Log { source: quantumnet_consensus::LogError::Locked { .. }, .. }) => {
-                    tokio::task::yield_now().await;
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-    };
-    let replica = tokio::time::timeout(DEADLINE, start).await.expect("the lock is let go");
-    let mut status = replica.status_changes();
-    tokio::time::timeout(DEADLINE, status.wait_for(|status| status.writable)).await.unwrap().unwrap();
-    let mut applied = replica.applied();
-    let made = applied.wait_for(|state| state.iter::<Cluster>().next().is_some());
-    tokio::time::timeout(DEADLINE, made).await.unwrap().unwrap();
-    replica
 }
 
 async fn stopped(replica: &Replica) {
@@ -80,7 +58,7 @@ fn lengths(dir: &Path) -> Vec<(std::path::PathBuf, u64)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_cut_anywhere_keeps_what_was_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
-    let replica = ready(dir.path()).await;
+    let replica = member::open(|| options(dir.path())).await;
     let log = dir.path().join("log");
     let mut marks = Vec::new();
     for number in 0..24 {
@@ -109,7 +87,7 @@ async fn a_log_cut_anywhere_keeps_what_was_acknowledged() {
             let target = image.path().join("log").join(path.file_name().unwrap());
             fs::OpenOptions::new().write(true).open(target).unwrap().set_len(keep).unwrap();
         }
-        let survivor = ready(image.path()).await;
+        let survivor = member::open(|| options(image.path())).await;
         let state = survivor.state();
         for number in 0..=acknowledged {
             let name = format!("p{number}");

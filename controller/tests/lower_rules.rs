@@ -20,6 +20,11 @@ use quantumnet_model::{
 const SWITCH: Uuid = Uuid::from_u128(100);
 const PORT: Uuid = Uuid::from_u128(200);
 
+/// The switch that has [`PORT`].
+fn switch_of_port() -> LogicalSwitch {
+    LogicalSwitch { name: "sw".into(), ports: OrdSet::unit(Strong::new(PORT)), ..LogicalSwitch::default() }
+}
+
 struct Store {
     state: State,
     now_ms: i64,
@@ -53,14 +58,7 @@ impl Store {
     fn with_port(options: &[(&str, &str)]) -> Self {
         let mut store = Self::new();
         store.run(|txn| {
-            txn.put(
-                SWITCH,
-                LogicalSwitch {
-                    name: "sw".into(),
-                    ports: OrdSet::unit(Strong::new(PORT)),
-                    ..LogicalSwitch::default()
-                },
-            );
+            txn.put(SWITCH, switch_of_port());
             let port = LogicalSwitchPort {
                 name: "vm".into(),
                 options: pairs(options),
@@ -605,14 +603,7 @@ fn a_vlan_network_has_a_port_to_its_physical_network() {
     store.run(|txn| txn.insert(other, row));
     // A northbound client has the name.
     store.run(|txn| {
-        txn.put(
-            SWITCH,
-            LogicalSwitch {
-                name: "sw".into(),
-                ports: OrdSet::unit(Strong::new(PORT)),
-                ..LogicalSwitch::default()
-            },
-        );
+        txn.put(SWITCH, switch_of_port());
         let name = format!("{}-localnet", Uuid::from_u128(34)).into();
         txn.insert(PORT, LogicalSwitchPort { name, ..LogicalSwitchPort::default() })
     });

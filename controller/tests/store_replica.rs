@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // a test's helpers, like a test, fail by a panic
 
+#[path = "support/member.rs"]
+mod member;
+
 use std::{
     fs, io,
     path::Path,
@@ -18,10 +21,7 @@ use quantumnet_controller::{
     replica::{self, Options, ProposeError, Replica, StartError},
     store::{Class, Refusal, ResumeToken, Txn},
 };
-use quantumnet_model::{
-    Uuid,
-    intent::{Cluster, Project},
-};
+use quantumnet_model::{Uuid, intent::Project};
 
 fn options(dir: &Path) -> Options {
     Options {
@@ -36,39 +36,11 @@ fn options(dir: &Path) -> Options {
     }
 }
 
-async fn ready(replica: &Replica) {
-    // Everything in the log is applied by then.
-    let mut status = replica.status_changes();
-    let leads = status.wait_for(|status| status.writable);
-    tokio::time::timeout(DEADLINE, leads).await.expect("the member leads").unwrap();
-    let mut applied = replica.applied();
-    let made = applied.wait_for(|state| state.iter::<Cluster>().next().is_some());
-    tokio::time::timeout(DEADLINE, made).await.expect("the store makes its identity").unwrap();
-}
-
 async fn stopped(replica: &Replica) {
     replica.stop();
     let mut status = replica.status_changes();
     let ended = status.wait_for(|status| status.stopped.is_some());
     tokio::time::timeout(DEADLINE, ended).await.expect("the member stops").unwrap();
-}
-
-/// Opens a directory whose former member is about to let go of it.
-async fn reopen(dir: &Path) -> Replica {
-    let open = async {
-        loop {
-            match replica::start(options(dir)) {
-                Ok(replica) => return replica,
-                Err(StartError::Log { source: quantumnet_consensus::LogError::Locked { .. }, .. }) => {
-                    tokio::task::yield_now().await;
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-    };
-    let replica = tokio::time::timeout(DEADLINE, open).await.expect("the lock is let go");
-    ready(&replica).await;
-    replica
 }
 
 fn project(name: String) -> impl FnOnce(&mut Txn<'_>) -> Result<Uuid, Refusal> + Send + 'static {
@@ -101,7 +73,7 @@ fn copy(from: &Path, to: &Path) {
 async fn identity_and_writes_survive_restarts() {
     let dir = tempfile::tempdir().unwrap();
     let replica = replica::start(options(dir.path())).unwrap();
-    ready(&replica).await;
+    member::ready(&replica).await;
     assert!(has(&replica, "default") && has(&replica, "system"));
     let token = ResumeToken::of(&replica.state()).unwrap();
     // Enough for several snapshots and compactions.
@@ -117,7 +89,7 @@ async fn identity_and_writes_survive_restarts() {
     assert!(replica.consensus().batches < 450, "requests that queue up share a sync");
     stopped(&replica).await;
 
-    let replica = reopen(dir.path()).await;
+    let replica = member::open(|| options(dir.path())).await;
     let again = ResumeToken::of(&replica.state()).unwrap();
     assert_eq!((again.cluster_id, again.history_id), (token.cluster_id, token.history_id));
     assert_eq!(again.revision, token.revision + 500);
@@ -130,7 +102,7 @@ async fn identity_and_writes_survive_restarts() {
 async fn a_crash_at_any_moment_keeps_what_was_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let replica = replica::start(options(dir.path())).unwrap();
-    ready(&replica).await;
+    member::ready(&replica).await;
     let mut acknowledged = 0;
     for round in 0..6 {
         for _ in 0..40 {
@@ -147,7 +119,7 @@ async fn a_crash_at_any_moment_keeps_what_was_acknowledged() {
         let image = tempfile::tempdir().unwrap();
         copy(dir.path(), image.path());
         background.await.unwrap();
-        let survivor = reopen(image.path()).await;
+        let survivor = member::open(|| options(image.path())).await;
         assert!((0..acknowledged).all(|n| has(&survivor, &format!("p{n}"))), "round {round}");
         assert!(survivor.state().check());
         stopped(&survivor).await;
@@ -159,7 +131,7 @@ async fn a_crash_at_any_moment_keeps_what_was_acknowledged() {
 async fn refusals_and_empty_changes_make_no_revision() {
     let dir = tempfile::tempdir().unwrap();
     let replica = replica::start(options(dir.path())).unwrap();
-    ready(&replica).await;
+    member::ready(&replica).await;
     let before = replica.state().revision();
     let refused = |txn: &mut Txn<'_>| -> Result<(), Refusal> {
         txn.insert(Uuid::new_v4(), Project { name: "trace".into(), ..Project::default() })?;
@@ -182,7 +154,7 @@ async fn refusals_and_empty_changes_make_no_revision() {
 async fn watchers_resume_from_tokens_that_are_known() {
     let dir = tempfile::tempdir().unwrap();
     let replica = replica::start(options(dir.path())).unwrap();
-    ready(&replica).await;
+    member::ready(&replica).await;
     let start = ResumeToken::of(&replica.state()).unwrap();
     for n in 0..150 {
         replica.propose("test", project(format!("p{n}"))).await.unwrap();
@@ -214,7 +186,7 @@ async fn an_unusable_directory_is_named() {
 
     let data = dir.path().join("data");
     let replica = replica::start(options(&data)).unwrap();
-    ready(&replica).await;
+    member::ready(&replica).await;
     let Err(error) = replica::start(options(&data)) else { panic!("two members share a directory") };
     let text = error.to_string();
     assert!(text.contains(&*data.to_string_lossy()) && text.contains("another controller"), "{text}");
@@ -230,7 +202,7 @@ async fn a_full_disk_refuses_writes_and_loses_none() {
     let dir = tempfile::tempdir().unwrap();
     let full = Arc::new(AtomicBool::new(false));
     let replica = replica::start_on(FullVfs { full: full.clone() }, options(dir.path())).unwrap();
-    ready(&replica).await;
+    member::ready(&replica).await;
     replica.propose("test", project("before".into())).await.unwrap();
     full.store(true, Ordering::SeqCst);
     let error = replica.propose("test", project("during".into())).await.unwrap_err();
@@ -248,7 +220,7 @@ async fn a_full_disk_refuses_writes_and_loses_none() {
     tokio::time::timeout(DEADLINE, again).await.expect("writes go on once there is space").unwrap();
     replica.propose("test", project("after".into())).await.unwrap();
     stopped(&replica).await;
-    let replica = reopen(dir.path()).await;
+    let replica = member::open(|| options(dir.path())).await;
     assert!(["before", "during", "after"].iter().all(|name| has(&replica, name)));
     assert!(!has(&replica, "refused"));
     stopped(&replica).await;

@@ -1,13 +1,10 @@
 //! The API on any member.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use quantumnet_model::intent::Project;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::harness::{Cluster, DEADLINE, post};
 
@@ -38,8 +35,8 @@ async fn an_object_is_made_and_read_on_any_member() {
 async fn a_client_that_repeats_loses_and_doubles_nothing_when_leaders_fall() {
     let mut cluster = Cluster::start(3).await;
     let addresses: Vec<_> = cluster.running().map(|(_, member)| member.api()).collect();
-    let made: Arc<Mutex<Vec<String>>> = Arc::default();
-    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let made: Arc<watch::Sender<Vec<String>>> = Arc::default();
+    let (stop, stopping) = watch::channel(false);
     let mut clients = JoinSet::new();
     for client in 0..6 {
         let (addresses, made, stopping) = (addresses.clone(), made.clone(), stopping.clone());
@@ -60,7 +57,7 @@ async fn a_client_that_repeats_loses_and_doubles_nothing_when_leaders_fall() {
                     }
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                made.lock().unwrap().push(name);
+                made.send_modify(|made| made.push(name));
                 if *stopping.borrow() {
                     return;
                 }
@@ -70,13 +67,10 @@ async fn a_client_that_repeats_loses_and_doubles_nothing_when_leaders_fall() {
     let made_more = |count: usize| {
         let made = made.clone();
         async move {
-            let goal = made.lock().unwrap().len() + count;
-            let enough = async {
-                while made.lock().unwrap().len() < goal {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            };
-            tokio::time::timeout(DEADLINE, enough).await.expect("writes go on");
+            let goal = made.borrow().len() + count;
+            let mut made = made.subscribe();
+            let enough = made.wait_for(|made| made.len() >= goal);
+            tokio::time::timeout(DEADLINE, enough).await.expect("writes go on").unwrap();
         }
     };
     for _ in 0..3 {
@@ -93,7 +87,7 @@ async fn a_client_that_repeats_loses_and_doubles_nothing_when_leaders_fall() {
     let leader = cluster.leader().await;
     let revision = cluster.members[&leader].replica().linearizable().await.unwrap().revision();
     cluster.settled(revision).await;
-    let made = made.lock().unwrap();
+    let made = made.borrow();
     for (id, member) in cluster.running() {
         let state = member.replica().state();
         for name in made.iter() {

@@ -1,10 +1,6 @@
 //! Members that lead, follow, fall behind and come back.
 
-use std::{
-    future::Future,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
 use quantumnet_controller::{
@@ -12,6 +8,7 @@ use quantumnet_controller::{
     replica::Replica,
 };
 use quantumnet_model::{Uuid, intent::Project};
+use tokio::sync::watch;
 
 use crate::harness::{Cluster, DEADLINE};
 
@@ -106,8 +103,8 @@ async fn the_loss_of_a_leader_loses_and_doubles_nothing() {
     let leader = cluster.leader().await;
     let survivors: Vec<u64> = (1..=3).filter(|member| *member != leader).collect();
     // Writers on the members that stay, one after another each, until they were told of a few writes by the next leader.
-    let outcomes: Arc<Mutex<Vec<(String, bool)>>> = Arc::default();
-    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let outcomes: Arc<watch::Sender<Vec<(String, bool)>>> = Arc::default();
+    let (stop, stopping) = watch::channel(false);
     let mut writers = tokio::task::JoinSet::new();
     for member in &survivors {
         for writer in 0..4 {
@@ -126,7 +123,7 @@ async fn the_loss_of_a_leader_loses_and_doubles_nothing() {
                         Err(ForwardError::Unknown { .. }) => false,
                         Err(error) => panic!("{error}"),
                     };
-                    outcomes.lock().unwrap().push((name, known));
+                    outcomes.send_modify(|outcomes| outcomes.push((name, known)));
                     if *stopping.borrow() {
                         return;
                     }
@@ -137,17 +134,14 @@ async fn the_loss_of_a_leader_loses_and_doubles_nothing() {
     let written = |count: usize| {
         let outcomes = outcomes.clone();
         async move {
-            let enough = async {
-                while outcomes.lock().unwrap().iter().filter(|(_, known)| *known).count() < count {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            };
-            tokio::time::timeout(DEADLINE, enough).await.expect("writes go on");
+            let mut outcomes = outcomes.subscribe();
+            let enough = outcomes.wait_for(|all| all.iter().filter(|(_, known)| *known).count() >= count);
+            tokio::time::timeout(DEADLINE, enough).await.expect("writes go on").unwrap();
         }
     };
     written(200).await;
     cluster.end(leader).await;
-    let before = outcomes.lock().unwrap().iter().filter(|(_, known)| *known).count();
+    let before = outcomes.borrow().iter().filter(|(_, known)| *known).count();
     written(before + 200).await;
     stop.send_replace(true);
     while let Some(ended) = writers.join_next().await {
@@ -158,7 +152,7 @@ async fn the_loss_of_a_leader_loses_and_doubles_nothing() {
     cluster.settled(revision).await;
     for (id, member) in cluster.running() {
         let state = member.replica().state();
-        for (name, known) in outcomes.lock().unwrap().iter() {
+        for (name, known) in outcomes.borrow().iter() {
             let times = state.iter::<Project>().filter(|(_, row)| *row.name == **name).count();
             assert!(times == 1 || times == 0 && !known, "{name} is {times} times on member {id}");
         }

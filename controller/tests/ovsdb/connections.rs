@@ -7,6 +7,12 @@ use tokio::net::{TcpListener, UnixListener};
 
 use crate::harness::{NB, Server, within};
 
+/// Arguments of `openssl req` with a new key.
+fn request<'a>(key: &'a str, out: &'a str, subject: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    [&new[..], &["-keyout", key, "-out", out, "-subj", subject], more].concat()
+}
+
 /// Makes an authority, and a key and certificate that it signed.
 async fn certificates(server: &Server, authority: &Path) {
     let directory = server.directory.path();
@@ -14,49 +20,10 @@ async fn certificates(server: &Server, authority: &Path) {
     let subject = |name: &str| format!("/CN={name}");
     let authority = |name: &str| authority.join(name).display().to_string();
     let (ca_key, ca) = (authority("ca.key"), authority("ca.pem"));
-    server
-        .run(
-            "openssl",
-            &[
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-keyout",
-                &ca_key,
-                "-out",
-                &ca,
-                "-subj",
-                &subject("authority"),
-                "-days",
-                "2",
-                "-addext",
-                "basicConstraints=critical,CA:TRUE",
-            ],
-        )
-        .await;
-    server
-        .run(
-            "openssl",
-            &[
-                "req",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-keyout",
-                &path("key.pem"),
-                "-out",
-                &path("request.pem"),
-                "-subj",
-                &subject("member"),
-            ],
-        )
-        .await;
+    let (own, other) = (subject("authority"), subject("member"));
+    let signed = ["-x509", "-days", "2", "-addext", "basicConstraints=critical,CA:TRUE"];
+    server.run("openssl", &request(&ca_key, &ca, &own, &signed)).await;
+    server.run("openssl", &request(&path("key.pem"), &path("request.pem"), &other, &[])).await;
     let extensions = "subjectAltName=IP:127.0.0.1";
     std::fs::write(directory.join("extensions"), extensions).unwrap();
     server
