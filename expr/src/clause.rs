@@ -70,8 +70,9 @@ pub enum Term {
 
 /// A field's bits under a mask, ready for `ofpacket`'s `Match` where [`Field::openflow`] gives a field.
 ///
-/// `eth.type` is the one field that Open vSwitch matches only as a whole and that may have a partial mask here, from
-/// expressions like `!ip4.mcast`; a pipeline copies it to a register to match that.
+/// Switches match nominal fields only as a whole. Their values are listed, but for `eth.type` and `arp.op` where they are
+/// very many, as in `!ip4.mcast` (`eth.type` is not 0x800) or `arp.op == 0/1`: [`Match::is_matchable`] tells, and a pipeline
+/// copies the field to a register to match it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Match {
     /// The field.

@@ -3,9 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use crate::Field;
 use crate::clause::{Dimension, Family, Match, Term};
+use crate::constant::ones;
 use crate::cube::{self, Cube, TooMany};
+use crate::{Field, Level};
 
 /// A disjunction of cubes and references over one family.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -24,8 +25,20 @@ pub(crate) enum Both {
 }
 
 impl Dim {
+    pub(crate) fn new(family: Family, cubes: Vec<Cube>, references: BTreeSet<Term>) -> Self {
+        let cubes = match family {
+            Family::Field(field) if field.level() == Level::Nominal => listed(cubes, field.width()),
+            _ => cubes,
+        };
+        Self { family, cubes, references }
+    }
+
     pub(crate) fn literal(field: Field, cubes: Vec<Cube>) -> Self {
-        Self { family: Family::Field(field), cubes, references: BTreeSet::new() }
+        Self::new(Family::Field(field), cubes, BTreeSet::new())
+    }
+
+    pub(crate) fn reference(family: Family, term: Term) -> Self {
+        Self::new(family, Vec::new(), BTreeSet::from([term]))
     }
 
     pub(crate) fn width(&self) -> u8 {
@@ -58,7 +71,7 @@ impl Dim {
 
     /// Whether each of its cubes is one value.
     pub(crate) fn is_exact(&self) -> bool {
-        let full = crate::constant::ones(self.width());
+        let full = ones(self.width());
         self.cubes.iter().all(|cube| cube.mask == full)
     }
 
@@ -69,15 +82,9 @@ impl Dim {
             && cube::is_subset(&self.cubes, &other.cubes)
     }
 
-    pub(crate) fn or(&self, other: &Self) -> Result<Self, TooMany> {
-        let cubes = self.cubes.iter().chain(&other.cubes).copied().collect();
-        let references = self.references.union(&other.references).cloned().collect();
-        Ok(Self { family: self.family, cubes: cube::union(cubes, self.width())?, references })
-    }
-
     /// The conjunction with another dimension of the same family.
     pub(crate) fn and(&self, other: &Self) -> Result<Both, TooMany> {
-        let dim = |cubes, references| Both::One(Self { family: self.family, cubes, references });
+        let dim = |cubes, references| Both::One(Self::new(self.family, cubes, references));
         if self.references.is_empty() && other.references.is_empty() {
             let cubes = cube::intersection(&self.cubes, &other.cubes, self.width())?;
             return Ok(dim(cubes, BTreeSet::new()));
@@ -119,6 +126,32 @@ impl Dim {
         let size = |dim: &Self| dim.cubes.len() + dim.references.len();
         size(self).cmp(&size(other)).then_with(|| self.cmp(other))
     }
+}
+
+/// Most values of a nominal field that are listed one by one.
+const MAX_LISTED: u128 = 128;
+
+/// The single values of the cubes, in ascending order, because switches match nominal fields without a mask; the cubes
+/// themselves if there are too many values.
+fn listed(cubes: Vec<Cube>, width: u8) -> Vec<Cube> {
+    let free = |cube: &Cube| ones(width) & !cube.mask;
+    let sizes = cubes.iter().map(|cube| 1u128.checked_shl(free(cube).count_ones()).unwrap_or(u128::MAX));
+    if sizes.fold(0, u128::saturating_add) > MAX_LISTED {
+        return cubes;
+    }
+    let mut values = BTreeSet::new();
+    for cube in &cubes {
+        // Counts through the bits that the mask leaves open.
+        let mut open = 0_u128;
+        loop {
+            values.insert(Cube::new(cube.value | open, ones(width)));
+            open = open.wrapping_sub(free(cube)) & free(cube);
+            if open == 0 {
+                break;
+            }
+        }
+    }
+    values.into_iter().collect()
 }
 
 /// The reference that holds exactly if this one does not.

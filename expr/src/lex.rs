@@ -5,7 +5,7 @@
 //! - A lexical error anywhere refuses the text, before its grammar is looked at.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use crate::constant::{Constant, Format};
@@ -262,8 +262,8 @@ fn number(text: &str) -> Result<Constant, &'static str> {
         Ok(Constant::new(value.into(), Format::Decimal))
     } else if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         hexadecimal(digits)
-    } else if let Some(value) = ipv4(text) {
-        Ok(Constant::new(value, Format::Ipv4))
+    } else if let Ok(address) = text.parse::<Ipv4Addr>() {
+        Ok(Constant::new(address.to_bits().into(), Format::Ipv4))
     } else if let Ok(address) = text.parse::<Ipv6Addr>() {
         Ok(Constant::new(address.to_bits(), Format::Ipv6))
     } else {
@@ -290,14 +290,4 @@ fn mac(text: &str) -> Option<u128> {
             plain.then(|| u128::from_str_radix(octet, 16).ok()).flatten()
         })
         .try_fold(0, |value, octet| Some(value << 8 | octet?))
-}
-
-fn ipv4(text: &str) -> Option<u128> {
-    let octets = text.split('.').map(|octet| {
-        let plain = !octet.is_empty() && octet.bytes().all(|byte| byte.is_ascii_digit());
-        plain.then(|| octet.parse::<u8>().ok()).flatten()
-    });
-    let octets: Option<Vec<u8>> = octets.collect();
-    let octets: [u8; 4] = octets?.try_into().ok()?;
-    Some(u32::from_be_bytes(octets).into())
 }

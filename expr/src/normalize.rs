@@ -139,10 +139,10 @@ fn lower_comparison(comparison: &Comparison, negate: bool) -> Result<Form, TooCo
         Meaning::Port(field) => Form::Dim(ports(field, comparison)),
         Meaning::Bits { field, low } => lower_bits(comparison, field, low + comparison.low, negate)?,
     };
-    match symbol.expansion() {
-        Some(prerequisite) => Ok(junction(!negate, vec![own, lower(prerequisite, negate)?])),
-        None => Ok(own),
-    }
+    let Some(prerequisite) = symbol.expansion() else { return Ok(own) };
+    let satisfied = Form::All(vec![own, lower(prerequisite, false)?]);
+    // Where a prerequisite fails the field is no part of it, or flows would name it without its prerequisites.
+    Ok(if negate { Form::Any(vec![satisfied, lower(prerequisite, true)?]) } else { satisfied })
 }
 
 fn lower_predicate(comparison: &Comparison, negate: bool) -> Result<Form, TooComplex> {
@@ -165,7 +165,7 @@ fn ports(field: Field, comparison: &Comparison) -> Dim {
         Value::Integer(_) | Value::AddressSet(_) | Value::Template(_) => None,
     };
     let references = comparison.values.iter().filter_map(term).collect();
-    Dim { family: Family::Field(field), cubes: Vec::new(), references }
+    Dim::new(Family::Field(field), Vec::new(), references)
 }
 
 fn lower_bits(comparison: &Comparison, field: Field, low: u8, negate: bool) -> Result<Form, TooComplex> {
@@ -202,14 +202,10 @@ fn lower_bits(comparison: &Comparison, field: Field, low: u8, negate: bool) -> R
     let cubes = constants.into_iter().map(|constant| literal(constant, low, width)).collect();
     let cubes = cube::union(cubes, field.width())?;
     if op == Op::Eq {
-        return Ok(Form::Dim(Dim { family: Family::Field(field), cubes, references: sets }));
+        return Ok(Form::Dim(Dim::new(Family::Field(field), cubes, sets)));
     }
     let outside = Dim::literal(field, cube::complement(&cubes, field.width())?);
-    let unequal = sets.into_iter().map(|set| Dim {
-        family: Family::Field(field),
-        cubes: Vec::new(),
-        references: BTreeSet::from([set]),
-    });
+    let unequal = sets.into_iter().map(|set| Dim::reference(Family::Field(field), set));
     Ok(Form::All(unequal.chain([outside]).map(Form::Dim).collect()))
 }
 
@@ -368,7 +364,7 @@ fn joined(clauses: Vec<Dims>, family: Family) -> Result<Vec<Dims>, TooComplex> {
             Family::Field(field) => field.width(),
             Family::Residence => 0,
         };
-        let joined = Dim { family, cubes: cube::union(cubes, width)?, references };
+        let joined = Dim::new(family, cube::union(cubes, width)?, references);
         if !joined.is_full() {
             dims.push(joined);
             dims.sort_unstable();
