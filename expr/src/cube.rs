@@ -36,7 +36,7 @@ impl Cube {
     fn intersection(self, other: Self) -> Option<Self> {
         let common = self.mask & other.mask;
         (self.value & common == other.value & common)
-            .then(|| Self { value: self.value | other.value, mask: self.mask | other.mask })
+            .then_some(Self { value: self.value | other.value, mask: self.mask | other.mask })
     }
 
     /// First and last integer, if the mask is a prefix.

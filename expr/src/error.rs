@@ -89,7 +89,7 @@ pub enum ErrorKind {
         found: String,
     },
     /// A constant with more bits than what it is compared with.
-    #[error("expected at most {width} bits for `{symbol}`, found {found}")]
+    #[error("expected no more bits than the {width} of `{symbol}`, found {found}")]
     Width {
         /// What is compared.
         symbol: &'static str,

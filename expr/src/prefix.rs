@@ -114,3 +114,81 @@ pub fn complement(family: AddressFamily, prefixes: impl IntoIterator<Item = Pref
         .map(|cube| Prefix { family, value: cube.value, length: cube.mask.count_ones() as u8 })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_prefixes(family: AddressFamily) -> impl Strategy<Value = Vec<Prefix>> {
+        // Few different bits, so that prefixes touch and contain each other.
+        let address = (any::<u128>(), 0..4_u8).prop_map(move |(bits, kind)| match kind {
+            0 => bits & ones(family.width()),
+            1 => bits & 0b111,
+            _ => ones(family.width()) ^ (bits & 0b111),
+        });
+        let prefix = (address, 0..=family.width())
+            .prop_map(move |(address, length)| Prefix::new(family, address, length).unwrap());
+        prop::collection::vec(prefix, 0..12)
+    }
+
+    /// Addresses at the edges of each prefix and around them.
+    fn edges(prefixes: &[Prefix]) -> Vec<u128> {
+        let width = prefixes.first().map_or(32, |prefix| prefix.family.width());
+        let ends =
+            prefixes.iter().flat_map(|prefix| [prefix.value, prefix.value | (ones(width) & !prefix.mask())]);
+        let around =
+            ends.flat_map(|end| [end, end.wrapping_add(1) & ones(width), end.wrapping_sub(1) & ones(width)]);
+        around.chain([0, ones(width)]).collect()
+    }
+
+    fn any_family() -> impl Strategy<Value = AddressFamily> {
+        prop_oneof![Just(AddressFamily::Mac), Just(AddressFamily::Ipv4), Just(AddressFamily::Ipv6)]
+    }
+
+    proptest! {
+        #[test]
+        fn a_complement_holds_what_is_outside(
+            (family, prefixes) in any_family().prop_flat_map(|family| (Just(family), any_prefixes(family)))
+        ) {
+            let outside = complement(family, prefixes.iter().copied());
+            for address in edges(&prefixes).into_iter().chain(edges(&outside)) {
+                let inside = prefixes.iter().any(|prefix| prefix.contains(address));
+                let holders = outside.iter().filter(|prefix| prefix.contains(address)).count();
+                prop_assert_eq!(holders, usize::from(!inside), "{:#x}", address);
+            }
+            prop_assert!(outside.is_sorted());
+            // Twice outside is inside, in the fewest prefixes.
+            let inside = complement(family, outside.iter().copied());
+            prop_assert!(inside.len() <= prefixes.len());
+            prop_assert_eq!(complement(family, inside), outside);
+        }
+    }
+
+    #[test]
+    fn other_families_do_not_count() {
+        let v4 = Prefix::new(AddressFamily::Ipv4, 0, 0).unwrap();
+        let all = [Prefix::new(AddressFamily::Mac, 0, 0).unwrap()];
+        assert_eq!(complement(AddressFamily::Mac, [v4]), all);
+        assert_eq!(complement(AddressFamily::Ipv4, [v4]), []);
+        assert_eq!(
+            Prefix::new(AddressFamily::Ipv4, 0, 33).unwrap_err().to_string(),
+            "prefix length 33 of an address of 32 bits"
+        );
+    }
+
+    #[test]
+    fn members_of_sets_are_prefixes_of_one_family() {
+        let member =
+            |text: &str, family| Prefix::of_member(family, &text.parse().unwrap()).map(|p| p.to_string());
+        assert_eq!(member("10.0.0.1/8", AddressFamily::Ipv4).as_deref(), Some("0xa000000/8"));
+        assert_eq!(member("10.0.0.1", AddressFamily::Ipv4).as_deref(), Some("0xa000001/32"));
+        assert_eq!(member("10.0.0.1", AddressFamily::Ipv6), None);
+        assert_eq!(member("10.0.0.1/255.0.0.255", AddressFamily::Ipv4), None);
+        assert_eq!(
+            member("ff:00:00:00:00:00/ff:00:00:00:00:00", AddressFamily::Mac).as_deref(),
+            Some("0xff0000000000/8")
+        );
+    }
+}

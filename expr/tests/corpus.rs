@@ -72,7 +72,7 @@ const LATER: &[&str] = &[
 fn cases() -> impl Iterator<Item = (&'static str, bool, &'static str)> {
     CORPUS.iter().flat_map(|(file, text)| {
         text.lines().filter(|line| !line.starts_with('#')).map(|line| {
-            let (verdict, expr) = line.split_once('\t').unwrap();
+            let (verdict, expr) = line.split_once('\t').expect("a verdict and an expression");
             (*file, verdict == "accept", expr)
         })
     })

@@ -33,7 +33,8 @@ fn satisfied(term: &Term, guest: &Guest) -> bool {
 }
 
 fn seeds(count: u64) -> Vec<u64> {
-    std::env::var("SEED").map_or_else(|_| (0..count).collect(), |seed| vec![seed.parse().unwrap()])
+    std::env::var("SEED")
+        .map_or_else(|_| (0..count).collect(), |seed| vec![seed.parse().expect("SEED is a number")])
 }
 
 fn normal(expr: &Expr) -> Option<Vec<Clause>> {

@@ -236,7 +236,8 @@ impl Guest {
         if eth_type == 0x86dd && proto == 58 {
             fields.extend([(Icmp6Type, icmp6), (Icmp6Code, code)]);
         }
-        let members = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let members =
+            |texts: &[&str]| texts.iter().map(|text| text.parse().expect("the sets above")).collect();
         Self {
             fields,
             inport: random.pick(PORTS),
