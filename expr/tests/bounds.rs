@@ -62,7 +62,7 @@ fn products_that_do_not_join_are_too_complex() {
 #[test]
 fn masks_that_are_no_prefixes_are_bounded() {
     let values: Vec<_> =
-        (0..3000).map(|n: u32| format!("{:#x}/0xffff00ff", (n / 50) << 16 | n % 50)).collect();
+        (0..3000).map(|n: u32| format!("{:#x}/0xffff00ff", ((n / 50) << 16) | (n % 50))).collect();
     let text = format!("reg0 == {{{}}}", values.join(", "));
     assert_eq!(parse(&text).normalize(), Err(TooComplex::Masks { found: 3000, limit: 2048 }));
 }
