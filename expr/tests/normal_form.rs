@@ -137,3 +137,51 @@ fn flows_name_every_prerequisite_and_clauses_keep_their_invariants() {
         }
     }
 }
+
+#[test]
+fn mangled_expressions_are_refused_or_keep_their_meaning() {
+    const TEXTS: [&str; 5] = [
+        include_str!("corpus/booleans.txt"),
+        include_str!("corpus/constants.txt"),
+        include_str!("corpus/references.txt"),
+        include_str!("corpus/relations.txt"),
+        include_str!("corpus/symbols.txt"),
+    ];
+    let cases: Vec<&str> = TEXTS
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter_map(|line| Some(line.split_once('\t')?.1))
+        .collect();
+    let mut parsed = 0;
+    for seed in seeds(50_000) {
+        let mut random = Random::new(seed);
+        let mut text: Vec<char> = random.pick(&cases).chars().collect();
+        for _ in 0..=random.below(3) {
+            let at = random.below(text.len() + 1);
+            let other: Vec<char> = random.pick(&cases).chars().collect();
+            let from = random.below(other.len() + 1);
+            let to = from + random.below((other.len() - from).min(12) + 1);
+            let end = (at + random.below(4)).min(text.len());
+            text.splice(at..end, other[from..to].iter().copied());
+        }
+        let text: String = text.into_iter().collect();
+        match Expr::parse(&text) {
+            Err(error) => {
+                assert!(
+                    error.at.end <= text.len() && error.at.start <= error.at.end,
+                    "SEED={seed} {text:?}: {error:?}"
+                );
+                assert!(text.get(error.at).is_some(), "SEED={seed} {text:?}");
+            }
+            Ok(expr) => {
+                assert_eq!(Expr::parse(&expr.to_string()).as_ref(), Ok(&expr), "SEED={seed} {text:?}");
+                let Ok(clauses) = expr.normalize() else { continue };
+                let guest = Guest::new(&mut random);
+                let found = clauses.iter().any(|clause| holds(clause, &guest));
+                assert_eq!(found, expr.eval(&guest), "SEED={seed} {text:?}");
+                parsed += 1;
+            }
+        }
+    }
+    assert!(std::env::var("SEED").is_ok() || parsed > 1000, "{parsed}");
+}
