@@ -1,8 +1,8 @@
 //! The normal form: a disjunction of clauses, each a conjunction of dimensions, each a disjunction of terms over one field.
 //!
 //! # Contract
-//! - A consumer makes of a clause plain flows if at most one dimension is [wide](Dimension::is_wide), else a conjunctive match with
-//!   one dimension `k/n` per wide dimension (ovs-fields(7), "Conjunctive Match Fields"). Every flow of a clause also carries
+//! - A consumer makes of a clause plain flows if at most one dimension is [wide](Dimension::is_wide), else a conjunctive match
+//!   with one dimension `k/n` per wide dimension (ovs-fields(7), "Conjunctive Match Fields"). Every flow of a clause also carries
 //!   the clause's [fixed](Clause::fixed) matches.
 //!
 //! # Invariants
@@ -38,7 +38,7 @@ pub enum Family {
     Residence,
 }
 
-/// One alternative.
+/// One alternative. Ports and port groups are never negated, because names are nominal.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Term {
     /// Bits of a field.

@@ -23,6 +23,9 @@ pub(crate) struct TooMany(pub(crate) usize);
 /// Most cubes of a set that is not made of prefixes; the work is quadratic.
 pub(crate) const MAX_CUBES: usize = 2048;
 
+/// Most pairs of cubes that are intersected where masks are not prefixes.
+const MAX_PAIRS: usize = 1 << 18;
+
 impl Cube {
     pub(crate) fn new(value: u128, mask: u128) -> Self {
         Self { value: value & mask, mask }
@@ -55,7 +58,20 @@ pub(crate) fn is_subset(a: &[Cube], b: &[Cube]) -> bool {
 pub(crate) fn union(cubes: Vec<Cube>, width: u8) -> Result<Vec<Cube>, TooMany> {
     match ranges(&cubes, width) {
         Some(ranges) => Ok(prefixes(&merged(ranges), width, 0)),
-        None => thinned(cubes),
+        None if cubes.len() <= MAX_CUBES => thinned(cubes),
+        None => {
+            // Many prefixes with some other masks among them: each kind by itself, and what lies within the other goes.
+            let (regular, odd): (Vec<_>, Vec<_>) =
+                cubes.into_iter().partition(|cube| cube.range(width).is_some());
+            let (regular, odd) = (union(regular, width)?, thinned(odd)?);
+            let apart = |cubes: &[Cube], from: &[Cube]| -> Vec<Cube> {
+                cubes.iter().filter(|cube| !is_subset(&[**cube], from)).copied().collect()
+            };
+            let mut all = apart(&regular, &odd);
+            all.extend(apart(&odd, &regular));
+            all.sort_unstable();
+            Ok(all)
+        }
     }
 }
 
@@ -73,7 +89,7 @@ pub(crate) fn intersection(a: &[Cube], b: &[Cube], width: u8) -> Result<Vec<Cube
         return Ok(prefixes(&both, width, 0));
     }
     let pairs = a.len().saturating_mul(b.len());
-    if pairs > MAX_CUBES * MAX_CUBES {
+    if pairs > MAX_PAIRS {
         return Err(TooMany(pairs));
     }
     thinned(a.iter().flat_map(|a| b.iter().filter_map(|b| a.intersection(*b))).collect())
@@ -95,8 +111,9 @@ pub(crate) fn complement(cubes: &[Cube], width: u8) -> Result<Vec<Cube>, TooMany
         outside.extend(next.map(|start| (start, ones(width))));
         return Ok(prefixes(&outside, width, 0));
     }
-    let mut outside = vec![Cube::new(0, 0)];
-    for cube in cubes {
+    let (regular, odd): (Vec<_>, Vec<_>) = cubes.iter().partition(|cube| cube.range(width).is_some());
+    let mut outside = complement(&regular, width)?;
+    for cube in &odd {
         outside = intersection(&outside, &differing(*cube), width)?;
     }
     Ok(outside)

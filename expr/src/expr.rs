@@ -7,7 +7,8 @@
 //! # Invariants
 //! - There is no negation but in a comparison's operator and in `Resident`: `!` is pushed to the leaves while parsing, before
 //!   prerequisites count. So `!(tcp.dst == 80)` is `tcp.dst != 80`, and true only for TCP.
-//! - A comparison implies its symbol's prerequisite: it means `comparison && prerequisite`. A predicate's own prerequisites are
+//! - A comparison implies its symbol's prerequisite: it means `comparison && prerequisite`, also with a set that is empty, where
+//!   OVN drops the prerequisite. A predicate's own prerequisites are
 //!   within its expansion, so `!ip4.mcast` is true for packets that are not IPv4.
 //! - No `And` stands directly in an `And`, no `Or` in an `Or`, and both have at least two parts.
 

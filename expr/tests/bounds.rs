@@ -68,6 +68,16 @@ fn masks_that_are_no_prefixes_are_bounded() {
 }
 
 #[test]
+fn one_odd_mask_among_thousands_of_prefixes_is_no_matter() {
+    let mut addresses: Vec<_> = (0..10_000).map(|n: u32| format!("10.{}.{}.1", n / 256, n % 256)).collect();
+    addresses.extend(["10.0.0.1/255.0.0.255", "11.0.0.1/255.0.0.255", "11.7.0.1"].map(str::to_owned));
+    let text = format!("ip4.src == {{{}}}", addresses.join(", "));
+    let clauses = parse(&text).normalize().unwrap();
+    assert_eq!(clauses.len(), 1);
+    assert_eq!(clauses[0].to_string(), "eth.type=0x800 && ip4.src=0xa000001/0xfe0000ff");
+}
+
+#[test]
 fn terms_are_bounded() {
     let outside = |count: u32| {
         let addresses: Vec<_> = (0..count).map(|n| format!("10.{}.{}.1", n / 256, n % 256)).collect();
