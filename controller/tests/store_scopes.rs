@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use ovsdb::value::{Atom, Datum};
 use proptest::prelude::*;
 use quantumnet_controller::{
     agents::{Attached, Hub},
@@ -19,10 +20,11 @@ use quantumnet_controller::{
 use quantumnet_model::{
     Database, Row, Rows, Scope, Strong, Uuid, Weak,
     change::RowChange,
+    column::Text,
     intent::Cluster,
-    nb::{DhcpOptions, LogicalSwitch, LogicalSwitchPort},
+    nb::{Acl, DhcpOptions, LogicalSwitch, LogicalSwitchPort, PortGroup},
     row::TableId,
-    sb::{Chassis, DatapathBinding, Encap, Fdb, PortBinding},
+    sb::{AddressSet, Chassis, DatapathBinding, Encap, Fdb, PortBinding},
     tables,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -52,7 +54,7 @@ fn change(txn: &mut Txn<'_>, rng: &mut StdRng) -> Result<(), Refusal> {
     for _ in 0..rng.random_range(1..5) {
         let (c, s, p) =
             (rng.random_range(0..CHASSIS), rng.random_range(0..SWITCHES), rng.random_range(0..PORTS));
-        match rng.random_range(0..12) {
+        match rng.random_range(0..17) {
             0 => {
                 let encap = Encap { r#type: "geneve".into(), ip: c.to_string().into(), ..Encap::default() };
                 txn.put(uuid(2, c), encap);
@@ -120,10 +122,40 @@ fn change(txn: &mut Txn<'_>, rng: &mut StdRng) -> Result<(), Refusal> {
                 let dp_key = i64::from(rng.random_range(1..5_u8));
                 txn.put(uuid(6, p), Fdb { mac: p.to_string().into(), dp_key, port_key: 1, timestamp: 0 });
             }
-            _ => _ = txn.delete::<DhcpOptions>(uuid(5, p % 2)),
+            11 => _ = txn.delete::<DhcpOptions>(uuid(5, p % 2)),
+            12 => {
+                let addresses = std::iter::once(Text::from(c.to_string())).collect();
+                let name = format!("set{}", s % 2).into();
+                txn.put(uuid(7, s % 2), AddressSet { name, addresses, ..AddressSet::default() });
+            }
+            13 => _ = txn.delete::<AddressSet>(uuid(7, s % 2)),
+            14 => {
+                let ports = (0..PORTS).filter(|_| rng.random()).map(|p| uuid(4, p));
+                let ports = ports.filter(|port| txn.get::<LogicalSwitchPort>(*port).is_some());
+                let ports = ports.map(Weak::new).collect();
+                let acls = acls(txn, rng);
+                txn.put(uuid(8, 0), PortGroup { name: "group".into(), ports, acls, ..PortGroup::default() });
+            }
+            15 => _ = txn.delete::<PortGroup>(uuid(8, 0)),
+            _ => {
+                let acls = acls(txn, rng);
+                txn.update::<LogicalSwitch>(uuid(3, s), |row| row.acls = acls);
+            }
         }
     }
     Ok(())
+}
+
+/// Filters that name address sets, made or changed, of which some are to be referred to.
+fn acls(txn: &mut Txn<'_>, rng: &mut StdRng) -> imbl::OrdSet<Strong<Acl>> {
+    let texts = ["ip4", "ip4.src == $set0", "ip4.src == {$set0, $set1} && tcp", "inport == \"$set1\""];
+    let chosen: Vec<Uuid> = (0..3).filter(|_| rng.random()).map(|n| uuid(9, n)).collect();
+    for acl in &chosen {
+        let r#match = texts[rng.random_range(0..texts.len())].into();
+        let row = Acl { direction: "from-lport".into(), action: "drop".into(), r#match, ..Acl::default() };
+        txn.put(*acl, row);
+    }
+    set(chosen)
 }
 
 /// Scopes of a row, by recursion over the declarations.
@@ -164,9 +196,36 @@ fn scopes(state: &State, table: TableId, row: Uuid) -> BTreeSet<Uuid> {
                     }
                 }
             }
+            Scope::Named { column, database, table: by, by: text, sigil } => {
+                let by = tables::find(*database, by).unwrap();
+                let text = tables::decl(by).column(text).unwrap();
+                let name = string(&dynamic.datum(decl.column(column).unwrap())).unwrap();
+                for (uuid, carrier) in state.rows().table(by) {
+                    let names = match (string(&carrier.datum(text)), sigil) {
+                        (Some(text), Some(sigil)) => {
+                            let words = text.split(|c: char| !(c.is_alphanumeric() || c == *sigil));
+                            words.map(str::to_owned).any(|word| word == format!("{sigil}{name}"))
+                        }
+                        (text, _) => text.is_some_and(|text| text == name),
+                    };
+                    if names {
+                        found.extend(scopes(state, by, *uuid));
+                    }
+                }
+            }
         }
     }
     found
+}
+
+fn string(datum: &Datum) -> Option<String> {
+    match datum {
+        Datum::Set(atoms) => atoms.iter().find_map(|atom| match atom {
+            Atom::String(text) => Some(text.to_string()),
+            _ => None,
+        }),
+        Datum::Map(_) => None,
+    }
 }
 
 fn held(state: &State, chassis: Uuid) -> BTreeSet<Uuid> {
@@ -183,7 +242,7 @@ fn held(state: &State, chassis: Uuid) -> BTreeSet<Uuid> {
 }
 
 /// Rows that an agent is to hold, without the columns that it is not sent.
-fn expected(state: &State, chassis: Uuid) -> BTreeMap<(TableId, Uuid), Vec<ovsdb::value::Datum>> {
+fn expected(state: &State, chassis: Uuid) -> BTreeMap<(TableId, Uuid), Vec<Datum>> {
     let held = held(state, chassis);
     let mut rows = BTreeMap::new();
     for table in tables::ids().filter(|table| tables::decl(*table).database != Database::Host) {
@@ -196,7 +255,7 @@ fn expected(state: &State, chassis: Uuid) -> BTreeMap<(TableId, Uuid), Vec<ovsdb
     rows
 }
 
-fn columns(table: TableId, row: &dyn quantumnet_model::DynRow) -> Vec<ovsdb::value::Datum> {
+fn columns(table: TableId, row: &dyn quantumnet_model::DynRow) -> Vec<Datum> {
     let decl = tables::decl(table);
     decl.column_ids()
         .filter(|column| !decl.column_decl(*column).central)
@@ -246,7 +305,7 @@ impl Agent {
         }
     }
 
-    fn holds(&self) -> BTreeMap<(TableId, Uuid), Vec<ovsdb::value::Datum>> {
+    fn holds(&self) -> BTreeMap<(TableId, Uuid), Vec<Datum>> {
         let rows = |table: TableId| {
             let rows = self.rows.table(table).iter();
             rows.map(move |(uuid, row)| ((table, *uuid), columns(table, row.as_ref())))

@@ -77,3 +77,20 @@ table! {
         mac: Text,
     }
 }
+
+table! {
+    /// The zone in which a port's connections are tracked, given by the agent and kept over restarts. The row has the uuid
+    /// of the port's `Port_Binding`.
+    pub struct HostZone = Host "Host_Zone" [root] {
+        /// The zone.
+        zone: i64,
+    }
+}
+
+table! {
+    /// The numbers of an ACL's conjunctive matches, given by the agent. The row has the uuid of the `ACL`.
+    pub struct HostAcl = Host "Host_ACL" [root] {
+        /// The first of its conjunction ids; the next 255 are its own too.
+        conjunction: i64,
+    }
+}

@@ -81,6 +81,19 @@ pub enum Scope {
         /// Its column, which must be an index of its own.
         key: &'static str,
     },
+    /// In every scope of the rows of `table` whose text in `by` names this row: its `column`.
+    Named {
+        /// Column of this row: its name.
+        column: &'static str,
+        /// Database of the table looked at.
+        database: Database,
+        /// Table whose rows name this one.
+        table: &'static str,
+        /// Their column.
+        by: &'static str,
+        /// The character before a name within the text (`$` of `$set`); without one the text is the name.
+        sigil: Option<char>,
+    },
 }
 
 /// One column as declared.

@@ -115,6 +115,8 @@ tables![
     host::HostPatch,
     host::HostActivated,
     host::HostOldMac,
+    host::HostZone,
+    host::HostAcl,
 ];
 
 /// Declarations of all tables; a [`TableId`] is a place in it.

@@ -39,6 +39,11 @@ fn every_scope_rule_names_declared_columns() {
                     assert!(decl.column(column).is_some());
                     assert!(find(table).indexes.contains(&vec![key]), "{table} is not indexed by its key");
                 }
+                Scope::Named { column, database, table, by, .. } => {
+                    assert!(decl.column(column).is_some());
+                    let table = tables::decl(tables::find(*database, table).unwrap());
+                    assert!(table.column(by).is_some());
+                }
             }
         }
     }

@@ -5,6 +5,7 @@ use imbl::{OrdMap, OrdSet};
 use super::{LogicalSwitchPort, NetworkFunctionGroup, Sample};
 use crate::{
     column::{Strong, Text, Weak},
+    row::{Database, Scope},
     table,
 };
 
@@ -51,6 +52,7 @@ table! {
         external_ids: OrdMap<Text, Text>,
     }
     indexes [["name"]]
+    scopes [Scope::Of("ports")]
 }
 
 table! {
@@ -92,6 +94,10 @@ table! {
         /// Free for clients.
         external_ids: OrdMap<Text, Text>,
     }
+    scopes [
+        Scope::Referrers { table: "Logical_Switch", column: "acls" },
+        Scope::Referrers { table: "Port_Group", column: "acls" },
+    ]
 }
 
 table! {
@@ -129,6 +135,7 @@ table! {
         external_ids: OrdMap<Text, Text>,
     }
     indexes [["name"]]
+    scopes [Scope::Named { column: "name", database: Database::Northbound, table: "ACL", by: "meter", sigil: None }]
 }
 
 table! {
@@ -143,4 +150,5 @@ table! {
         /// Free for clients.
         external_ids: OrdMap<Text, Text>,
     }
+    scopes [Scope::Referrers { table: "Meter", column: "bands" }]
 }

@@ -6,6 +6,7 @@ use imbl::{OrdMap, OrdSet};
 use super::{DatapathBinding, PortBinding};
 use crate::{
     column::{Strong, Text, Weak},
+    row::{Database, Scope},
     table,
 };
 
@@ -71,6 +72,7 @@ table! {
         options: OrdMap<Text, Text>,
     }
     indexes [["name"]]
+    scopes [Scope::Named { column: "name", database: Database::Northbound, table: "ACL", by: "match", sigil: Some('$') }]
 }
 
 table! {

@@ -16,7 +16,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 
 use imbl::OrdSet;
-use ovsdb::value::Datum;
+use ovsdb::value::{Atom, Datum};
 use quantumnet_model::{
     Row, Uuid,
     row::{ColumnId, DynRow, TableId},
@@ -37,8 +37,16 @@ pub const GLOBAL: Uuid = Uuid::nil();
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scopes {
     view: View,
-    /// Rows looked up by value: (rule, value, row).
-    keys: OrdSet<(usize, Datum, Uuid)>,
+    keys: Keys,
+}
+
+/// Rows that rules look up by value: (rule, value, row). Cloning is cheap.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Keys {
+    /// Carried ones, by their own value.
+    carried: OrdSet<(usize, Datum, Uuid)>,
+    /// Carrying ones, by the names in their text.
+    naming: OrdSet<(usize, Datum, Uuid)>,
 }
 
 /// Which memberships began (`true`) and ended with a transaction.
@@ -122,20 +130,15 @@ impl Scopes {
     ) {
         let rule = change.rule;
         let mut add = |row, scope, delta| *deltas.entry((row, scope)).or_default() += delta;
-        let (carrier, link) = match rule.link {
-            Link::Global | Link::Own => {
-                for row in change.touched(rule.carried) {
-                    let scope = if rule.link == Link::Global { GLOBAL } else { row.uuid };
-                    add(row.uuid, scope, i64::from(row.new.is_some()) - i64::from(row.old.is_some()));
-                }
-                return;
+        let Some(carrier) = rule.link.carrier() else {
+            for row in change.touched(rule.carried) {
+                let scope = if rule.link == Link::Global { GLOBAL } else { row.uuid };
+                add(row.uuid, scope, i64::from(row.new.is_some()) - i64::from(row.old.is_some()));
             }
-            Link::Of { carrier, .. } | Link::Referrers { carrier, .. } | Link::Key { carrier, .. } => {
-                (carrier, rule.link)
-            }
+            return;
         };
-        let (removed, added) = match link {
-            Link::Key { column, key, .. } => self.key_links(change, carrier, column, key),
+        let (removed, added) = match rule.link {
+            Link::Key { column, .. } | Link::Named { column, .. } => self.key_links(change, carrier, column),
             _ => change.reference_links(carrier),
         };
         for (row, by) in &removed {
@@ -166,35 +169,33 @@ impl Scopes {
                     row.each_reference(column, visit);
                 }
             }
-            Link::Key { key, .. } => {
-                if let Some(row) = after.rows().dyn_row(carrier, by) {
-                    keyed(&self.keys, rule.place, &row.datum(key)).for_each(visit);
-                }
+            Link::Key { .. } | Link::Named { .. } => {
+                let row = after.rows().dyn_row(carrier, by);
+                let values = row.map(|row| values(rule.link, row.as_ref())).unwrap_or_default();
+                values.iter().flat_map(|value| keyed(&self.keys.carried, rule.place, value)).for_each(visit);
             }
             Link::Global | Link::Own => {}
         }
     }
 
     /// Links by value that went and came.
-    fn key_links(
-        &self,
-        change: &RuleChange<'_>,
-        carrier: TableId,
-        column: ColumnId,
-        key: ColumnId,
-    ) -> (Links, Links) {
-        let place = change.rule.place;
-        let links = |state: &State, keys: &OrdSet<(usize, Datum, Uuid)>, new: bool| {
+    fn key_links(&self, change: &RuleChange<'_>, carrier: TableId, column: ColumnId) -> (Links, Links) {
+        let (place, link) = (change.rule.place, change.rule.link);
+        let links = |state: &State, keys: &Keys, new: bool| {
             let row_of = |row: &Touched| if new { row.new.clone() } else { row.old.clone() };
             let mut links = Links::new();
             for row in change.touched(change.rule.carried) {
-                if let Some(value) = row_of(row).map(|row| row.datum(column)) {
-                    links.extend(state.lookup_by(carrier, key, value).map(|by| (row.uuid, by)));
+                let Some(value) = row_of(row).map(|row| row.datum(column)) else { continue };
+                match link {
+                    Link::Key { key, .. } => {
+                        links.extend(state.lookup_by(carrier, key, value).map(|by| (row.uuid, by)));
+                    }
+                    _ => links.extend(keyed(&keys.naming, place, &value).map(|by| (row.uuid, by))),
                 }
             }
             for by in change.touched(carrier) {
-                if let Some(value) = row_of(by).map(|row| row.datum(key)) {
-                    links.extend(keyed(keys, place, &value).map(|row| (row, by.uuid)));
+                for value in row_of(by).map(|row| values(link, row.as_ref())).unwrap_or_default() {
+                    links.extend(keyed(&keys.carried, place, &value).map(|row| (row, by.uuid)));
                 }
             }
             links
@@ -206,13 +207,22 @@ impl Scopes {
 
     fn follow_keys(&mut self, by_table: &ByTable<'_>) {
         for rule in rules().iter().flat_map(|(_, rules)| rules) {
-            let Link::Key { column, .. } = rule.link else { continue };
+            let (Link::Key { column, .. } | Link::Named { column, .. }) = rule.link else { continue };
             for row in by_table.get(&rule.carried).into_iter().flatten() {
                 if let Some(old) = &row.old {
-                    self.keys.remove(&(rule.place, old.datum(column), row.uuid));
+                    self.keys.carried.remove(&(rule.place, old.datum(column), row.uuid));
                 }
                 if let Some(new) = &row.new {
-                    self.keys.insert((rule.place, new.datum(column), row.uuid));
+                    self.keys.carried.insert((rule.place, new.datum(column), row.uuid));
+                }
+            }
+            let Link::Named { carrier, .. } = rule.link else { continue };
+            for row in by_table.get(&carrier).into_iter().flatten() {
+                for value in row.old.iter().flat_map(|old| values(rule.link, old.as_ref())) {
+                    self.keys.naming.remove(&(rule.place, value, row.uuid));
+                }
+                for value in row.new.iter().flat_map(|new| values(rule.link, new.as_ref())) {
+                    self.keys.naming.insert((rule.place, value, row.uuid));
                 }
             }
         }
@@ -248,7 +258,7 @@ struct RuleChange<'a> {
     before: &'a State,
     after: &'a State,
     by_table: &'a ByTable<'a>,
-    keys_before: &'a OrdSet<(usize, Datum, Uuid)>,
+    keys_before: &'a Keys,
 }
 
 impl RuleChange<'_> {
@@ -262,7 +272,7 @@ impl RuleChange<'_> {
         let (referring, column, carried_refers) = match self.rule.link {
             Link::Referrers { column, .. } => (carrier, column, false),
             Link::Of { column, .. } => (self.rule.carried, column, true),
-            Link::Global | Link::Own | Link::Key { .. } => return (removed, added),
+            Link::Global | Link::Own | Link::Key { .. } | Link::Named { .. } => return (removed, added),
         };
         for row in self.touched(referring) {
             reference_changes(row, column, &mut |target, gained| {
@@ -285,6 +295,33 @@ fn reference_changes(row: &Touched, column: ColumnId, visit: &mut dyn FnMut(Uuid
         (None, Some(new)) => new.each_reference(column, &mut |target| visit(target, true)),
         (None, None) => {}
     }
+}
+
+/// Values of a carrying row that carried rows are looked up by.
+fn values(link: Link, row: &dyn DynRow) -> Vec<Datum> {
+    match link {
+        Link::Key { key, .. } => vec![row.datum(key)],
+        Link::Named { by, sigil, .. } => {
+            let text = |datum| if let Datum::Set(atoms) = datum { atoms } else { Vec::new() };
+            let texts = text(row.datum(by)).into_iter().filter_map(|atom| match atom {
+                Atom::String(text) => Some(text),
+                _ => None,
+            });
+            let names: BTreeSet<String> = texts.flat_map(|text| names(&text, sigil)).collect();
+            names.into_iter().map(|name| Datum::Set(vec![Atom::String(name.as_str().into())])).collect()
+        }
+        Link::Global | Link::Own | Link::Of { .. } | Link::Referrers { .. } => Vec::new(),
+    }
+}
+
+/// What stands behind each sigil of a text, or the text itself. A sigil within a quoted string counts too: that only
+/// sends an agent a row that it has no use for.
+fn names(text: &str, sigil: Option<char>) -> Vec<String> {
+    let Some(sigil) = sigil else { return vec![text.to_owned()] };
+    let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    let behind = text.split(sigil).skip(1);
+    let name = |rest: &str| rest.chars().take_while(|c| in_name(*c)).collect::<String>();
+    behind.map(name).filter(|name| !name.is_empty()).collect()
 }
 
 fn keyed<'a>(

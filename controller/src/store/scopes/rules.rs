@@ -30,6 +30,20 @@ pub(super) enum Link {
     Of { carrier: TableId, column: ColumnId },
     Referrers { carrier: TableId, column: ColumnId },
     Key { carrier: TableId, column: ColumnId, key: ColumnId },
+    Named { carrier: TableId, column: ColumnId, by: ColumnId, sigil: Option<char> },
+}
+
+impl Link {
+    /// The table whose rows carry others by this rule.
+    pub(super) const fn carrier(self) -> Option<TableId> {
+        match self {
+            Self::Global | Self::Own => None,
+            Self::Of { carrier, .. }
+            | Self::Referrers { carrier, .. }
+            | Self::Key { carrier, .. }
+            | Self::Named { carrier, .. } => Some(carrier),
+        }
+    }
 }
 
 /// Tables with rules, carriers first.
@@ -65,12 +79,7 @@ fn sorted() -> Vec<(TableId, Vec<Rule>)> {
 }
 
 fn follows(link: Link, done: &BTreeSet<TableId>) -> bool {
-    match link {
-        Link::Global | Link::Own => true,
-        Link::Of { carrier, .. } | Link::Referrers { carrier, .. } | Link::Key { carrier, .. } => {
-            done.contains(&carrier)
-        }
-    }
+    link.carrier().is_none_or(|carrier| done.contains(&carrier))
 }
 
 fn resolve(decl: &TableDecl, scope: &Scope) -> Link {
@@ -93,6 +102,11 @@ fn resolve(decl: &TableDecl, scope: &Scope) -> Link {
             let carrier = find(table);
             let key = tables::decl(carrier).column(key).expect("a scope rule names a declared column");
             Link::Key { carrier, column: own(column), key }
+        }
+        Scope::Named { column, database, table, by, sigil } => {
+            let carrier = tables::find(*database, table).expect("a scope rule names a declared table");
+            let by = tables::decl(carrier).column(by).expect("a scope rule names a declared column");
+            Link::Named { carrier, column: own(column), by, sigil: *sigil }
         }
     }
 }
