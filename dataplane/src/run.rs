@@ -23,7 +23,7 @@ use crate::{
     compile::compile_full,
     config::Options,
     controller::net::{self as stream, Stream, StreamEvent},
-    disk::{DiskError, Ids, Record, RowsToStore, Snapshot, StateDir, Writer},
+    disk::{DiskError, Ids, Record, RowsToStore, Snapshot, StateDir, Writer, Zones},
     error::AgentError,
     host,
     metrics::Metrics,
@@ -48,6 +48,7 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
             .unwrap_or_default(),
         remotes: options.controller.iter().filter(|remote| !remote.is_empty()).cloned().collect(),
         ids: loaded::<Ids>(&state, &mut problems).unwrap_or_default(),
+        zones: loaded::<Zones>(&state, &mut problems).unwrap_or_default(),
         snapshot: loaded::<Snapshot>(&state, &mut problems),
         problems,
         now_ms: now_ms(),
@@ -233,6 +234,7 @@ impl Runner {
                 });
             }
             Effect::StoreIds(ids) => self.disk.ids(ids),
+            Effect::StoreZones(zones) => self.disk.zones(zones),
             Effect::StoreRows { chassis, resume, rows } => {
                 self.disk.rows(RowsToStore { chassis, resume, rows });
             }
@@ -246,6 +248,7 @@ impl Runner {
         for effect in self.agent.handle(Instant::now(), now_ms(), Event::Terminate) {
             match effect {
                 Effect::StoreIds(ids) => self.disk.ids(ids),
+                Effect::StoreZones(zones) => self.disk.zones(zones),
                 Effect::StoreRows { chassis, resume, rows } => {
                     self.disk.rows(RowsToStore { chassis, resume, rows });
                 }

@@ -4,12 +4,17 @@ mod common;
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
-use common::{Model, PortSpec, flow_text, mac, plain};
+use common::{Kind, Model, PortSpec, flow_text, id, mac, options, plain, text};
 use quantumnet_dataplane::compile::{
     punt::PuntReason,
     register::{BITS, Place, ZONES},
     stage_of,
     table::{PATHS, Status, TABLES, Table},
+};
+use quantumnet_model::{
+    Strong,
+    host::{HostAcl, HostZone},
+    nb::{Acl, LogicalSwitch},
 };
 
 /// A network in which every built table has a flow.
@@ -25,6 +30,25 @@ fn example() -> Model {
     model.port(&PortSpec { addresses: vec!["unknown".into()], ..plain(2, 7, 1) });
     model.port(&plain(3, 7, 2));
     model.fdb(1, 7, 2, "0a:44:00:00:00:01");
+    model.switch(8);
+    model.port(&plain(4, 8, 1));
+    for (number, step) in (0..).zip([("from-lport", 0), ("from-lport", 1), ("to-lport", 0)]) {
+        let (direction, option) = step;
+        let after = [("apply-after-lb", "true")];
+        let acl = Acl {
+            priority: 1_000,
+            direction: text(direction),
+            r#match: text("ip4.src == {10.0.0.1, 10.0.0.2} && tcp.dst == {80, 443}"),
+            action: text("allow-related"),
+            options: options(&after[..option]),
+            ..Acl::default()
+        };
+        model.put(id(Kind::Acl, number), acl);
+        model.put(id(Kind::Acl, number), HostAcl { conjunction: i64::from(number) * 256 + 1 });
+    }
+    model.put(id(Kind::Port, 4), HostZone { zone: 1 });
+    let acls = (0..3).map(|number| Strong::new(id(Kind::Acl, number))).collect();
+    model.put(id(Kind::Switch, 8), LogicalSwitch { acls, ..LogicalSwitch::default() });
     model
 }
 
@@ -99,7 +123,8 @@ fn document() -> String {
         ));
     }
     line(format_args!(
-        "\n## Examples\n\nPort 1 (port security, DHCP) and port 2 (unknown addresses) are here, port 3 is on another hypervisor.\n"
+        "\n## Examples\n\nPort 1 (port security, DHCP) and port 2 (unknown addresses) are here, port 3 is on another hypervisor. Port 4 is here on \
+        a switch with three stateful ACLs, one of each round.\n"
     ));
     let mut flows: BTreeMap<u8, Vec<String>> = BTreeMap::new();
     for (key, value) in example().compiled().table() {
@@ -140,7 +165,9 @@ fn paths_keep_their_budgets() {
     };
     at_most("switched, one hypervisor", 8, 1);
     at_most("switched, sender", 8, 1);
-    at_most("stateful rules, one hypervisor", 14, 2);
+    // Passes are OVN's for now: 3 on one hypervisor.
+    at_most("filtered, one hypervisor", 14, 3);
+    at_most("filtered, receiver", 8, 2);
     at_most("load balancer of a switch", 14, 2);
     at_most("routed, one hypervisor", 40, 1);
     at_most("source translation, at the gateway", 20, 2);

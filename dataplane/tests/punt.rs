@@ -196,7 +196,7 @@ fn half_a_configuration_offers_nothing() {
 
 /// A packet-in of the port's DHCP punt.
 fn punted(frame: Vec<u8>) -> PacketIn2 {
-    let punt = Punt { reason: PuntReason::Dhcpv4, port: controller::id(controller::PORT, 1) };
+    let punt = Punt { reason: PuntReason::Dhcpv4, row: controller::id(controller::PORT, 1) };
     PacketIn2 {
         data: Some(frame.into()),
         metadata: Some(Match::new().in_port(Port(9))),

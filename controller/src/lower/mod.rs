@@ -14,9 +14,10 @@
 //! - Cost follows the rows touched: no stage walks a table, with few exceptions. When the least MTU of the underlay
 //!   changes, every `DHCP_Options` row whose network derives its MTU is written anew, for it changes; with the prefix
 //!   of dynamic MACs every port is looked at, and with the subnet of a switch every port of that switch.
-//! - Stages run in the order global, facts, intent, groups, switches, dns, ports, bindings, fdb, feedback,
+//! - Stages run in the order global, facts, intent, groups, switches, dns, ACLs, ports, bindings, fdb, feedback,
 //!   features; none writes what an earlier one reads.
 
+mod acl;
 pub mod address;
 pub mod binding;
 pub mod dhcp;
@@ -80,6 +81,7 @@ pub fn run_counted(txn: &mut Txn<'_>) -> Result<Work, Refusal> {
     group::lower(txn, &mut dirty);
     switch::lower(txn, &mut dirty)?;
     dns::lower(txn, &mut dirty);
+    acl::lower(txn, &mut dirty);
     port::lower(txn, &mut dirty)?;
     binding::lower(txn, &mut dirty);
     fdb::lower(txn, &mut dirty);

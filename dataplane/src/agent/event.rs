@@ -8,7 +8,7 @@ use quantumnet_model::Rows;
 
 use crate::{
     compile::FullTable,
-    disk::{Ids, Resume, Snapshot},
+    disk::{Ids, Resume, Snapshot, Zones},
     error::AgentError,
     switch,
 };
@@ -81,6 +81,8 @@ pub enum Effect {
     },
     /// Store the numbers.
     StoreIds(Ids),
+    /// Store the zones.
+    StoreZones(Zones),
     /// Store the rows.
     StoreRows {
         /// Whose.
@@ -103,6 +105,8 @@ pub struct Start {
     pub remotes: Vec<String>,
     /// Numbers from disk.
     pub ids: Ids,
+    /// Zones from disk.
+    pub zones: Zones,
     /// Rows from disk.
     pub snapshot: Option<Snapshot>,
     /// What was wrong on disk.

@@ -12,7 +12,7 @@ use std::{
 use quantumnet_api::v1::LocalInterface;
 use quantumnet_model::{
     DynRow, Row, TableId,
-    host::{HostActivated, HostInterface, HostOldMac, HostPatch, HostSelf, HostTunnel},
+    host::{HostAcl, HostActivated, HostInterface, HostOldMac, HostPatch, HostSelf, HostTunnel, HostZone},
     row::Database,
     sb::{Fdb, PortBinding},
     tables,
@@ -20,7 +20,7 @@ use quantumnet_model::{
 use uuid::Uuid;
 
 use crate::{
-    agent::{Agent, Effect},
+    agent::{Agent, Effect, filters},
     compile::RowUpdate,
     controller::{self, RowsUpdate, Session},
     error::AgentError,
@@ -208,6 +208,12 @@ impl Agent {
                 let row = HostOldMac { mac: fdb.mac.clone() };
                 rows.insert((HostOldMac::TABLE, *old), Arc::new(row));
             }
+        }
+        for (port, row) in filters::zone_rows(&self.zones_here) {
+            rows.insert((HostZone::TABLE, port), Arc::new(row));
+        }
+        for (acl, row) in self.conjunctions.rows() {
+            rows.insert((HostAcl::TABLE, acl), Arc::new(row));
         }
         let mut batch: Vec<RowUpdate> = Vec::new();
         for table in tables::ids().filter(|table| tables::decl(*table).database == Database::Host) {

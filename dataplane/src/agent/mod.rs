@@ -11,6 +11,7 @@
 
 mod aging;
 mod event;
+mod filters;
 mod host;
 mod ports;
 mod rows;
@@ -30,7 +31,7 @@ pub use event::{Counts, Effect, Event, Start};
 use crate::{
     compile::Compiler,
     controller::{self, Session, StreamError},
-    disk::Ids,
+    disk::{Ids, Zones},
     host::{Config, Observed, Wanted, plan},
     punt::{self, LearnLimits, Learner, Punts, Verdict, announce::Announcer},
     switch::{self, Abilities, Driver},
@@ -63,6 +64,10 @@ pub struct Agent {
     bound: BTreeSet<Uuid>,
     installed: Option<BTreeSet<Uuid>>,
     ids: Ids,
+    zones: Zones,
+    /// Zones of the ports that are here.
+    zones_here: BTreeMap<Uuid, u16>,
+    conjunctions: filters::Conjunctions,
     punts: Punts,
     learner: Learner,
     announcer: Announcer,
@@ -106,6 +111,9 @@ impl Agent {
         Self {
             started: now,
             ids: start.ids.clone(),
+            zones: start.zones.clone(),
+            zones_here: BTreeMap::new(),
+            conjunctions: filters::Conjunctions::default(),
             start,
             config: None,
             replica: None,
@@ -285,6 +293,7 @@ impl Agent {
             }
             Verdict::Activated(port) => self.activate(now, port, out),
             Verdict::Claimed(claim) => self.claim(now, claim, out),
+            Verdict::Logged(record) => tracing::info!(target: "acl_log", "{record}"),
             Verdict::Nothing(_) => {}
         }
     }

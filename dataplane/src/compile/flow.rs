@@ -5,7 +5,7 @@
 //! - The cookie leads back: its upper 32 bits are the stage's number ([`super::stage_of`]), its lower 32 bits
 //!   the first 32 bits of the row's uuid. Cookies take part in comparison: a flow that another row makes now is changed.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ofpacket::{Action, FlowMod, Match};
 use uuid::Uuid;
@@ -80,6 +80,33 @@ pub struct FlowDelta {
 }
 
 impl FlowDelta {
+    /// Adds what changed after it.
+    pub fn then(&mut self, later: Self) {
+        if later.is_empty() {
+            return;
+        }
+        let mut flows: BTreeMap<Arc<FlowKey>, Option<FlowValue>> = BTreeMap::new();
+        let mut meters: BTreeMap<u32, Option<MeterSpec>> = BTreeMap::new();
+        for delta in [std::mem::take(self), later] {
+            flows.extend(delta.put.into_iter().map(|flow| (flow.key, Some(flow.value))));
+            flows.extend(delta.delete.into_iter().map(|key| (key, None)));
+            meters.extend(delta.meters_put.into_iter().map(|(number, spec)| (number, Some(spec))));
+            meters.extend(delta.meters_delete.into_iter().map(|number| (number, None)));
+        }
+        for (key, value) in flows {
+            match value {
+                Some(value) => self.put.push(DesiredFlow { key, value }),
+                None => self.delete.push(key),
+            }
+        }
+        for (number, spec) in meters {
+            match spec {
+                Some(spec) => self.meters_put.push((number, spec)),
+                None => self.meters_delete.push(number),
+            }
+        }
+    }
+
     /// Nothing changed.
     pub fn is_empty(&self) -> bool {
         self.put.is_empty()

@@ -13,8 +13,8 @@ use ovsdb::value::{Atom, Datum};
 use quantumnet_model::{
     ColumnId, DynRow, Row, Rows, TableId,
     host::{HostInterface, HostPatch, HostSelf, HostTunnel},
-    nb::NbGlobal,
-    sb::{Chassis, DatapathBinding, PortBinding},
+    nb::{LogicalSwitch, NbGlobal, PortGroup},
+    sb::{AddressSet, Chassis, DatapathBinding, PortBinding},
     tables,
 };
 use rustc_hash::{FxHashMap, FxHasher};
@@ -63,6 +63,14 @@ indexes! {
     LogicalPort = PortBinding, ["logical_port"];
     /// Ports nested in another, by the other's name.
     ParentPort = PortBinding, ["parent_port"];
+    /// Switches by an ACL of theirs.
+    SwitchAcls = LogicalSwitch, ["acls"];
+    /// Port groups by an ACL of theirs.
+    GroupAcls = PortGroup, ["acls"];
+    /// A port group by its name.
+    GroupName = PortGroup, ["name"];
+    /// An address set by its name.
+    AddressSetName = AddressSet, ["name"];
     /// The way to a physical network, by the port it is for.
     PatchPort = HostPatch, ["logical_port"];
 }
@@ -97,11 +105,16 @@ impl IndexedRows {
         let new = row.clone();
         let old = self.rows.set(table, uuid, row);
         for (number, index) in (0u8..).zip(INDEXES).filter(|(_, index)| index.table == table) {
+            // In order: some rows have thousands of keys.
             let hashes = |row: &Option<Arc<dyn DynRow>>| -> SmallVec<[u64; 2]> {
-                row.iter().flat_map(|row| keys(*index, row.as_ref())).map(|key| hash(&key)).collect()
+                let keys = row.iter().flat_map(|row| keys(*index, row.as_ref()));
+                let mut hashes: SmallVec<[u64; 2]> = keys.map(|key| hash(&key)).collect();
+                hashes.sort_unstable();
+                hashes.dedup();
+                hashes
             };
             let (before, after) = (hashes(&old), hashes(&new));
-            for key in before.iter().filter(|key| !after.contains(key)) {
+            for key in before.iter().filter(|key| after.binary_search(key).is_err()) {
                 if let Some(uuids) = self.entries.get_mut(&(number, *key)) {
                     uuids.retain(|other| *other != uuid);
                     if uuids.is_empty() {
@@ -110,7 +123,7 @@ impl IndexedRows {
                 }
                 touched(number, *key);
             }
-            for key in after.iter().filter(|key| !before.contains(key)) {
+            for key in after.iter().filter(|key| before.binary_search(key).is_err()) {
                 let uuids = self.entries.entry((number, *key)).or_default();
                 if let Err(at) = uuids.binary_search(&uuid) {
                     uuids.insert(at, uuid);
@@ -125,9 +138,12 @@ impl IndexedRows {
     pub(crate) fn find(&self, by: By, key: &[Atom]) -> Vec<Uuid> {
         let index = by.index();
         let candidates = self.entries.get(&(by as u8, hash(key)));
+        let columns = columns(index);
         let fits = |uuid: &&Uuid| {
             let row = self.rows.dyn_row(index.table, **uuid);
-            row.is_some_and(|row| keys(index, row.as_ref()).any(|other| other.as_slice() == key))
+            row.is_some_and(|row| {
+                columns.iter().zip(key).all(|(column, atom)| row.element(*column, atom).is_some())
+            })
         };
         candidates.into_iter().flatten().filter(fits).copied().collect()
     }
@@ -138,16 +154,12 @@ pub(crate) type Key = SmallVec<[Atom; 2]>;
 
 /// The keys under which an index holds a row.
 pub(crate) fn keys(index: Index, row: &dyn DynRow) -> impl Iterator<Item = Key> {
-    let decl = tables::decl(index.table);
-    let columns: SmallVec<[ColumnId; 2]> =
-        index.columns.iter().filter_map(|name| decl.column(name)).collect();
-    assert_eq!(columns.len(), index.columns.len(), "an index names columns of its table");
     let atoms = |column: ColumnId| match row.datum(column) {
         Datum::Set(atoms) => atoms,
         Datum::Map(_) => Vec::new(),
     };
     let mut keys: Vec<Key> = vec![Key::new()];
-    for column in columns {
+    for column in columns(index) {
         let atoms = atoms(column);
         let extend = |key: &Key| {
             atoms
@@ -158,6 +170,14 @@ pub(crate) fn keys(index: Index, row: &dyn DynRow) -> impl Iterator<Item = Key> 
         keys = keys.iter().flat_map(extend).collect();
     }
     keys.into_iter()
+}
+
+fn columns(index: Index) -> SmallVec<[ColumnId; 2]> {
+    let decl = tables::decl(index.table);
+    let columns: SmallVec<[ColumnId; 2]> =
+        index.columns.iter().filter_map(|name| decl.column(name)).collect();
+    assert_eq!(columns.len(), index.columns.len(), "an index names columns of its table");
+    columns
 }
 
 /// A hash that is the same in every run: it names dependencies.

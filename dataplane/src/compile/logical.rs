@@ -300,9 +300,20 @@ pub(crate) fn send(to: u16) -> Vec<Action> {
     vec![Action::load(register::OUT_PORT, to.into()), go(Table::Output)]
 }
 
+/// Where what a port may send goes: to the switch's filters, if it has any.
+pub(crate) fn admitted(view: &View<'_>, switch: Uuid) -> Table {
+    if view.holds(Relation::Filtered, switch) { Table::FromTrack } else { Table::Steer }
+}
+
 /// Where what is for a local port goes.
-pub(crate) fn toward(port: &SwitchPort<'_>) -> Table {
-    if port.security().is_some() { Table::AdmitOut } else { Table::Deliver }
+pub(crate) fn toward(view: &View<'_>, port: &SwitchPort<'_>) -> Table {
+    if view.holds(Relation::Filtered, port.switch) {
+        Table::ToTrack
+    } else if port.security().is_some() {
+        Table::AdmitOut
+    } else {
+        Table::Deliver
+    }
 }
 
 /// The port to the physical network that this hypervisor has for a switch. Of several it is always the same one.

@@ -1,6 +1,6 @@
 //! Tunnels, patches and announcements that are needed, for the parts of the agent that make them.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use ovsdb::value::Atom;
 use quantumnet_model::{
@@ -54,6 +54,12 @@ impl Compiler {
             })
         };
         ports.filter_map(patch).collect()
+    }
+
+    /// Ports here whose connections are tracked in a zone of their own, by name.
+    pub fn zoned_ports(&self) -> Vec<(Uuid, Arc<str>)> {
+        let name = |uuid| Some((uuid, self.rows().get::<PortBinding>(uuid)?.logical_port.clone()));
+        self.related(Relation::ZonedPorts, Uuid::nil()).filter_map(name).collect()
     }
 
     /// Interfaces whose ports are bound to this hypervisor.

@@ -48,6 +48,24 @@ pub enum Relation {
     FloodPorts,
     /// (switch, group) → chunks of `FloodPorts` that are not empty.
     FloodChunks,
+    /// nil → port here whose connections are tracked in a zone of its own.
+    ZonedPorts,
+    /// port group → switch with a usable port here that has a member.
+    GroupSwitches,
+    /// (port group and switch) → key of a member; see [`pair`].
+    GroupKeys,
+    /// switch → ACL that applies to it, where the switch has a usable port here.
+    Acls,
+    /// switch → nil while an ACL applies to it.
+    Filtered,
+    /// switch → nil while one of them needs connection tracking.
+    Stateful,
+    /// switch → nil while one of them is asked after load balancing.
+    FilteredAfter,
+    /// (switch, direction) → tier of one of them.
+    FilterTiers,
+    /// (switch, direction) → nil while one of them rejects.
+    Rejects,
     /// chassis → `Host_Tunnel` to reach it by.
     TunnelTo,
     /// nil → chassis that shares a switch with this one.
@@ -105,8 +123,25 @@ pub enum Dep {
 impl Relation {
     /// Whether its values are uuids of rows; else they are numbers or nothing.
     pub fn relates_rows(self) -> bool {
-        !matches!(self, Self::RequireUp | Self::VlanPassthru | Self::LocalSwitches | Self::FloodChunks)
+        !matches!(
+            self,
+            Self::RequireUp
+                | Self::VlanPassthru
+                | Self::LocalSwitches
+                | Self::FloodChunks
+                | Self::GroupKeys
+                | Self::Filtered
+                | Self::Stateful
+                | Self::FilteredAfter
+                | Self::FilterTiers
+                | Self::Rejects
+        )
     }
+}
+
+/// One name for two rows, so that facts can be about both.
+pub(crate) fn pair(a: Uuid, b: Uuid) -> Uuid {
+    Uuid::from_u128(a.as_u128() ^ b.as_u128().rotate_left(1))
 }
 
 impl Owner {

@@ -1,10 +1,11 @@
 //! Packets for the agent: why they come, how many may come, and the user data that says so in a packet-in.
 //!
-//! User data is 20 bytes: format (1), reason (1), two zeros, uuid of the logical port (16). The keys of the switch
-//! and of the port are in the packet-in's metadata and registers.
+//! User data is 20 bytes: format (1), reason (1), two zeros, uuid of a row (16), mostly the logical port. The keys of the
+//! switch and of the port are in the packet-in's metadata and registers.
 //!
 //! # Invariants
-//! - Each reason of each interface has a meter of its own: no guest can keep the agent from another.
+//! - Each reason of each interface has a meter of its own: no guest can keep the agent from another. Records of ACLs are
+//!   counted by ACL and limited by the agent.
 //! - A packet-in with other user data is refused, never guessed at.
 
 use ofpacket::{Action, Controller, MeterId};
@@ -41,6 +42,12 @@ reasons! {
     Activated = 2, rate 5, burst 5;
     /// A frame in which a virtual port's parent says that it has the virtual address; it is forwarded as well.
     VirtualClaim = 3, rate 20, burst 20;
+    /// A packet that a rule rejects, from the port: the port is told.
+    RejectedFrom = 4, rate 100, burst 100;
+    /// A packet that a rule rejects, for the port: its sender is told.
+    RejectedTo = 5, rate 100, burst 100;
+    /// A packet about which a rule wants a record.
+    AclLog = 6, rate 1_000, burst 1_000;
 }
 
 /// Meters that an interface has: numbers from `Host_Interface.meter`, one for each reason, now or later.
@@ -51,8 +58,8 @@ pub const METERS_PER_INTERFACE: u32 = 16;
 pub struct Punt {
     /// Why.
     pub reason: PuntReason,
-    /// The `Port_Binding`.
-    pub port: Uuid,
+    /// The `Port_Binding`, or of [`PuntReason::AclLog`] the `ACL`.
+    pub row: Uuid,
 }
 
 /// Why user data is not ours.
@@ -85,7 +92,7 @@ impl Punt {
         let mut bytes = [0; LENGTH];
         bytes[0] = FORMAT;
         bytes[1] = self.reason as u8;
-        bytes[4..].copy_from_slice(self.port.as_bytes());
+        bytes[4..].copy_from_slice(self.row.as_bytes());
         bytes
     }
 
@@ -100,8 +107,8 @@ impl Punt {
             .iter()
             .find(|known| **known as u8 == *reason)
             .ok_or(PuntError::Reason { got: *reason })?;
-        let port = Uuid::from_slice(&zeros[2..]).map_err(|_| PuntError::Length { got: bytes.len() })?;
-        Ok(Self { reason: *reason, port })
+        let row = Uuid::from_slice(&zeros[2..]).map_err(|_| PuntError::Length { got: bytes.len() })?;
+        Ok(Self { reason: *reason, row })
     }
 
     /// The action, metered when the interface has meters (`base` above 0).
@@ -131,13 +138,13 @@ mod tests {
     #[test]
     fn user_data_round_trip() {
         for reason in PuntReason::ALL {
-            let punt = Punt { reason: *reason, port: Uuid::from_u128(0x1234 << 100) };
+            let punt = Punt { reason: *reason, row: Uuid::from_u128(0x1234 << 100) };
             assert_eq!(Punt::decode(&punt.encode()), Ok(punt));
             assert!((*reason as u32) < METERS_PER_INTERFACE);
         }
         assert_eq!(Punt::decode(&[1, 0]), Err(PuntError::Length { got: 2 }));
         assert_eq!(Punt::decode(&[9; LENGTH]), Err(PuntError::Format { got: 9 }));
-        let mut bytes = Punt { reason: PuntReason::Dhcpv4, port: Uuid::nil() }.encode();
+        let mut bytes = Punt { reason: PuntReason::Dhcpv4, row: Uuid::nil() }.encode();
         bytes[1] = 99;
         assert_eq!(Punt::decode(&bytes), Err(PuntError::Reason { got: 99 }));
     }

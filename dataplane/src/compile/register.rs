@@ -51,7 +51,10 @@ use Place::{CtMark, Metadata, Reg};
 
 bits! {
     Built SWITCH = Metadata, 0, 24, "Classify" => "every logical table: key of the switch or router";
-    Planned VERDICT = Reg(0), 0, 16, "FromPolicy, ToPolicy" => "FromVerdict, ToVerdict: allow, commit, reject, log, tier";
+    Built VERDICT = Reg(0), 0, 3, "FromPolicy, AfterPolicy, ToPolicy" => "FromVerdict, AfterVerdict, ToVerdict: what the rule says";
+    Built TIER = Reg(0), 3, 2, "FromVerdict, AfterVerdict, ToVerdict" => "FromPolicy, AfterPolicy, ToPolicy: tier of rules that is asked";
+    Built COMMIT = Reg(0), 5, 1, "FromVerdict" => "AfterVerdict: the connection is to be kept";
+    Built PERSIST = Reg(0), 6, 1, "FromPolicy, AfterPolicy, ToPolicy" => "FromVerdict, AfterVerdict, ToVerdict: the connection outlives its rule";
     Planned ORIGINAL_PORT = Reg(1), 0, 24, "BalanceTrack" => "Balance: protocol and port before translation";
     Built ANSWER_MAC_HIGH = Reg(2), 0, 16, "Neighbour" => "NeighbourReply: MAC of the address asked for, upper part";
     Built ANSWER_MAC_LOW = Reg(3), 0, 32, "Neighbour" => "NeighbourReply: its lower part";
@@ -64,28 +67,28 @@ bits! {
     Built TUNNEL = Reg(9), 0, 16, "Output" => "TunnelOut: OpenFlow port of the tunnel";
     Planned ROUTE_MEMBER = Reg(9), 16, 16, "Route" => "RouteMember: chosen member";
     Planned FLAG_LOOPBACK = Reg(10), 0, 1, "RouterInput, Hairpin" => "Output: may leave by the port it came from";
-    Planned FLAG_TRACKED = Reg(10), 1, 1, "Track, TrackIn" => "ToPolicy: the connection was looked up";
     Built FLAG_FROM_TUNNEL = Reg(10), 16, 1, "Classify" => "Output, FloodPorts: never sent into a tunnel, or to a localport";
     Built FLAG_FROM_LOCALPORT = Reg(10), 17, 1, "Classify" => "Output, FloodPorts: not to the physical network";
     Built FLAG_FROM_LOCALNET = Reg(10), 18, 1, "Classify" => "Neighbour: answered only where the address is";
     Planned ROUTER_ZONE = Reg(11), 0, 16, "Classify, Output" => "RouterTrack, RouterSource: zone of the router";
-    Planned SWITCH_ZONE = Reg(13), 0, 16, "Classify" => "BalanceTrack, Track, TrackIn: zone of the switch";
+    Built LABEL = Reg(12), 0, 32, "FromPolicy, AfterPolicy, ToPolicy" => "FromVerdict, AfterVerdict, ToVerdict: label of the connection";
+    Built PORT_ZONE = Reg(13), 0, 16, "FromTrack, ToTrack" => "FromVerdict, AfterVerdict, ToVerdict: zone of the port";
     Built IN_PORT = Reg(14), 0, 32, "Classify" => "key of the port a packet came from";
     Built OUT_PORT = Reg(15), 0, 32, "Forward, Classify" => "key of the port or group it goes to";
-    Planned MARK_BLOCKED = CtMark, 0, 1, "FromVerdict, ToVerdict" => "FromPolicy, ToPolicy: a rule forbade the connection later";
+    Built MARK_BLOCKED = CtMark, 0, 1, "FromVerdict, AfterVerdict, ToVerdict" => "the same, FromPolicy, AfterPolicy, ToPolicy: a rule forbade the connection later";
     Planned MARK_TRANSLATED = CtMark, 1, 1, "Balance" => "Hairpin: made by a load balancer";
     Planned MARK_SKIP_SNAT = CtMark, 2, 1, "RouterBalance" => "RouterSource";
     Planned MARK_FORCE_SNAT = CtMark, 3, 1, "RouterBalance" => "RouterSource";
-    Planned MARK_ALLOW_ESTABLISHED = CtMark, 6, 1, "FromVerdict, ToVerdict" => "FromPolicy, ToPolicy";
+    Built MARK_ALLOW_ESTABLISHED = CtMark, 6, 1, "FromVerdict, AfterVerdict, ToVerdict" => "FromPolicy, AfterPolicy, ToPolicy: allowed whatever rules say now";
     Planned MARK_REPLY_PORT = CtMark, 16, 16, "RouterInput" => "Route: replies leave by the port of the request";
 }
 
 /// Zones of connection tracking.
 pub const ZONES: &[(&str, &str, Status)] = &[
     (
-        "switch",
-        "one for each switch with a stateful rule or load balancer here: a packet between two of its ports is looked up once, not once a port",
-        Status::Planned,
+        "port",
+        "one for each port here: as in OVN, what the sender's and what the receiver's rules decided is kept apart",
+        Status::Built,
     ),
     (
         "router",
@@ -94,6 +97,24 @@ pub const ZONES: &[(&str, &str, Status)] = &[
     ),
 ];
 
+/// What a rule says; see [`super::stage::filter`].
+pub const VERDICT: Subfield = Field::reg(0).range(0, 3);
+/// Tier of rules that is asked.
+pub const TIER: Subfield = Field::reg(0).range(3, 2);
+/// The connection is to be kept, once later rules agree.
+pub const COMMIT: Subfield = Field::reg(0).bit(5);
+/// The connection outlives its rule.
+pub const PERSIST: Subfield = Field::reg(0).bit(6);
+/// Label of the connection.
+pub const LABEL: Subfield = Field::reg(12).range(0, 32);
+/// Zone of the port.
+pub const PORT_ZONE: Subfield = Field::reg(13).range(0, 16);
+/// A rule forbade the connection after it was made.
+pub const MARK_BLOCKED: Subfield = field::CT_MARK.bit(0);
+/// Allowed whatever the rules say now.
+pub const MARK_ALLOW_ESTABLISHED: Subfield = field::CT_MARK.bit(6);
+/// Where a connection keeps its label.
+pub const CT_LABEL: Subfield = field::CT_LABEL.range(96, 32);
 /// Key of the switch.
 pub const SWITCH: Subfield = field::METADATA.range(0, 24);
 /// Key of the ingress port.

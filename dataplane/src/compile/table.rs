@@ -6,7 +6,8 @@
 //! # Invariants
 //! - A packet that matches nothing in a table is dropped, always: bridges are made with `fail_mode=secure` and no
 //!   table has a miss entry that forwards. Where passing on is the default, a flow says so.
-//! - Flows resubmit forward only, except where `Table::Dhcp` and `Table::Neighbour` return to the main path.
+//! - Flows resubmit forward only, except where `Table::Dhcp` and `Table::Neighbour` return to the main path, and
+//!   where a verdict table asks its policy table for the next tier.
 
 /// Whether anything fills a table yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,38 +52,40 @@ tables! {
     Built Admit = 1, "Port security by MAC and IP; frames from group addresses.", miss "drop";
     Built AdmitNeighbour = 2, "Port security inside ARP and neighbour discovery.", miss "pass, by a flow";
     Built LearnMac = 3, "Source MACs on ports with unknown addresses: known ones pass, others are reported.", miss "drop";
-    Planned BalanceTrack = 4, "Switches with load balancers: connection lookup with stored translation.", miss "drop";
-    Planned Balance = 5, "New connections to a virtual address: choice of a backend.", miss "pass, by a flow";
-    Planned Hairpin = 6, "Backends that reach themselves through the virtual address.", miss "pass, by a flow";
-    Built Steer = 7, "What is rare leaves the main path: ARP requests, neighbour solicitations, DHCP, groups.", miss "pass, by a flow";
-    Built Neighbour = 8, "Who has an address that the switch knows: answered here.", miss "flood or forward, by flows";
-    Built NeighbourReply = 9, "Turns the request into its answer, with the MAC that Neighbour found.", miss "drop";
-    Built Dhcp = 10, "DHCPv4 requests of ports with options: to the agent.", miss "flood or forward, by flows";
-    Planned Services = 11, "DNS, DHCPv6 and router solicitations: to the agent.", miss "flood or forward, by flows";
-    Built Forward = 12, "Destination MAC to port: static, learned, unknown.", miss "drop";
-    Planned Track = 13, "Connection lookup, once a hypervisor, if either port has a stateful rule.", miss "pass, by a flow";
-    Planned FromPolicy = 14, "from-lport rules as conjunctions.", miss "verdict of the default";
-    Planned FromVerdict = 15, "Commit, reject, log.", miss "drop";
-    Planned RouterAdmit = 16, "Router port by MAC.", miss "drop";
-    Planned RouterInput = 17, "What is for the router itself: ARP, ND, echo, martians, TTL.", miss "pass, by a flow";
-    Planned RouterTrack = 18, "Undo of source translation and floating IPs: one lookup in the router's zone.", miss "pass, by a flow";
-    Planned RouterBalance = 19, "New connections to a virtual address of the router.", miss "pass, by a flow";
-    Planned Route = 20, "Longest prefix to next hop and port.", miss "drop";
-    Planned RouteMember = 21, "Member of equal-cost routes.", miss "drop";
-    Planned RoutePolicy = 22, "Policies that override the route.", miss "pass, by a flow";
-    Planned NextHop = 23, "Next hop to MAC: known ports, then learned neighbours.", miss "to NextHopMissing, by a flow";
-    Planned NextHopMissing = 24, "Neighbours to be asked for by the agent.", miss "drop";
-    Planned RouterLarge = 25, "Packets above the MTU of a gateway port.", miss "pass, by a flow";
-    Planned RouterGateway = 26, "To the chassis that holds the gateway, unless it is this.", miss "pass, by a flow";
-    Planned RouterSource = 27, "Source translation: one commit in the router's zone.", miss "pass, by a flow";
+    Built FromTrack = 4, "Switches with filters: connection lookup in the sender's zone; what is stateless goes around it.", miss "to Steer, by a flow";
+    Built FromPolicy = 5, "from-lport rules: the matching one of highest priority, as conjunctions.", miss "to FromVerdict without a verdict, by a flow";
+    Built FromVerdict = 6, "Commit, forbid, reject, next tier, default.", miss "drop";
+    Planned BalanceTrack = 7, "Switches with load balancers: connection lookup with stored translation.", miss "drop";
+    Planned Balance = 8, "New connections to a virtual address: choice of a backend.", miss "pass, by a flow";
+    Planned Hairpin = 9, "Backends that reach themselves through the virtual address.", miss "pass, by a flow";
+    Built AfterPolicy = 10, "from-lport rules that see a backend's address.", miss "to AfterVerdict without a verdict, by a flow";
+    Built AfterVerdict = 11, "As FromVerdict, for those.", miss "drop";
+    Built Steer = 12, "What is rare leaves the main path: ARP requests, neighbour solicitations, DHCP, groups.", miss "pass, by a flow";
+    Built Neighbour = 13, "Who has an address that the switch knows: answered here.", miss "flood or forward, by flows";
+    Built NeighbourReply = 14, "Turns the request into its answer, with the MAC that Neighbour found.", miss "drop";
+    Built Dhcp = 15, "DHCPv4 requests of ports with options: to the agent.", miss "flood or forward, by flows";
+    Planned Services = 16, "DNS, DHCPv6 and router solicitations: to the agent.", miss "flood or forward, by flows";
+    Built Forward = 17, "Destination MAC to port: static, learned, unknown.", miss "drop";
+    Planned RouterAdmit = 18, "Router port by MAC.", miss "drop";
+    Planned RouterInput = 19, "What is for the router itself: ARP, ND, echo, martians, TTL.", miss "pass, by a flow";
+    Planned RouterTrack = 20, "Undo of source translation and floating IPs: one lookup in the router's zone.", miss "pass, by a flow";
+    Planned RouterBalance = 21, "New connections to a virtual address of the router.", miss "pass, by a flow";
+    Planned Route = 22, "Longest prefix to next hop and port.", miss "drop";
+    Planned RouteMember = 23, "Member of equal-cost routes.", miss "drop";
+    Planned RoutePolicy = 24, "Policies that override the route.", miss "pass, by a flow";
+    Planned NextHop = 25, "Next hop to MAC: known ports, then learned neighbours.", miss "to NextHopMissing, by a flow";
+    Planned NextHopMissing = 26, "Neighbours to be asked for by the agent.", miss "drop";
+    Planned RouterLarge = 27, "Packets above the MTU of a gateway port.", miss "pass, by a flow";
+    Planned RouterGateway = 28, "To the chassis that holds the gateway, unless it is this.", miss "pass, by a flow";
+    Planned RouterSource = 29, "Source translation: one commit in the router's zone.", miss "pass, by a flow";
     Built Output = 32, "Port key to place: here, another hypervisor, or a group.", miss "drop";
     Built TunnelOut = 33, "Writes the keys into the tunnel header and sends.", miss "drop";
     Built Flood = 34, "Group to the chunks of its local ports.", miss "drop";
     Built FloodPorts = 35, "Chunk of at most 256 local ports to outputs.", miss "drop";
     Built Return = 36, "Answers go back by the port that asked, with its VLAN.", miss "out of the ingress port, by a flow";
-    Planned TrackIn = 40, "Connection lookup of packets from a tunnel, if the port has a stateful rule.", miss "pass, by a flow";
-    Planned ToPolicy = 41, "to-lport rules as conjunctions.", miss "verdict of the default";
-    Planned ToVerdict = 42, "Commit, reject, log.", miss "drop";
+    Built ToTrack = 40, "Switches with filters: connection lookup in the receiver's zone.", miss "drop";
+    Built ToPolicy = 41, "to-lport rules: the matching one of highest priority, as conjunctions.", miss "to ToVerdict without a verdict, by a flow";
+    Built ToVerdict = 42, "Commit, forbid, reject, next tier, default.", miss "drop";
     Planned Shape = 43, "DSCP, marks, meters.", miss "pass, by a flow";
     Built AdmitOut = 44, "Port security of what goes to a port: MAC and IP of unicast.", miss "drop";
     Built Deliver = 45, "Logical to physical: out of the port.", miss "drop";
@@ -121,9 +124,9 @@ pub struct Path {
 
 use Table::{
     Admit, AdmitNeighbour, AdmitOut, Balance, BalanceTrack, Classify, Deliver, Dhcp, Flood, FloodPorts,
-    Forward, FromPolicy, FromVerdict, LearnMac, Neighbour, NeighbourReply, NextHop, Output, Return, Route,
-    RouteMember, RoutePolicy, RouterAdmit, RouterGateway, RouterInput, RouterSource, RouterTrack, Steer,
-    ToPolicy, ToVerdict, Track, TrackIn, TunnelOut,
+    Forward, FromPolicy, FromTrack, FromVerdict, LearnMac, Neighbour, NeighbourReply, NextHop, Output,
+    Return, Route, RouteMember, RoutePolicy, RouterAdmit, RouterGateway, RouterInput, RouterSource,
+    RouterTrack, Steer, ToPolicy, ToTrack, ToVerdict, TunnelOut,
 };
 
 /// The paths that the design is measured by.
@@ -166,29 +169,30 @@ pub const PATHS: &[Path] = &[
     },
     Path { name: "DHCP request", tables: &[Classify, Admit, Steer, Dhcp], passes: 1, status: Status::Built },
     Path {
-        name: "stateful rules, one hypervisor",
+        name: "filtered, one hypervisor",
         tables: &[
             Classify,
             Admit,
-            Steer,
-            Forward,
-            Track,
+            FromTrack,
             FromPolicy,
             FromVerdict,
+            Steer,
+            Forward,
             Output,
+            ToTrack,
             ToPolicy,
             ToVerdict,
             AdmitOut,
             Deliver,
         ],
-        passes: 2,
-        status: Status::Planned,
+        passes: 3,
+        status: Status::Built,
     },
     Path {
-        name: "stateful rules, receiver",
-        tables: &[Classify, Output, TrackIn, ToPolicy, ToVerdict, AdmitOut, Deliver],
+        name: "filtered, receiver",
+        tables: &[Classify, Output, ToTrack, ToPolicy, ToVerdict, AdmitOut, Deliver],
         passes: 2,
-        status: Status::Planned,
+        status: Status::Built,
     },
     Path {
         name: "load balancer of a switch",

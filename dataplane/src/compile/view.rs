@@ -62,10 +62,15 @@ impl<'a> View<'a> {
         uuids.into_iter().filter_map(|uuid| Some((uuid, self.row(uuid)?))).collect()
     }
 
+    /// Uuids of the rows with a key, in order. Says nothing about the rows, so that their other columns run nobody.
+    pub fn uuids(&self, by: By, key: &[Atom]) -> Vec<Uuid> {
+        self.note(Dep::Index(by as u8, index::hash(key)));
+        self.source.find(by, key)
+    }
+
     /// Whether any row has a key. Says nothing about the rows, so that their other columns run nobody.
     pub fn any(&self, by: By, key: &[Atom]) -> bool {
-        self.note(Dep::Index(by as u8, index::hash(key)));
-        !self.source.find(by, key).is_empty()
+        !self.uuids(by, key).is_empty()
     }
 
     /// The first row with a key, where one is expected.

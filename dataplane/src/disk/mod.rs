@@ -21,10 +21,12 @@ use thiserror::Error;
 mod ids;
 mod snapshot;
 mod writer;
+mod zones;
 
 pub use ids::{Ids, KnownInterface};
 pub use snapshot::{Resume, Snapshot, SnapshotError};
 pub use writer::{RowsToStore, Writer};
+pub use zones::Zones;
 
 /// Something kept in a file of its own.
 pub trait Record: Serialize + DeserializeOwned {

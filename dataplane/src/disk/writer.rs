@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::{sync::Notify, task::JoinHandle};
 
-use crate::disk::{DiskError, Ids, Resume, Snapshot, StateDir};
+use crate::disk::{DiskError, Ids, Resume, Snapshot, StateDir, Zones};
 
 /// Rows to be stored; they are encoded where they are written.
 #[derive(Debug)]
@@ -37,8 +37,15 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Waiting {
     ids: Option<Ids>,
+    zones: Option<Zones>,
     rows: Option<RowsToStore>,
     end: bool,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.ids.is_none() && self.zones.is_none() && self.rows.is_none()
+    }
 }
 
 impl Writer {
@@ -55,6 +62,11 @@ impl Writer {
     /// Stores these, instead of any that wait.
     pub fn ids(&self, ids: Ids) {
         self.change(|waiting| waiting.ids = Some(ids));
+    }
+
+    /// Stores these, instead of any that wait.
+    pub fn zones(&self, zones: Zones) {
+        self.change(|waiting| waiting.zones = Some(zones));
     }
 
     /// Stores these, instead of any that wait.
@@ -80,30 +92,35 @@ where
     F: Fn(Result<(), DiskError>) + Send + Sync + 'static,
 {
     loop {
-        let Waiting { ids, rows, end } = {
+        let waiting = {
             let mut waiting = shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            Waiting { ids: waiting.ids.take(), rows: waiting.rows.take(), end: waiting.end }
+            let taken = std::mem::take(&mut *waiting);
+            waiting.end = taken.end;
+            taken
         };
-        if ids.is_none() && rows.is_none() {
-            if end {
+        if waiting.is_empty() {
+            if waiting.end {
                 return;
             }
             shared.changed.notified().await;
             continue;
         }
         let (state, stored) = (state.clone(), stored.clone());
-        let written = tokio::task::spawn_blocking(move || stored(write(&state, ids, rows)));
+        let written = tokio::task::spawn_blocking(move || stored(write(&state, waiting)));
         if written.await.is_err() {
             tracing::error!("writing the state panicked");
         }
     }
 }
 
-fn write(state: &StateDir, ids: Option<Ids>, rows: Option<RowsToStore>) -> Result<(), DiskError> {
-    if let Some(ids) = ids {
+fn write(state: &StateDir, waiting: Waiting) -> Result<(), DiskError> {
+    if let Some(ids) = waiting.ids {
         state.store(&ids)?;
     }
-    if let Some(RowsToStore { chassis, resume, rows }) = rows {
+    if let Some(zones) = waiting.zones {
+        state.store(&zones)?;
+    }
+    if let Some(RowsToStore { chassis, resume, rows }) = waiting.rows {
         state.store(&Snapshot::new(&chassis, resume, &rows))?;
     }
     Ok(())

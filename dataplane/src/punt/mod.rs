@@ -10,10 +10,12 @@
 //! - Before a packet is looked into it passes its port's and reason's token bucket, so that one port's flood costs the
 //!   others no time even where the switch has no meters.
 
+pub mod acl_log;
 pub mod announce;
 pub mod dhcp;
 pub mod dhcp_check;
 mod learn;
+pub mod reject;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,7 +26,7 @@ use ofpacket::{Action, PacketIn2, PacketOut, Port, field};
 use quantumnet_model::{
     Rows,
     address::Mac,
-    nb::{DhcpOptions, LogicalSwitchPort},
+    nb::{Acl, DhcpOptions, LogicalSwitchPort},
     sb::{DatapathBinding, PortBinding},
 };
 use uuid::Uuid;
@@ -32,7 +34,7 @@ use uuid::Uuid;
 pub use learn::{Learner, Limits as LearnLimits, Outcome as LearnOutcome, Place};
 
 use crate::{
-    compile::{logical, punt::Punt, punt::PuntReason, register, table::Table},
+    compile::{MeterSpec, logical, punt::Punt, punt::PuntReason, register, table::Table},
     punt::dhcp::{Offer, Unanswered},
 };
 
@@ -49,6 +51,8 @@ pub enum Verdict {
     Activated(Uuid),
     /// A parent says that it has a virtual port's address.
     Claimed(Claim),
+    /// A record of a packet that an ACL wants logged.
+    Logged(acl_log::Record),
     /// Nothing, for this reason.
     Nothing(&'static str),
 }
@@ -85,15 +89,16 @@ impl Punts {
             return self.count("unknown", Verdict::Nothing("bad_userdata"));
         };
         let reason = label(punt.reason);
-        if !self.admit(now, punt) {
+        let acl = (punt.reason == PuntReason::AclLog).then(|| rows.get::<Acl>(punt.row)).flatten();
+        let spec = acl.and_then(|acl| acl_log::rate(rows, acl)).unwrap_or(punt.reason.rate());
+        if !self.admit(now, punt, spec) {
             return self.count(reason, Verdict::Nothing("limited"));
         }
         let verdict = verdict(rows, punt, packet);
         self.count(reason, verdict)
     }
 
-    fn admit(&mut self, now: Instant, punt: Punt) -> bool {
-        let spec = punt.reason.rate();
+    fn admit(&mut self, now: Instant, punt: Punt, spec: MeterSpec) -> bool {
         let (rate, burst) = (f64::from(spec.rate), f64::from(spec.burst));
         if self.buckets.len() > BUCKETS_MAX {
             // Full ones are as good as none.
@@ -101,8 +106,7 @@ impl Punts {
                 bucket.tokens + now.saturating_duration_since(bucket.at).as_secs_f64() * rate < burst
             });
         }
-        let bucket =
-            self.buckets.entry((punt.port, punt.reason)).or_insert(Bucket { tokens: burst, at: now });
+        let bucket = self.buckets.entry((punt.row, punt.reason)).or_insert(Bucket { tokens: burst, at: now });
         let gained = now.saturating_duration_since(bucket.at).as_secs_f64() * rate;
         *bucket = Bucket { tokens: (bucket.tokens + gained).min(burst), at: now };
         let admitted = bucket.tokens >= 1.0;
@@ -118,6 +122,7 @@ impl Punts {
             Verdict::Seen(..) => "seen",
             Verdict::Activated(_) => "activated",
             Verdict::Claimed(_) => "claimed",
+            Verdict::Logged(_) => "logged",
             Verdict::Onward(_, why) | Verdict::Nothing(why) => why,
         };
         *self.counts.entry((reason, outcome)).or_default() += 1;
@@ -127,7 +132,10 @@ impl Punts {
 
 fn verdict(rows: &Rows, punt: Punt, packet: &PacketIn2) -> Verdict {
     let frame = packet.data.as_deref().unwrap_or_default();
-    let binding = rows.get::<PortBinding>(punt.port);
+    if let Some(acl) = rows.get::<Acl>(punt.row) {
+        return Verdict::Logged(acl_log::Record::new(acl, frame));
+    }
+    let binding = rows.get::<PortBinding>(punt.row);
     let datapath = binding.and_then(|binding| rows.get::<DatapathBinding>(binding.datapath.uuid()));
     let (Some(binding), Some(datapath)) = (binding, datapath) else { return Verdict::Nothing("no_port") };
     let (Ok(datapath_key), Ok(port_key)) =
@@ -136,7 +144,7 @@ fn verdict(rows: &Rows, punt: Punt, packet: &PacketIn2) -> Verdict {
         return Verdict::Nothing("no_port");
     };
     match punt.reason {
-        PuntReason::Activated => Verdict::Activated(punt.port),
+        PuntReason::Activated => Verdict::Activated(punt.row),
         PuntReason::VirtualClaim => match came_from(packet) {
             Some(parent) => Verdict::Claimed(Claim { datapath: datapath_key, port: port_key, parent }),
             None => Verdict::Nothing("no_port"),
@@ -145,8 +153,17 @@ fn verdict(rows: &Rows, punt: Punt, packet: &PacketIn2) -> Verdict {
             Some(mac) => Verdict::Seen(Mac(*mac), Place { datapath: datapath_key, port: port_key }),
             None => Verdict::Nothing("truncated"),
         },
+        PuntReason::RejectedFrom => match reject::answer(frame) {
+            Some(answer) => Verdict::Answer(to_port(datapath_key, port_key, answer)),
+            None => Verdict::Nothing("not_answered"),
+        },
+        PuntReason::RejectedTo => match reject::answer(frame) {
+            Some(answer) => Verdict::Answer(from_port(datapath_key, port_key, answer)),
+            None => Verdict::Nothing("not_answered"),
+        },
+        PuntReason::AclLog => Verdict::Nothing("no_acl"),
         PuntReason::Dhcpv4 => {
-            let answer = match offer(rows, punt.port, binding) {
+            let answer = match offer(rows, punt.row, binding) {
                 Some(Ok(offer)) => offer.answer(frame).map_err(Unanswered::label),
                 Some(Err(_)) => Err("bad_options"),
                 None => Err("no_options"),
@@ -188,6 +205,16 @@ fn to_port(datapath: u32, port: u32, frame: Vec<u8>) -> PacketOut {
     PacketOut::new(actions, frame)
 }
 
+/// A frame that a port of this hypervisor might have sent: past the filters of what it sends, as OVN does.
+fn from_port(datapath: u32, port: u32, frame: Vec<u8>) -> PacketOut {
+    let actions = vec![
+        Action::load(register::SWITCH, datapath.into()),
+        Action::load(register::IN_PORT, port.into()),
+        Action::resubmit(Table::Forward.number()),
+    ];
+    PacketOut::new(actions, frame)
+}
+
 /// The packet as it came, from where it came, to where it would go had no table taken it.
 fn onward(datapath: u32, port: u32, packet: &PacketIn2) -> Option<PacketOut> {
     let frame = packet.data.as_deref().filter(|_| packet.full_len.is_none())?;
@@ -209,6 +236,9 @@ fn label(reason: PuntReason) -> &'static str {
         PuntReason::Dhcpv4 => "dhcpv4",
         PuntReason::Activated => "activated",
         PuntReason::VirtualClaim => "virtual_claim",
+        PuntReason::RejectedFrom => "rejected_from",
+        PuntReason::RejectedTo => "rejected_to",
+        PuntReason::AclLog => "acl_log",
     }
 }
 

@@ -11,6 +11,7 @@ use quantumnet_model::{
     sb::{Chassis, DatapathBinding, Encap, Fdb, PortBinding},
 };
 
+pub mod filters;
 pub mod interpreter;
 pub mod ovs;
 pub mod random;
@@ -34,6 +35,9 @@ pub enum Kind {
     Dhcp,
     Fdb,
     Patch,
+    Acl,
+    Group,
+    Set,
 }
 
 /// A logical port in few words.

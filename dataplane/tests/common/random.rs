@@ -8,7 +8,11 @@ use quantumnet_model::{
     sb::{Chassis, DatapathBinding, Encap, Fdb, PortBinding},
 };
 
-use super::{Kind, Model, PortSpec, id, mac, options, text};
+use super::{
+    Kind, Model, PortSpec,
+    filters::{self, FilterStep},
+    id, mac, options, text,
+};
 
 /// One change of one object.
 #[derive(Clone, Debug)]
@@ -41,6 +45,7 @@ pub enum Step {
     DropPatch(u32),
     Activated(u32, bool),
     OldMac(u32, bool),
+    Filter(FilterStep),
 }
 
 const KINDS: &[&str] =
@@ -128,6 +133,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => (0..2u32).prop_map(Step::DropDhcp),
         2 => (0..3u32, 0..4u32, 0..4i64, 0..4u32).prop_map(|(number, switch, port, mac)| Step::Fdb(number, switch, port, mac)),
         1 => (0..3u32).prop_map(Step::DropFdb),
+        20 => filters::step().prop_map(Step::Filter),
         1 => any::<bool>().prop_map(Step::LspDown),
         1 => (0..4u32, proptest::option::of(0..4u32)).prop_map(|(port, encap)| Step::PortEncap(port, encap)),
     ]
@@ -258,6 +264,7 @@ impl Step {
             }
             Self::DropDhcp(number) => model.remove::<DhcpOptions>(id(Kind::Dhcp, *number)),
             Self::Fdb(number, switch, port, address) => model.fdb(*number, *switch, *port, &mac(*address)),
+            Self::Filter(step) => step.take(model),
             Self::DropFdb(number) => model.remove::<Fdb>(id(Kind::Fdb, *number)),
             Self::LspDown(ignore) => model.put(
                 id(Kind::Own, 9),

@@ -32,6 +32,7 @@ pub(in crate::compile) const STAGE: Stage = Stage {
     relations: &[
         Relation::LocalSwitches,
         Relation::LocalPorts,
+        Relation::ZonedPorts,
         Relation::WaitingPorts,
         Relation::ExternalPorts,
         Relation::PhysicalPorts,
@@ -115,6 +116,9 @@ fn local(view: &View<'_>, port: &SwitchPort<'_>, own: Uuid, out: &mut Sink) {
         out.fact(Relation::MovingPorts, port.switch, 0, port.uuid);
     }
     out.fact(Relation::LocalPorts, port.switch, 0, port.uuid);
+    if port.kind != Kind::Localnet {
+        out.fact(Relation::ZonedPorts, Uuid::nil(), 0, port.uuid);
+    }
     let chunk = port.key >> 8;
     let unknown = port.is_unknown().then_some(register::GROUP_UNKNOWN);
     for group in [register::GROUP_FLOOD].into_iter().chain(unknown) {

@@ -16,7 +16,7 @@ use ofpacket::{Match, field};
 use quantumnet_model::address::{Mac, PortSecurity};
 
 use crate::compile::{
-    logical::{GROUP_BIT, Kind, SwitchPort, go},
+    logical::{GROUP_BIT, Kind, SwitchPort, admitted, go},
     owner::{Owner, Owners, Relation},
     sink::Sink,
     stage::Stage,
@@ -49,10 +49,11 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         out.flow(Table::Admit, 105, port.from().tagged(), []);
     }
     let Some(security) = port.security() else {
-        let next = if port.learns() { Table::LearnMac } else { Table::Steer };
+        let next = if port.learns() { Table::LearnMac } else { admitted(view, port.switch) };
         out.flow(Table::Admit, 50, port.from(), [go(next)]);
         return;
     };
+    let next = admitted(view, port.switch);
     if !security.is_empty() {
         out.flow(Table::Admit, 95, port.from().arp(), [go(Table::AdmitNeighbour)]);
     }
@@ -63,25 +64,25 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
             out.flow(Table::Admit, 90, from.clone(), [go(Table::AdmitNeighbour)]);
         }
         if !v4.is_empty() {
-            ipv4(&from, &v4, out);
+            ipv4(&from, &v4, next, out);
         }
         if !v6.is_empty() {
-            ipv6(&from, entry.mac, &v6, out);
+            ipv6(&from, entry.mac, &v6, next, out);
         }
         if !v4.is_empty() || entry.ips.is_empty() {
-            arp(&from, entry.mac, &v4, out);
+            arp(&from, entry.mac, &v4, next, out);
         }
         if !v6.is_empty() || entry.ips.is_empty() {
-            neighbour_discovery(&from, entry.mac, &v6, out);
+            neighbour_discovery(&from, entry.mac, &v6, next, out);
         }
     }
 }
 
-fn ipv4(from: &Match, allowed: &[Ipv4Net], out: &mut Sink) {
+fn ipv4(from: &Match, allowed: &[Ipv4Net], next: Table, out: &mut Sink) {
     let from = from.clone().ipv4();
     for net in allowed {
         let matches = from.clone().with_prefix(field::IPV4_SRC, net.addr(), length(IpNet::V4(*net)));
-        out.flow(Table::Admit, 90, matches, [go(Table::Steer)]);
+        out.flow(Table::Admit, 90, matches, [go(next)]);
     }
     let dhcp = from
         .ip_proto(UDP)
@@ -89,10 +90,10 @@ fn ipv4(from: &Match, allowed: &[Ipv4Net], out: &mut Sink) {
         .with(field::IPV4_DST, u32::MAX)
         .with(field::UDP_SRC, 68u16)
         .with(field::UDP_DST, 67u16);
-    out.flow(Table::Admit, 90, dhcp, [go(Table::Steer)]);
+    out.flow(Table::Admit, 90, dhcp, [go(next)]);
 }
 
-fn ipv6(from: &Match, mac: Mac, allowed: &[Ipv6Net], out: &mut Sink) {
+fn ipv6(from: &Match, mac: Mac, allowed: &[Ipv6Net], next: Table, out: &mut Sink) {
     let from = from.clone().ipv6();
     let own = Ipv6Net::from(mac.link_local());
     for net in allowed.iter().chain([&own]) {
@@ -104,37 +105,37 @@ fn ipv6(from: &Match, mac: Mac, allowed: &[Ipv6Net], out: &mut Sink) {
         .with(field::IPV6_SRC, 0u128)
         .with_prefix(field::IPV6_DST, 0xff02u128 << 112, 16)
         .ip_proto(ICMPV6);
-    for (kind, next) in [(131u8, Table::Steer), (143, Table::Steer), (NS, Table::AdmitNeighbour)] {
+    for (kind, next) in [(131u8, next), (143, next), (NS, Table::AdmitNeighbour)] {
         let matches = unspecified.clone().with(field::ICMPV6_TYPE, kind).with(field::ICMPV6_CODE, 0u8);
         out.flow(Table::Admit, 90, matches, [go(next)]);
     }
 }
 
-fn arp(from: &Match, mac: Mac, allowed: &[Ipv4Net], out: &mut Sink) {
+fn arp(from: &Match, mac: Mac, allowed: &[Ipv4Net], next: Table, out: &mut Sink) {
     let from = from.clone().arp().with(field::ARP_SHA, mac.0);
     if allowed.is_empty() {
-        out.flow(Table::AdmitNeighbour, 90, from, [go(Table::Steer)]);
+        out.flow(Table::AdmitNeighbour, 90, from, [go(next)]);
         return;
     }
     for net in allowed {
         let matches = from.clone().with_prefix(field::ARP_SPA, net.addr(), length(IpNet::V4(*net)));
-        out.flow(Table::AdmitNeighbour, 90, matches, [go(Table::Steer)]);
+        out.flow(Table::AdmitNeighbour, 90, matches, [go(next)]);
     }
 }
 
-fn neighbour_discovery(from: &Match, mac: Mac, allowed: &[Ipv6Net], out: &mut Sink) {
+fn neighbour_discovery(from: &Match, mac: Mac, allowed: &[Ipv6Net], next: Table, out: &mut Sink) {
     for option in [[0; 6], mac.0] {
         let solicit = discovery(from.clone(), NS).with(field::ND_SLL, option);
-        out.flow(Table::AdmitNeighbour, 90, solicit, [go(Table::Steer)]);
+        out.flow(Table::AdmitNeighbour, 90, solicit, [go(next)]);
         let advert = discovery(from.clone(), NA).with(field::ND_TLL, option);
         if allowed.is_empty() {
-            out.flow(Table::AdmitNeighbour, 90, advert, [go(Table::Steer)]);
+            out.flow(Table::AdmitNeighbour, 90, advert, [go(next)]);
             continue;
         }
         let own = Ipv6Net::from(mac.link_local());
         for net in allowed.iter().chain([&own]) {
             let matches = advert.clone().with_prefix(field::ND_TARGET, net.addr(), length(IpNet::V6(*net)));
-            out.flow(Table::AdmitNeighbour, 90, matches, [go(Table::Steer)]);
+            out.flow(Table::AdmitNeighbour, 90, matches, [go(next)]);
         }
     }
 }
@@ -144,7 +145,7 @@ fn common(_: &View<'_>, _: Owner, out: &mut Sink) {
     out.flow(Table::AdmitNeighbour, 80, Match::new().arp(), []);
     out.flow(Table::AdmitNeighbour, 80, discovery(Match::new(), NS), []);
     out.flow(Table::AdmitNeighbour, 80, discovery(Match::new(), NA), []);
-    out.flow(Table::AdmitNeighbour, 0, Match::new(), [go(Table::Steer)]);
+    out.flow(Table::AdmitNeighbour, 0, Match::new(), [go(Table::FromTrack)]);
 }
 
 /// A well-formed neighbour discovery message of that type.
@@ -187,8 +188,8 @@ mod tests {
             &STAGE,
             &[Port { number: 1, ..Port::default() }],
             expect![[r#"
-            Admit 50 reg14=0x1,metadata=0x7 => resubmit(,7)
-        "#]],
+                Admit 50 reg14=0x1,metadata=0x7 => resubmit(,12)
+            "#]],
         );
     }
 
@@ -209,14 +210,14 @@ mod tests {
             &STAGE,
             &[Port { number: 1, security: &["0a:00:00:00:00:01"], ..Port::default() }],
             expect![[r#"
-            Admit 90 reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01 => resubmit(,2)
-            Admit 95 arp,reg14=0x1,metadata=0x7 => resubmit(,2)
-            AdmitNeighbour 90 arp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,arp_sha=0a:00:00:00:00:01 => resubmit(,7)
-            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=135,icmp_code=0,nd_sll=00:00:00:00:00:00 => resubmit(,7)
-            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=135,icmp_code=0,nd_sll=0a:00:00:00:00:01 => resubmit(,7)
-            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_tll=00:00:00:00:00:00 => resubmit(,7)
-            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_tll=0a:00:00:00:00:01 => resubmit(,7)
-        "#]],
+                Admit 90 reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01 => resubmit(,2)
+                Admit 95 arp,reg14=0x1,metadata=0x7 => resubmit(,2)
+                AdmitNeighbour 90 arp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,arp_sha=0a:00:00:00:00:01 => resubmit(,12)
+                AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=135,icmp_code=0,nd_sll=00:00:00:00:00:00 => resubmit(,12)
+                AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=135,icmp_code=0,nd_sll=0a:00:00:00:00:01 => resubmit(,12)
+                AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_tll=00:00:00:00:00:00 => resubmit(,12)
+                AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_tll=0a:00:00:00:00:01 => resubmit(,12)
+            "#]],
         );
     }
 
@@ -230,13 +231,13 @@ mod tests {
                 ..Port::default()
             }],
             expect![[r#"
-            Admit 90 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=0.0.0.0,nw_dst=255.255.255.255,tp_src=68,tp_dst=67 => resubmit(,7)
-            Admit 90 ip,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=10.0.0.1 => resubmit(,7)
-            Admit 90 ip,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=10.1.0.0/16 => resubmit(,7)
-            Admit 95 arp,reg14=0x1,metadata=0x7 => resubmit(,2)
-            AdmitNeighbour 90 arp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,arp_spa=10.0.0.1,arp_sha=0a:00:00:00:00:01 => resubmit(,7)
-            AdmitNeighbour 90 arp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,arp_spa=10.1.0.0/16,arp_sha=0a:00:00:00:00:01 => resubmit(,7)
-        "#]],
+                Admit 90 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=0.0.0.0,nw_dst=255.255.255.255,tp_src=68,tp_dst=67 => resubmit(,12)
+                Admit 90 ip,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=10.0.0.1 => resubmit(,12)
+                Admit 90 ip,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=10.1.0.0/16 => resubmit(,12)
+                Admit 95 arp,reg14=0x1,metadata=0x7 => resubmit(,2)
+                AdmitNeighbour 90 arp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,arp_spa=10.0.0.1,arp_sha=0a:00:00:00:00:01 => resubmit(,12)
+                AdmitNeighbour 90 arp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,arp_spa=10.1.0.0/16,arp_sha=0a:00:00:00:00:01 => resubmit(,12)
+            "#]],
         );
     }
 
@@ -246,19 +247,19 @@ mod tests {
             &STAGE,
             &[Port { number: 1, security: &["0a:00:00:00:00:01 fd00::1"], ..Port::default() }],
             expect![[r#"
-            Admit 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,ipv6_src=::,ipv6_dst=ff02::/16,icmp_type=131,icmp_code=0 => resubmit(,7)
-            Admit 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,ipv6_src=::,ipv6_dst=ff02::/16,icmp_type=135,icmp_code=0 => resubmit(,2)
-            Admit 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,ipv6_src=::,ipv6_dst=ff02::/16,icmp_type=143,icmp_code=0 => resubmit(,7)
-            Admit 90 ipv6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,ipv6_src=fd00::1 => resubmit(,2)
-            Admit 90 ipv6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,ipv6_src=fe80::800:ff:fe00:1 => resubmit(,2)
-            Admit 95 arp,reg14=0x1,metadata=0x7 => resubmit(,2)
-            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=135,icmp_code=0,nd_sll=00:00:00:00:00:00 => resubmit(,7)
-            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=135,icmp_code=0,nd_sll=0a:00:00:00:00:01 => resubmit(,7)
-            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_target=fd00::1,nd_tll=00:00:00:00:00:00 => resubmit(,7)
-            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_target=fd00::1,nd_tll=0a:00:00:00:00:01 => resubmit(,7)
-            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_target=fe80::800:ff:fe00:1,nd_tll=00:00:00:00:00:00 => resubmit(,7)
-            AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_target=fe80::800:ff:fe00:1,nd_tll=0a:00:00:00:00:01 => resubmit(,7)
-        "#]],
+                Admit 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,ipv6_src=::,ipv6_dst=ff02::/16,icmp_type=131,icmp_code=0 => resubmit(,12)
+                Admit 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,ipv6_src=::,ipv6_dst=ff02::/16,icmp_type=135,icmp_code=0 => resubmit(,2)
+                Admit 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,ipv6_src=::,ipv6_dst=ff02::/16,icmp_type=143,icmp_code=0 => resubmit(,12)
+                Admit 90 ipv6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,ipv6_src=fd00::1 => resubmit(,2)
+                Admit 90 ipv6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,ipv6_src=fe80::800:ff:fe00:1 => resubmit(,2)
+                Admit 95 arp,reg14=0x1,metadata=0x7 => resubmit(,2)
+                AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=135,icmp_code=0,nd_sll=00:00:00:00:00:00 => resubmit(,12)
+                AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=135,icmp_code=0,nd_sll=0a:00:00:00:00:01 => resubmit(,12)
+                AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_target=fd00::1,nd_tll=00:00:00:00:00:00 => resubmit(,12)
+                AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_target=fd00::1,nd_tll=0a:00:00:00:00:01 => resubmit(,12)
+                AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_target=fe80::800:ff:fe00:1,nd_tll=00:00:00:00:00:00 => resubmit(,12)
+                AdmitNeighbour 90 icmp6,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_ttl=255,icmp_type=136,icmp_code=0,nd_target=fe80::800:ff:fe00:1,nd_tll=0a:00:00:00:00:01 => resubmit(,12)
+            "#]],
         );
     }
 

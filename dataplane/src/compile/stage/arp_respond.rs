@@ -168,10 +168,10 @@ mod tests {
                 },
             ],
             expect![[r#"
-            Neighbour 50 arp,metadata=0x7,arp_tpa=10.0.0.1,arp_op=1 => load:0xa0000000001->OXM_OF_PKT_REG1[0..47],resubmit(,9)
-            Neighbour 50 arp,metadata=0x7,arp_tpa=10.0.0.3,arp_op=1 => load:0xa0000000003->OXM_OF_PKT_REG1[0..47],resubmit(,9)
-            Neighbour 100 arp,reg14=0x1,metadata=0x7,arp_tpa=10.0.0.1,arp_op=1 => load:0x8000->NXM_NX_REG15[],resubmit(,32)
-        "#]],
+                Neighbour 50 arp,metadata=0x7,arp_tpa=10.0.0.1,arp_op=1 => load:0xa0000000001->OXM_OF_PKT_REG1[0..47],resubmit(,14)
+                Neighbour 50 arp,metadata=0x7,arp_tpa=10.0.0.3,arp_op=1 => load:0xa0000000003->OXM_OF_PKT_REG1[0..47],resubmit(,14)
+                Neighbour 100 arp,reg14=0x1,metadata=0x7,arp_tpa=10.0.0.1,arp_op=1 => load:0x8000->NXM_NX_REG15[],resubmit(,32)
+            "#]],
         );
     }
 

@@ -82,7 +82,7 @@ fn waiting(view: &View<'_>, owner: Owner, out: &mut Sink) {
         return;
     };
     let (Some(interface), Some(strategies)) = (port.interface(view), port.awaits(view)) else { return };
-    let punt = Punt { reason: PuntReason::Activated, port: port.uuid };
+    let punt = Punt { reason: PuntReason::Activated, row: port.uuid };
     if let Some(base) = interface.meters {
         out.meter(punt.reason.meter(base), punt.reason.rate());
     }

@@ -60,7 +60,7 @@ pub(super) const RETURN_COMMON: Stage = Stage {
 
 fn output(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = SwitchPort::read(view, owner.row()) else { return };
-    let here = go(logical::toward(&port));
+    let here = go(logical::toward(view, &port));
     if port.kind == Kind::Localnet {
         out.flow(Table::Output, 110, port.to().with_bits(register::FROM_LOCALPORT, 1u8), []);
     }

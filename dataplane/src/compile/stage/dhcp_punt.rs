@@ -71,7 +71,7 @@ fn requests(view: &View<'_>, port: &SwitchPort<'_>, by: &SwitchPort<'_>, out: &m
     };
     let Some((subnet, server)) = view.row::<DhcpOptions>(options.uuid()).and_then(usable) else { return };
 
-    let punt = Punt { reason: PuntReason::Dhcpv4, port: port.uuid };
+    let punt = Punt { reason: PuntReason::Dhcpv4, row: port.uuid };
     for (mac, ips) in port.addresses() {
         for offer in address::v4(&ips).filter(|ip| subnet.contains(ip)) {
             let request = by
@@ -125,12 +125,12 @@ mod tests {
                 ..Port::default()
             }],
             expect![[r#"
-            Steer 105 udp,reg14=0x1,metadata=0x7,nw_dst=10.0.0.254 => resubmit(,10)
-            Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=0.0.0.0,nw_dst=10.0.0.254,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=17)
-            Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=0.0.0.0,nw_dst=255.255.255.255,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=17)
-            Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=10.0.0.1,nw_dst=10.0.0.254,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=17)
-            Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=10.0.0.1,nw_dst=255.255.255.255,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=17)
-        "#]],
+                Steer 105 udp,reg14=0x1,metadata=0x7,nw_dst=10.0.0.254 => resubmit(,15)
+                Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=0.0.0.0,nw_dst=10.0.0.254,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=17)
+                Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=0.0.0.0,nw_dst=255.255.255.255,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=17)
+                Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=10.0.0.1,nw_dst=10.0.0.254,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=17)
+                Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=10.0.0.1,nw_dst=255.255.255.255,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=17)
+            "#]],
         );
     }
 

@@ -8,8 +8,8 @@
 //! - `chunk`: owner one chunk of at most 256 local ports; reads them and their interfaces. Sends to each.
 //!
 //! # Invariants
-//! - One resubmit a chunk, none a port: the switch stops at 4,096. Only ports that share an interface, and those of the
-//!   second group with port security, need one each.
+//! - One resubmit a chunk, none a port: the switch stops at 4,096. Only ports that share an interface, those of the
+//!   second group with port security, and those of filtered switches need one each.
 //! - A localport gets nothing from a tunnel, since it has its own on the other side; what it sends stays on this hypervisor.
 //! - A port never gets its own frame back: OVS does not output to the ingress port.
 //! - What goes to a port with port security and is not for a group passes AdmitOut first.
@@ -121,15 +121,17 @@ fn chunk(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(fact) = owner.fact() else { return };
     let Some(key) = logical::switch_key(view, fact.of) else { return };
     let (group, chunk) = (fact.part as u16, number(fact.value)); // `placement` made the part from 16 bits
+    let filtered = view.holds(Relation::Filtered, fact.of);
     let mut ports: Vec<(u16, Kind, Vec<Action>)> = Vec::new();
     for uuid in view.related(Relation::FloodPorts, fact.of, chunk_part(group, chunk)) {
         let Some(port) = SwitchPort::read(view, uuid) else { continue };
         let Some(interface) = port.interface(view) else { continue };
         let secured = group == register::GROUP_UNKNOWN && port.security().is_some();
-        let actions = if secured || interface.shared {
+        let actions = if filtered || secured || interface.shared {
+            let secured_or_not = if secured { Table::AdmitOut } else { Table::Deliver };
             vec![
                 Action::load(register::OUT_PORT, port.key.into()),
-                go(if secured { Table::AdmitOut } else { Table::Deliver }),
+                go(if filtered { Table::ToTrack } else { secured_or_not }),
                 Action::load(register::OUT_PORT, group.into()),
             ]
         } else {

@@ -63,7 +63,7 @@ fn external(view: &View<'_>, port: &SwitchPort<'_>, out: &mut Sink) {
             Table::Forward,
             55,
             matches.with_bits(register::FROM_LOCALPORT, 1u8),
-            [Action::load(register::OUT_PORT, localnet.key.into()), go(logical::toward(&localnet))],
+            [Action::load(register::OUT_PORT, localnet.key.into()), go(logical::toward(view, &localnet))],
         );
     }
 }

@@ -24,7 +24,7 @@ use quantumnet_model::{
 
 use crate::compile::{
     index::By,
-    logical::{SwitchPort, go, on_switch, send},
+    logical::{SwitchPort, admitted, go, on_switch, send},
     owner::{Owner, Owners, Relation},
     punt::{Punt, PuntReason},
     sink::Sink,
@@ -54,11 +54,16 @@ pub(super) const FDB: Stage = Stage {
 fn port(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = SwitchPort::read(view, owner.row()).filter(SwitchPort::learns) else { return };
     let Some(interface) = port.interface(view) else { return };
-    let punt = Punt { reason: PuntReason::LearnMac, port: port.uuid };
+    let punt = Punt { reason: PuntReason::LearnMac, row: port.uuid };
     if let Some(base) = interface.meters {
         out.meter(punt.reason.meter(base), punt.reason.rate());
     }
-    out.flow(Table::LearnMac, 50, port.from(), [punt.action(interface.meters), go(Table::Steer)]);
+    out.flow(
+        Table::LearnMac,
+        50,
+        port.from(),
+        [punt.action(interface.meters), go(admitted(view, port.switch))],
+    );
 }
 
 fn fdb(view: &View<'_>, owner: Owner, out: &mut Sink) {
@@ -77,13 +82,18 @@ fn fdb(view: &View<'_>, owner: Owner, out: &mut Sink) {
         return;
     };
     if view.row::<HostOldMac>(owner.row()).is_none() {
-        out.flow(Table::LearnMac, 100, port.from().with(field::ETH_SRC, mac.0), [go(Table::Steer)]);
+        out.flow(
+            Table::LearnMac,
+            100,
+            port.from().with(field::ETH_SRC, mac.0),
+            [go(admitted(view, port.switch))],
+        );
     }
     if !port.kind.is_physical() {
         for physical in view.related(Relation::Localnet, switch, 0) {
             if let Some(localnet) = SwitchPort::read(view, physical).filter(SwitchPort::learns) {
                 let seen = localnet.from().with(field::ETH_SRC, mac.0);
-                out.flow(Table::LearnMac, 100, seen, [go(Table::Steer)]);
+                out.flow(Table::LearnMac, 100, seen, [go(admitted(view, switch))]);
             }
         }
     }
@@ -112,8 +122,8 @@ mod tests {
                 },
             ],
             expect![[r#"
-            LearnMac 50 reg14=0x4,metadata=0x7 => controller(userdata=01.00.00.00.00.00.00.04.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=16),resubmit(,7)
-        "#]],
+                LearnMac 50 reg14=0x4,metadata=0x7 => controller(userdata=01.00.00.00.00.00.00.04.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=16),resubmit(,12)
+            "#]],
         );
     }
 
@@ -124,9 +134,9 @@ mod tests {
             &[Port { number: 4, addresses: &["unknown"], ..Port::default() }],
             vec![learned(4, "0a:44:00:00:00:01")],
             expect![[r#"
-            LearnMac 100 reg14=0x4,metadata=0x7,dl_src=0a:44:00:00:00:01 => resubmit(,7)
-            Forward 20 metadata=0x7,dl_dst=0a:44:00:00:00:01 => load:0x4->NXM_NX_REG15[],resubmit(,32)
-        "#]],
+                LearnMac 100 reg14=0x4,metadata=0x7,dl_src=0a:44:00:00:00:01 => resubmit(,12)
+                Forward 20 metadata=0x7,dl_dst=0a:44:00:00:00:01 => load:0x4->NXM_NX_REG15[],resubmit(,32)
+            "#]],
         );
     }
 

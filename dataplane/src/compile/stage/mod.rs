@@ -14,6 +14,7 @@ mod arp_respond;
 mod classify;
 mod deliver;
 mod dhcp_punt;
+pub(crate) mod filter;
 mod flood;
 mod forward;
 mod learn;
@@ -51,6 +52,9 @@ pub const STAGES: &[&Stage] = &[
     &tunnels::WANTED_TUNNELS,
     &placement::WANTED_PATCHES,
     &placement::ANNOUNCED,
+    &filter::scope::GROUP_MEMBERS,
+    &filter::scope::ACL_SCOPE,
+    &filter::scope::ACL_NEEDS,
     &classify::PORT,
     &classify::WAITING,
     &classify::TUNNEL,
@@ -58,6 +62,10 @@ pub const STAGES: &[&Stage] = &[
     &admit::COMMON,
     &learn::PORT,
     &learn::FDB,
+    &filter::track::STAGE,
+    &filter::track::AROUND,
+    &filter::rule::STAGE,
+    &filter::verdict::STAGE,
     &steer::STAGE,
     &arp_respond::STAGE,
     &nd_respond::STAGE,

@@ -90,11 +90,11 @@ mod tests {
                 },
             ],
             expect![[r#"
-            Neighbour 50 icmp6,metadata=0x7,ipv6_dst=fd00::1,nw_ttl=255,icmp_type=135,icmp_code=0,nd_target=fd00::1 => load:0xa0000000001->OXM_OF_PKT_REG1[0..47],resubmit(,9)
-            Neighbour 50 icmp6,metadata=0x7,ipv6_dst=ff02::1:ff00:1,nw_ttl=255,icmp_type=135,icmp_code=0,nd_target=fd00::1 => load:0xa0000000001->OXM_OF_PKT_REG1[0..47],resubmit(,9)
-            Neighbour 90 icmp6,reg14=0x1,metadata=0x7,nw_ttl=255,icmp_type=135,icmp_code=0,nd_target=fd00::1 => resubmit(,12)
-            Neighbour 100 icmp6,reg14=0x1,metadata=0x7,dl_dst=01:00:00:00:00:00/01:00:00:00:00:00,nw_ttl=255,icmp_type=135,icmp_code=0,nd_target=fd00::1 => load:0x8000->NXM_NX_REG15[],resubmit(,32)
-        "#]],
+                Neighbour 50 icmp6,metadata=0x7,ipv6_dst=fd00::1,nw_ttl=255,icmp_type=135,icmp_code=0,nd_target=fd00::1 => load:0xa0000000001->OXM_OF_PKT_REG1[0..47],resubmit(,14)
+                Neighbour 50 icmp6,metadata=0x7,ipv6_dst=ff02::1:ff00:1,nw_ttl=255,icmp_type=135,icmp_code=0,nd_target=fd00::1 => load:0xa0000000001->OXM_OF_PKT_REG1[0..47],resubmit(,14)
+                Neighbour 90 icmp6,reg14=0x1,metadata=0x7,nw_ttl=255,icmp_type=135,icmp_code=0,nd_target=fd00::1 => resubmit(,17)
+                Neighbour 100 icmp6,reg14=0x1,metadata=0x7,dl_dst=01:00:00:00:00:00/01:00:00:00:00:00,nw_ttl=255,icmp_type=135,icmp_code=0,nd_target=fd00::1 => load:0x8000->NXM_NX_REG15[],resubmit(,32)
+            "#]],
         );
     }
 }

@@ -124,12 +124,12 @@ mod tests {
             &STAGE,
             &[],
             expect![[r#"
-            NeighbourReply 100 arp => move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],set_field:2->arp_op,move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],move:OXM_OF_PKT_REG1[0..47]->NXM_NX_ARP_SHA[],push:NXM_OF_ARP_TPA[],move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[],pop:NXM_OF_ARP_SPA[],resubmit(,36)
-            NeighbourReply 100 icmp6,icmp_type=135 => move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],move:NXM_NX_IPV6_SRC[]->NXM_NX_IPV6_DST[],move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[],set_field:1610612736->nd_reserved,set_field:136->icmpv6_type,resubmit(,9)
-            NeighbourReply 100 icmp6,icmp_type=136 => set_field:2->nd_options_type,move:OXM_OF_PKT_REG1[0..47]->NXM_NX_ND_TLL[],resubmit(,36)
-            NeighbourReply 110 icmp6,icmp_type=136,nd_options_type=0 => resubmit(,36)
-            NeighbourReply 110 icmp6,ipv6_src=::,icmp_type=135 => set_field:33:33:00:00:00:01->eth_dst,set_field:ff02::1->ipv6_dst,move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[],set_field:536870912->nd_reserved,set_field:136->icmpv6_type,resubmit(,9)
-        "#]],
+                NeighbourReply 100 arp => move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],set_field:2->arp_op,move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],move:OXM_OF_PKT_REG1[0..47]->NXM_NX_ARP_SHA[],push:NXM_OF_ARP_TPA[],move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[],pop:NXM_OF_ARP_SPA[],resubmit(,36)
+                NeighbourReply 100 icmp6,icmp_type=135 => move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],move:NXM_NX_IPV6_SRC[]->NXM_NX_IPV6_DST[],move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[],set_field:1610612736->nd_reserved,set_field:136->icmpv6_type,resubmit(,14)
+                NeighbourReply 100 icmp6,icmp_type=136 => set_field:2->nd_options_type,move:OXM_OF_PKT_REG1[0..47]->NXM_NX_ND_TLL[],resubmit(,36)
+                NeighbourReply 110 icmp6,icmp_type=136,nd_options_type=0 => resubmit(,36)
+                NeighbourReply 110 icmp6,ipv6_src=::,icmp_type=135 => set_field:33:33:00:00:00:01->eth_dst,set_field:ff02::1->ipv6_dst,move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[],set_field:536870912->nd_reserved,set_field:136->icmpv6_type,resubmit(,14)
+            "#]],
         );
     }
 }

@@ -56,16 +56,16 @@ mod tests {
             &STAGE,
             &[],
             expect![[r#"
-            Steer 0  => resubmit(,12)
-            Steer 100 dl_dst=01:00:00:00:00:00/01:00:00:00:00:00 => load:0x8000->NXM_NX_REG15[],resubmit(,32)
-            Steer 105 udp,nw_dst=255.255.255.255 => resubmit(,10)
-            Steer 110 arp,dl_dst=ff:ff:ff:ff:ff:ff,arp_op=1 => resubmit(,8)
-            Steer 110 icmp6,nw_ttl=255,icmp_type=135,icmp_code=0 => resubmit(,8)
-            Neighbour 0  => resubmit(,12)
-            Neighbour 10 dl_dst=01:00:00:00:00:00/01:00:00:00:00:00 => load:0x8000->NXM_NX_REG15[],resubmit(,32)
-            Dhcp 0  => resubmit(,12)
-            Dhcp 10 dl_dst=01:00:00:00:00:00/01:00:00:00:00:00 => load:0x8000->NXM_NX_REG15[],resubmit(,32)
-        "#]],
+                Steer 0  => resubmit(,17)
+                Steer 100 dl_dst=01:00:00:00:00:00/01:00:00:00:00:00 => load:0x8000->NXM_NX_REG15[],resubmit(,32)
+                Steer 105 udp,nw_dst=255.255.255.255 => resubmit(,15)
+                Steer 110 arp,dl_dst=ff:ff:ff:ff:ff:ff,arp_op=1 => resubmit(,13)
+                Steer 110 icmp6,nw_ttl=255,icmp_type=135,icmp_code=0 => resubmit(,13)
+                Neighbour 0  => resubmit(,17)
+                Neighbour 10 dl_dst=01:00:00:00:00:00/01:00:00:00:00:00 => load:0x8000->NXM_NX_REG15[],resubmit(,32)
+                Dhcp 0  => resubmit(,17)
+                Dhcp 10 dl_dst=01:00:00:00:00:00/01:00:00:00:00:00 => load:0x8000->NXM_NX_REG15[],resubmit(,32)
+            "#]],
         );
     }
 }

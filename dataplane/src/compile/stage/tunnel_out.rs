@@ -61,7 +61,7 @@ fn remote(view: &View<'_>, owner: Owner, out: &mut Sink) {
         }
         return;
     };
-    let onto = [Action::load(register::OUT_PORT, localnet.key.into()), go(logical::toward(&localnet))];
+    let onto = [Action::load(register::OUT_PORT, localnet.key.into()), go(logical::toward(view, &localnet))];
     out.flow(Table::Output, 100, port.to().with_bits(register::FROM_LOCALPORT, 0u8), onto);
     if copies.is_empty() {
         return;

@@ -41,7 +41,7 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let option = |name: &str| port.binding.options.get(name);
     let (Some(ip), Some(parents)) = (option("virtual-ip"), option("virtual-parents")) else { return };
     let Ok(ip) = ip.trim().parse::<IpAddr>() else { return };
-    let punt = Punt { reason: PuntReason::VirtualClaim, port: port.uuid };
+    let punt = Punt { reason: PuntReason::VirtualClaim, row: port.uuid };
     for name in parents.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let key = [Atom::String(name.into())];
         let Some((uuid, _)) = view.find_one::<PortBinding>(By::LogicalPort, &key) else { continue };

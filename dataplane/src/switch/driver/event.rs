@@ -25,6 +25,11 @@ pub enum Input {
     },
     /// The desired table is all there is to be: the switch may be made equal to it.
     Complete,
+    /// Forget the connections of a zone before anything else is written.
+    Forget {
+        /// The zone.
+        zone: u16,
+    },
     /// Send a packet.
     Packet(PacketOut),
     /// It is [`super::Driver::poll_timeout`] or later.

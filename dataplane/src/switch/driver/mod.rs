@@ -53,6 +53,9 @@ pub struct Driver {
     dirty: FxHashSet<Arc<FlowKey>>,
     dirty_meters: BTreeSet<u32>,
     installed_meters: BTreeMap<u32, Option<MeterSpec>>,
+    /// Zones to be emptied before the next batch, and those that the batch under way has emptied.
+    forget: BTreeSet<u16>,
+    forgotten: BTreeSet<u16>,
     batch: Option<Batch>,
     comparison: Option<Comparison>,
     refused: FxHashMap<Arc<FlowKey>, Option<FlowValue>>,
@@ -100,6 +103,8 @@ impl Driver {
             dirty: FxHashSet::default(),
             dirty_meters: BTreeSet::new(),
             installed_meters: BTreeMap::new(),
+            forget: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
             batch: None,
             comparison: None,
             refused: FxHashMap::default(),
@@ -185,6 +190,7 @@ impl Driver {
             Input::Disconnected => self.closed(),
             Input::Delta { delta, tag } => self.delta(delta, tag),
             Input::Complete => self.complete = true,
+            Input::Forget { zone } => _ = self.forget.insert(zone),
             Input::Packet(packet) => {
                 if self.is_up() {
                     self.send(&Message::PacketOut(packet), &mut out);
@@ -254,6 +260,7 @@ impl Driver {
         if let Some(batch) = self.batch.take() {
             self.dirty.extend(batch.keys().cloned());
         }
+        self.forget.append(&mut self.forgotten);
         self.phase = Phase::Closed;
         (self.heard_at, self.probe_until) = (None, None);
         self.setup = Setup::default();
@@ -387,6 +394,7 @@ impl Driver {
     fn batch_done(&mut self, now: Instant, xid: u32, out: &mut Vec<Output>) {
         let Some(success) = self.batch.as_ref().and_then(|batch| batch.barrier(xid)) else { return };
         let Some(batch) = self.batch.take() else { return };
+        self.forgotten.clear();
         if success {
             self.stats.bundles += u64::from(batch.len() > 0);
             self.stats.flow_mods += batch.len() as u64;

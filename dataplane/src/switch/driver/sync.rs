@@ -80,6 +80,11 @@ impl Driver {
             };
             meters.push((number, change));
         }
+        // What an earlier port of the zone had is nothing to its new one.
+        for zone in std::mem::take(&mut self.forget) {
+            self.send(&Message::CtFlushZone(zone), out);
+            self.forgotten.insert(zone);
+        }
         let mut outgoing = Outgoing::default();
         let (batch, refused) = Batch::send(flows, &meters, self.tag, now, &mut self.xids, &mut outgoing);
         if let Some(comparison) = &mut self.comparison {

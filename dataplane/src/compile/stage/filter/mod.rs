@@ -1,0 +1,107 @@
+//! ACLs (ovn-nb(5), `ACL`; ovn-architecture(7)): what passes, in three rounds of a tracking, a policy and a verdict table.
+//!
+//! # Contract
+//! - [`scope`]: which ACLs apply to which switch here, and what that switch needs for them.
+//! - [`track`]: the sender's or receiver's zone is looked up before rules are asked, where the switch is stateful.
+//! - [`rule`]: one ACL on one switch: of what it matches it says what is to become, in `VERDICT`.
+//! - [`verdict`]: what does become of it, given the connection's state: pass, commit, forbid, reject, ask the next tier.
+//!
+//! # Invariants
+//! - A rule says the same of every packet it matches, whatever its connection; the state is asked before all rules (replies,
+//!   invalid packets) and after them (new, established, forbidden). So a rule needs its match once.
+//! - Connections are tracked per port, as in OVN: what passed the sender's rules and not the receiver's is known to one
+//!   of them only.
+//! - Requests of established connections are asked about again, each of them; a rule that goes cuts what it allowed.
+//! - Nothing passes a table of a stateful switch while the port has no zone yet.
+
+pub(super) mod expression;
+pub(super) mod rule;
+pub(super) mod scope;
+pub(super) mod track;
+pub(super) mod verdict;
+
+pub use rule::CONJUNCTIONS;
+
+use quantumnet_model::nb::Acl;
+
+use crate::compile::table::Table;
+
+/// When rules are asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Round {
+    /// Of what a port sends.
+    From,
+    /// Of what a port sends, with a backend's address (`apply-after-lb`).
+    After,
+    /// Of what a port is sent.
+    To,
+}
+
+impl Round {
+    pub(super) const ALL: [Self; 3] = [Self::From, Self::After, Self::To];
+
+    /// The round of an ACL.
+    pub(super) fn of(acl: &Acl) -> Self {
+        let after = acl.options.get("apply-after-lb").is_some_and(|value| &**value == "true");
+        match (&*acl.direction, after) {
+            ("to-lport", _) => Self::To,
+            (_, true) => Self::After,
+            (_, false) => Self::From,
+        }
+    }
+
+    /// As the part of a fact.
+    pub(super) const fn part(self) -> u32 {
+        self as u32
+    }
+
+    pub(super) const fn policy(self) -> Table {
+        match self {
+            Self::From => Table::FromPolicy,
+            Self::After => Table::AfterPolicy,
+            Self::To => Table::ToPolicy,
+        }
+    }
+
+    pub(super) const fn verdict(self) -> Table {
+        match self {
+            Self::From => Table::FromVerdict,
+            Self::After => Table::AfterVerdict,
+            Self::To => Table::ToVerdict,
+        }
+    }
+}
+
+/// What rules say, in [`register::VERDICT`](crate::compile::register::VERDICT).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub(super) enum Verdict {
+    /// Nothing: the next tier is asked, after the last the default counts.
+    None = 0,
+    /// Passes.
+    Allow = 1,
+    /// Does not pass.
+    Drop = 2,
+    /// Does not pass, and the sender is told.
+    Reject = 3,
+    /// Passes as part of what was allowed before; nothing is committed.
+    Settled = 4,
+}
+
+impl Verdict {
+    /// Of an ACL's `action`.
+    pub(super) fn of(action: &str) -> Self {
+        match action {
+            "allow" | "allow-related" | "allow-stateless" => Self::Allow,
+            "reject" => Self::Reject,
+            "pass" => Self::None,
+            // What is not known does not pass.
+            _ => Self::Drop,
+        }
+    }
+}
+
+/// Above every priority of an ACL that counts: the state of the connection.
+const PRIORITY_STATE: u16 = 65_532;
+/// Added to an ACL's own.
+const PRIORITY_ACL: u16 = 1_000;

@@ -1,0 +1,134 @@
+//! Before the rules: the connection is looked up in the port's zone, where the switch is stateful.
+//!
+//! # Contract
+//! - `filter_track`: owner one local port of a filtered switch. Reads: it, its zone, whether the switch is stateful, and rejects.
+//!   Out: its packets to the policy table, tracked or not; what a rule rejects to the agent.
+//! - `filter_around`: what is from or for ports of switches without filters passes by.
+//!
+//! # Invariants
+//! - As in OVN, connections of physical networks' ports are not tracked, nor group frames, neighbour discovery, router
+//!   advertisements and multicast listener reports.
+//! - IP of a port that should be tracked and has no zone yet is dropped.
+
+use ofpacket::{Action, Conntrack, Match, field};
+use quantumnet_model::host::HostZone;
+
+use super::Round;
+use crate::compile::{
+    logical::{Kind, SwitchPort, go, to_group},
+    owner::{Owner, Owners, Relation},
+    punt::{Punt, PuntReason},
+    register,
+    sink::Sink,
+    stage::Stage,
+    table::Table,
+    view::View,
+};
+
+pub(in crate::compile) const STAGE: Stage = Stage {
+    number: 45,
+    name: "filter_track",
+    owners: Owners::Facts(Relation::LocalPorts),
+    tables: &[
+        Table::FromTrack,
+        Table::FromVerdict,
+        Table::AfterVerdict,
+        Table::ToTrack,
+        Table::ToVerdict,
+        Table::AdmitOut,
+    ],
+    relations: &[],
+    emit,
+};
+
+pub(in crate::compile) const AROUND: Stage = Stage {
+    number: 46,
+    name: "filter_around",
+    owners: Owners::Switch,
+    tables: &[Table::FromTrack],
+    relations: &[],
+    emit: around,
+};
+
+fn around(_: &View<'_>, _: Owner, out: &mut Sink) {
+    out.flow(Table::FromTrack, 0, Match::new(), [go(Table::Steer)]);
+}
+
+fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(port) = SwitchPort::read(view, owner.row()) else { return };
+    if !view.holds(Relation::Filtered, port.switch) {
+        return;
+    }
+    let stateful = view.holds(Relation::Stateful, port.switch);
+    for round in [Round::From, Round::To] {
+        let (table, of_port) = match round {
+            Round::To => (Table::ToTrack, port.to()),
+            _ => (Table::FromTrack, port.from()),
+        };
+        let untracked = [cleared(round), vec![go(round.policy())]].concat();
+        if stateful && port.kind == Kind::Localnet && round == Round::To {
+            // The sender's state says nothing to who filters for the physical network.
+            let forgotten = [vec![Action::CtClear], untracked.clone()].concat();
+            out.flow(table, 10, of_port.clone(), forgotten);
+            continue;
+        }
+        out.flow(table, 10, of_port.clone(), untracked.clone());
+        if !stateful || port.kind == Kind::Localnet {
+            continue;
+        }
+        out.flow(table, 110, to_group(of_port.clone()), untracked.clone());
+        for kind in UNTRACKED_ICMPV6 {
+            let matches = of_port.clone().ipv6().ip_proto(ICMPV6).with(field::ICMPV6_TYPE, kind);
+            out.flow(table, 110, matches, untracked.clone());
+        }
+        let zone = view.row::<HostZone>(port.uuid).and_then(|row| u16::try_from(row.zone).ok());
+        let tracked = match zone {
+            Some(zone) => {
+                let mut lookup = Conntrack::zone_from(register::PORT_ZONE);
+                lookup.table = Some(round.policy().number().into());
+                let lookup = vec![Action::load(register::PORT_ZONE, zone.into()), Action::Ct(lookup)];
+                [cleared(round), lookup].concat()
+            }
+            None => Vec::new(),
+        };
+        out.flow(table, 100, of_port.clone().ipv4(), tracked.clone());
+        out.flow(table, 100, of_port.ipv6(), tracked);
+    }
+    rejects(view, &port, out);
+    // Port security of what is sent comes behind the filters, for ports that have it.
+    out.flow(Table::AdmitOut, 110, to_group(port.to()), [go(Table::Deliver)]);
+    if port.security().is_none() {
+        out.flow(Table::AdmitOut, 50, port.to(), [go(Table::Deliver)]);
+    }
+}
+
+/// What the registers are to be when rules begin to be asked. A packet that has passed a sender's rules has theirs.
+pub(super) fn cleared(round: Round) -> Vec<Action> {
+    match round {
+        Round::To => vec![Action::load(ofpacket::Field::reg(0), 0), Action::load(register::LABEL, 0)],
+        Round::From | Round::After => Vec::new(),
+    }
+}
+
+fn rejects(view: &View<'_>, port: &SwitchPort<'_>, out: &mut Sink) {
+    let Some(interface) = port.interface(view) else { return };
+    for round in Round::ALL {
+        if view.related(Relation::Rejects, port.switch, round.part()).next().is_none() {
+            continue;
+        }
+        let (reason, of_port) = match round {
+            Round::To => (PuntReason::RejectedTo, port.to()),
+            _ => (PuntReason::RejectedFrom, port.from()),
+        };
+        let punt = Punt { reason, row: port.uuid };
+        if let Some(base) = interface.meters {
+            out.meter(reason.meter(base), reason.rate());
+        }
+        let tell = punt.action(interface.meters);
+        super::verdict::rejected(view, port.switch, round, &of_port, &tell, out);
+    }
+}
+
+pub(super) const ICMPV6: u8 = 58;
+/// Multicast listener discovery (RFC 2710, RFC 3810), router and neighbour discovery (RFC 4861).
+pub(super) const UNTRACKED_ICMPV6: [u8; 8] = [130, 131, 132, 133, 134, 135, 136, 143];

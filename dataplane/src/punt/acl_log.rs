@@ -1,0 +1,160 @@
+//! Records of packets that an ACL wants logged (ovn-nb(5), `ACL.log`), in the words of ovn-controller's log.
+//!
+//! # Contract
+//! - In: the ACL and the packet. Out: what is logged; its text names the rule, what it says, how severe that is, the direction and
+//!   the packet.
+
+use std::fmt;
+
+use etherparse::{LaxNetSlice, LaxSlicedPacket, LinkSlice, TransportSlice};
+use quantumnet_model::{
+    Rows,
+    address::Mac,
+    nb::{Acl, Meter, MeterBand},
+};
+
+use crate::compile::MeterSpec;
+
+/// One record.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Record {
+    /// `ACL.name`.
+    pub name: String,
+    /// What the rule says: `allow`, `drop`, `reject` or `pass`.
+    pub verdict: &'static str,
+    /// `ACL.severity`.
+    pub severity: String,
+    /// `ACL.direction`.
+    pub direction: String,
+    /// The packet.
+    pub packet: String,
+}
+
+impl Record {
+    /// The record of a packet.
+    pub fn new(acl: &Acl, frame: &[u8]) -> Self {
+        let verdict = match &*acl.action {
+            "drop" => "drop",
+            "reject" => "reject",
+            "pass" => "pass",
+            _ => "allow",
+        };
+        Self {
+            name: acl.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(UNNAMED).to_owned(),
+            verdict,
+            severity: acl.severity.as_deref().unwrap_or("info").to_owned(),
+            direction: acl.direction.to_string(),
+            packet: describe(frame),
+        }
+    }
+}
+
+/// Records a second that an ACL may cause: those of the lowest band of its `Meter`, if it has one that counts packets.
+pub fn rate(rows: &Rows, acl: &Acl) -> Option<MeterSpec> {
+    let name = acl.meter.as_ref()?;
+    let (_, meter) = rows.iter::<Meter>().find(|(_, meter)| meter.name == *name)?;
+    if &*meter.unit != "pktps" {
+        return None;
+    }
+    let bands = meter.bands.iter().filter_map(|band| rows.get::<MeterBand>(band.uuid()));
+    let number = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
+    bands.map(|band| MeterSpec { rate: number(band.rate), burst: number(band.burst_size.max(1)) }).min()
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, verdict, severity, direction, packet } = self;
+        write!(f, "name=\"{name}\", verdict={verdict}, severity={severity}, direction={direction}: {packet}")
+    }
+}
+
+fn describe(frame: &[u8]) -> String {
+    let Ok(packet) = LaxSlicedPacket::from_ethernet(frame) else { return "truncated".to_owned() };
+    let mut words = Vec::new();
+    if let Some(LinkSlice::Ethernet2(link)) = &packet.link {
+        words.push(format!("dl_src={},dl_dst={}", Mac(link.source()), Mac(link.destination())));
+        if packet.net.is_none() {
+            words.push(format!("dl_type={:#06x}", link.ether_type().0));
+        }
+    }
+    let kind = match &packet.transport {
+        Some(TransportSlice::Tcp(_)) => "tcp",
+        Some(TransportSlice::Udp(_)) => "udp",
+        Some(TransportSlice::Icmpv4(_)) => "icmp",
+        Some(TransportSlice::Icmpv6(_)) => "icmp6",
+        _ => match &packet.net {
+            Some(LaxNetSlice::Arp(_)) => "arp",
+            Some(LaxNetSlice::Ipv4(_)) => "ip",
+            Some(LaxNetSlice::Ipv6(_)) => "ipv6",
+            None => "eth",
+        },
+    };
+    match &packet.net {
+        Some(LaxNetSlice::Ipv4(ip)) => {
+            let header = ip.header();
+            words.push(format!(
+                "nw_src={},nw_dst={},nw_ttl={}",
+                header.source_addr(),
+                header.destination_addr(),
+                header.ttl()
+            ));
+        }
+        Some(LaxNetSlice::Ipv6(ip)) => {
+            let header = ip.header();
+            words.push(format!(
+                "ipv6_src={},ipv6_dst={},nw_ttl={}",
+                header.source_addr(),
+                header.destination_addr(),
+                header.hop_limit()
+            ));
+        }
+        _ => {}
+    }
+    match &packet.transport {
+        Some(TransportSlice::Tcp(tcp)) => {
+            words.push(format!("tp_src={},tp_dst={}", tcp.source_port(), tcp.destination_port()));
+        }
+        Some(TransportSlice::Udp(udp)) => {
+            words.push(format!("tp_src={},tp_dst={}", udp.source_port(), udp.destination_port()));
+        }
+        Some(TransportSlice::Icmpv4(icmp)) => {
+            words.push(format!("icmp_type={},icmp_code={}", icmp.type_u8(), icmp.code_u8()));
+        }
+        Some(TransportSlice::Icmpv6(icmp)) => {
+            words.push(format!("icmp_type={},icmp_code={}", icmp.type_u8(), icmp.code_u8()));
+        }
+        _ => {}
+    }
+    format!("{kind},{}", words.join(","))
+}
+
+const UNNAMED: &str = "<unnamed>";
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+
+    use super::*;
+
+    #[test]
+    fn a_record_names_rule_and_packet() {
+        let acl = Acl {
+            name: Some("no-dns".into()),
+            action: "drop".into(),
+            direction: "to-lport".into(),
+            severity: Some("alert".into()),
+            ..Acl::default()
+        };
+        let mut frame = Vec::new();
+        PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
+            .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            .udp(4_000, 53)
+            .write(&mut frame, b"x")
+            .unwrap();
+        assert_eq!(
+            Record::new(&acl, &frame).to_string(),
+            "name=\"no-dns\", verdict=drop, severity=alert, direction=to-lport: udp,dl_src=02:00:00:00:00:01,\
+             dl_dst=02:00:00:00:00:02,nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_ttl=64,tp_src=4000,tp_dst=53"
+        );
+    }
+}

@@ -1,0 +1,252 @@
+//! What the sender of a rejected packet is told: a reset for TCP (RFC 9293, section 3.10.7.1), ABORT for SCTP (RFC 9260,
+//! section 8.4), else that the destination is unreachable (RFC 792, RFC 4443).
+//!
+//! # Contract
+//! - In: a frame. Out: the frame that answers it, from its destination to its source; `None` if none may.
+//!
+//! # Invariants
+//! - A reset, an ABORT, an ICMP error, what went to a group and what has a further VLAN tag get no answer.
+//! - A quoted packet is cut so that the answer fits every link: 576 octets for IPv4, 1,280 for IPv6.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use etherparse::{
+    IpNumber, LaxNetSlice, LaxSlicedPacket, LinkSlice, PacketBuilder, PacketBuilderStep, TransportSlice,
+    ip_number,
+};
+
+/// The answer, if there is one.
+pub fn answer(frame: &[u8]) -> Option<Vec<u8>> {
+    let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
+    let Some(LinkSlice::Ethernet2(link)) = &packet.link else { return None };
+    if !packet.link_exts.is_empty() {
+        return None;
+    }
+    let (from, to) = (link.destination(), link.source());
+    if from[0] & 1 == 1 || to[0] & 1 == 1 {
+        return None;
+    }
+    let ends = Ends::of(packet.net.as_ref()?)?;
+    let quoted = quote(frame.get(ETHERNET_HEADER..)?, packet.net.as_ref()?)?;
+    let link = || PacketBuilder::ethernet2(from, to);
+    let mut out = Vec::new();
+    match &packet.transport {
+        Some(TransportSlice::Tcp(tcp)) => {
+            if tcp.rst() {
+                return None;
+            }
+            let (source, destination) = (tcp.destination_port(), tcp.source_port());
+            let reply =
+                |sequence| ends.back(link(), TTL_RESET).map(|ip| ip.tcp(source, destination, sequence, 0));
+            let reply = if tcp.ack() {
+                reply(tcp.acknowledgment_number())?.rst()
+            } else {
+                let length = tcp.payload().len() as u32 + u32::from(tcp.syn()) + u32::from(tcp.fin()); // a frame's
+                reply(0)?.rst().ack(tcp.sequence_number().wrapping_add(length))
+            };
+            reply.write_to_vec(&mut out, &[]).ok()?;
+        }
+        Some(TransportSlice::Icmpv4(icmp)) if is_error_v4(icmp.type_u8()) => return None,
+        Some(TransportSlice::Icmpv6(icmp)) if icmp.type_u8() < FIRST_INFORMATIONAL_V6 => return None,
+        _ if ends.protocol == ip_number::SCTP => {
+            let abort = abort(ends.payload)?;
+            let ip = ends.back(link(), TTL_RESET)?;
+            ip.write_to_vec(&mut out, ip_number::SCTP, &abort).ok()?;
+        }
+        transport => {
+            let udp = matches!(transport, Some(TransportSlice::Udp(_)));
+            let ip = ends.back(link(), TTL_ERROR)?;
+            match ends.addresses {
+                Addresses::V4(..) => {
+                    let code = if udp { PORT_UNREACHABLE_V4 } else { HOST_UNREACHABLE_V4 };
+                    ip.icmpv4_raw(UNREACHABLE_V4, code, [0; 4]).write_to_vec(&mut out, quoted).ok()?;
+                }
+                Addresses::V6(..) => {
+                    let code = if udp { PORT_UNREACHABLE_V6 } else { PROHIBITED_V6 };
+                    ip.icmpv6_raw(UNREACHABLE_V6, code, [0; 4]).write_to_vec(&mut out, quoted).ok()?;
+                }
+            }
+        }
+    }
+    Some(out)
+}
+
+#[derive(Clone, Copy)]
+enum Addresses {
+    V4(Ipv4Addr, Ipv4Addr),
+    V6(Ipv6Addr, Ipv6Addr),
+}
+
+/// Who sent what to whom.
+struct Ends<'a> {
+    addresses: Addresses,
+    protocol: IpNumber,
+    payload: &'a [u8],
+}
+
+impl<'a> Ends<'a> {
+    fn of(net: &LaxNetSlice<'a>) -> Option<Self> {
+        match net {
+            LaxNetSlice::Ipv4(ip) => {
+                let (from, to) = (ip.header().source_addr(), ip.header().destination_addr());
+                let group = to.is_multicast() || to.is_broadcast() || from.is_unspecified();
+                let payload = ip.payload();
+                (!group).then_some(Self {
+                    addresses: Addresses::V4(from, to),
+                    protocol: payload.ip_number,
+                    payload: payload.payload,
+                })
+            }
+            LaxNetSlice::Ipv6(ip) => {
+                let (from, to) = (ip.header().source_addr(), ip.header().destination_addr());
+                let group = to.is_multicast() || from.is_unspecified();
+                let payload = ip.payload();
+                (!group).then_some(Self {
+                    addresses: Addresses::V6(from, to),
+                    protocol: payload.ip_number,
+                    payload: payload.payload,
+                })
+            }
+            LaxNetSlice::Arp(_) => None,
+        }
+    }
+
+    /// The way back.
+    fn back(
+        &self,
+        link: PacketBuilderStep<etherparse::Ethernet2Header>,
+        ttl: u8,
+    ) -> Option<PacketBuilderStep<etherparse::IpHeaders>> {
+        Some(match self.addresses {
+            Addresses::V4(from, to) => link.ipv4(to.octets(), from.octets(), ttl),
+            Addresses::V6(from, to) => link.ipv6(to.octets(), from.octets(), ttl),
+        })
+    }
+}
+
+/// The packet as far as it is quoted.
+fn quote<'a>(packet: &'a [u8], net: &LaxNetSlice<'_>) -> Option<&'a [u8]> {
+    let (length, most) = match net {
+        LaxNetSlice::Ipv4(ip) => (usize::from(ip.header().total_len()), QUOTED_V4),
+        LaxNetSlice::Ipv6(ip) => (IPV6_HEADER + usize::from(ip.header().payload_length()), QUOTED_V6),
+        LaxNetSlice::Arp(_) => return None,
+    };
+    packet.get(..length.min(packet.len()).min(most))
+}
+
+fn is_error_v4(kind: u8) -> bool {
+    // Unreachable, source quench, redirect, time exceeded, parameter problem (RFC 1122, section 3.2.2).
+    matches!(kind, 3 | 4 | 5 | 11 | 12)
+}
+
+/// An ABORT in answer to an SCTP packet.
+fn abort(packet: &[u8]) -> Option<Vec<u8>> {
+    let header: &[u8; 16] = packet.first_chunk()?;
+    let chunk = header[12];
+    if chunk == SCTP_ABORT {
+        return None;
+    }
+    let tag: [u8; 4] = header[4..8].try_into().ok()?;
+    // An INIT carries no tag of ours, but the one its sender wants.
+    let (tag, reflected) = match (chunk, tag) {
+        (SCTP_INIT, [0, 0, 0, 0]) => (packet.get(16..20)?.try_into().ok()?, 0),
+        _ => (tag, 1),
+    };
+    let mut abort = Vec::with_capacity(16);
+    abort.extend_from_slice(&header[2..4]);
+    abort.extend_from_slice(&header[0..2]);
+    abort.extend_from_slice(&tag);
+    abort.extend_from_slice(&[0; 4]);
+    abort.extend_from_slice(&[SCTP_ABORT, reflected, 0, 4]);
+    let checksum = crc32c::crc32c(&abort).to_le_bytes();
+    abort[8..12].copy_from_slice(&checksum);
+    Some(abort)
+}
+
+const ETHERNET_HEADER: usize = 14;
+const IPV6_HEADER: usize = 40;
+const TTL_RESET: u8 = 63;
+const TTL_ERROR: u8 = 255;
+const UNREACHABLE_V4: u8 = 3;
+const HOST_UNREACHABLE_V4: u8 = 1;
+const PORT_UNREACHABLE_V4: u8 = 3;
+const UNREACHABLE_V6: u8 = 1;
+const PROHIBITED_V6: u8 = 1;
+const PORT_UNREACHABLE_V6: u8 = 4;
+const FIRST_INFORMATIONAL_V6: u8 = 128;
+/// 576 octets less the headers of IPv4 and ICMP.
+const QUOTED_V4: usize = 576 - 20 - 8;
+/// 1,280 octets less the headers of IPv6 and ICMPv6.
+const QUOTED_V6: usize = 1_280 - 40 - 8;
+const SCTP_INIT: u8 = 1;
+const SCTP_ABORT: u8 = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const B: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+    fn frame(build: impl FnOnce(PacketBuilderStep<etherparse::IpHeaders>, &mut Vec<u8>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        build(PacketBuilder::ethernet2(A, B).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64), &mut out);
+        out
+    }
+
+    #[test]
+    fn a_connection_attempt_is_reset() {
+        let syn = frame(|ip, out| ip.tcp(1_000, 80, 7, 512).syn().write_to_vec(out, &[]).unwrap());
+        let reply = answer(&syn).unwrap();
+        let reply = LaxSlicedPacket::from_ethernet(&reply).unwrap();
+        let Some(TransportSlice::Tcp(tcp)) = &reply.transport else { panic!("{reply:?}") };
+        assert_eq!((tcp.source_port(), tcp.destination_port()), (80, 1_000));
+        assert_eq!((tcp.sequence_number(), tcp.acknowledgment_number()), (0, 8));
+        assert!(tcp.rst() && tcp.ack() && !tcp.syn());
+        let Some(LaxNetSlice::Ipv4(ip)) = &reply.net else { panic!("{reply:?}") };
+        assert_eq!(ip.header().source(), [10, 0, 0, 2]);
+        let checksum = tcp.calc_checksum_ipv4(ip.header().source(), ip.header().destination()).unwrap();
+        assert_eq!(checksum, tcp.checksum());
+    }
+
+    #[test]
+    fn data_is_reset_where_the_receiver_stands() {
+        let data = frame(|ip, out| ip.tcp(1_000, 80, 7, 512).ack(99).write_to_vec(out, b"xyz").unwrap());
+        let reply = answer(&data).unwrap();
+        let reply = LaxSlicedPacket::from_ethernet(&reply).unwrap();
+        let Some(TransportSlice::Tcp(tcp)) = &reply.transport else { panic!("{reply:?}") };
+        assert_eq!((tcp.sequence_number(), tcp.ack()), (99, false));
+    }
+
+    #[test]
+    fn resets_errors_and_groups_get_no_answer() {
+        let rst = frame(|ip, out| ip.tcp(1, 2, 3, 4).rst().write_to_vec(out, &[]).unwrap());
+        assert_eq!(answer(&rst), None);
+        let error = frame(|ip, out| ip.icmpv4_raw(3, 1, [0; 4]).write_to_vec(out, &[0; 28]).unwrap());
+        assert_eq!(answer(&error), None);
+        let mut group = frame(|ip, out| ip.udp(1, 2).write_to_vec(out, b"x").unwrap());
+        group[0] |= 1;
+        assert_eq!(answer(&group), None);
+        assert_eq!(answer(&[0; 13]), None);
+    }
+
+    #[test]
+    fn a_datagram_is_unreachable_and_quoted_in_bounds() {
+        let udp = frame(|ip, out| ip.udp(1, 2).write_to_vec(out, &[7; 1_400]).unwrap());
+        let reply = answer(&udp).unwrap();
+        assert_eq!(reply.len(), 14 + 576);
+        assert_eq!((reply[34], reply[35]), (3, 3));
+        assert_eq!(reply[42..62], udp[14..34]);
+    }
+
+    #[test]
+    fn an_association_is_aborted() {
+        let mut init = vec![0, 9, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, SCTP_INIT, 0, 0, 20];
+        init.extend_from_slice(&[1, 2, 3, 4, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0]);
+        let init = frame(|ip, out| ip.write_to_vec(out, ip_number::SCTP, &init).unwrap());
+        let reply = answer(&init).unwrap();
+        assert_eq!(reply[34..42], [0, 10, 0, 9, 1, 2, 3, 4]);
+        assert_eq!(reply[46..50], [SCTP_ABORT, 0, 0, 4]);
+        assert_eq!(answer(&reply), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! ACLs, groups, sets and their numbers, by random steps.
+
+use proptest::prelude::*;
+use quantumnet_model::{
+    Strong, Weak,
+    host::{HostAcl, HostZone},
+    nb::{Acl, LogicalSwitch, PortGroup},
+    sb::AddressSet,
+};
+
+use super::{Kind, Model, id, options, text, texts};
+
+/// One change of what filters are made of.
+#[derive(Clone, Debug)]
+pub enum FilterStep {
+    Acl { number: u32, what: usize, action: usize, to: bool, tier: i64, option: usize },
+    DropAcl(u32),
+    Number(u32, Option<i64>),
+    OfSwitch(u32, Vec<u32>),
+    Group(u32, Vec<u32>, Vec<u32>),
+    DropGroup(u32),
+    Set(u32, Vec<usize>),
+    DropSet(u32),
+    Zone(u32, Option<i64>),
+}
+
+/// Matches of all shapes: plain, conjunctive, with references, of nobody, and wrong.
+const MATCHES: &[&str] = &[
+    "1",
+    "ip4",
+    "inport == \"p0\" && tcp.dst == {80, 443}",
+    "outport == @g0 && ip4.src == $s0 && udp.dst == {53, 99}",
+    "inport == @g1 && ip4.dst != $s1",
+    "ip4.src == $s0 && ip4.dst == {10.0.0.1, 10.0.0.2} && tcp.dst == {1, 2}",
+    "outport == {\"p1\", \"p2\"} && (icmp4 || ip6.src == $s1)",
+    "is_chassis_resident(\"p0\") && arp",
+    "eth.type == 0x88b5",
+    "inport == \"nobody\" || ip4.src == $nobody",
+    "reg0 == 1",
+    "tcp.dst ==",
+    "100 <= udp.dst <= 200 && ip.ttl < 3",
+];
+const ACTIONS: &[&str] = &["allow", "allow-related", "allow-stateless", "drop", "reject", "pass"];
+const OPTIONS: &[&[(&str, &str)]] = &[&[], &[("apply-after-lb", "true")], &[("persist-established", "true")]];
+const MEMBERS: &[&str] = &["10.0.0.1", "10.0.0.0/24", "10.1.0.7", "fd00::1", "fd00::/64", "nonsense"];
+
+/// Any step.
+pub fn step() -> impl Strategy<Value = FilterStep> {
+    let some = |of: u32| proptest::sample::subsequence((0..of).collect::<Vec<u32>>(), 0..=of as usize);
+    prop_oneof![
+        6 => (0..4u32, 0..MATCHES.len(), 0..ACTIONS.len(), any::<bool>(), 0..3i64, 0..OPTIONS.len()).prop_map(
+            |(number, what, action, to, tier, option)| FilterStep::Acl { number, what, action, to, tier, option }
+        ),
+        1 => (0..4u32).prop_map(FilterStep::DropAcl),
+        3 => (0..4u32, proptest::option::of(0..3i64)).prop_map(|(acl, number)| FilterStep::Number(acl, number)),
+        4 => (0..3u32, some(4)).prop_map(|(switch, acls)| FilterStep::OfSwitch(switch, acls)),
+        4 => (0..2u32, some(4), some(4)).prop_map(|(group, ports, acls)| FilterStep::Group(group, ports, acls)),
+        1 => (0..2u32).prop_map(FilterStep::DropGroup),
+        4 => (0..2u32, proptest::sample::subsequence((0..MEMBERS.len()).collect::<Vec<_>>(), 0..=MEMBERS.len()))
+            .prop_map(|(set, members)| FilterStep::Set(set, members)),
+        1 => (0..2u32).prop_map(FilterStep::DropSet),
+        3 => (0..4u32, proptest::option::of(0..5i64)).prop_map(|(port, zone)| FilterStep::Zone(port, zone)),
+    ]
+}
+
+impl FilterStep {
+    /// Changes the rows.
+    pub fn take(&self, model: &mut Model) {
+        let acls = |numbers: &[u32]| numbers.iter().map(|acl| Strong::new(id(Kind::Acl, *acl))).collect();
+        match self {
+            Self::Acl { number, what, action, to, tier, option } => model.put(
+                id(Kind::Acl, *number),
+                Acl {
+                    priority: i64::from(*number / 2),
+                    direction: text(if *to { "to-lport" } else { "from-lport" }),
+                    r#match: text(MATCHES[*what]),
+                    action: text(ACTIONS[*action]),
+                    tier: *tier,
+                    log: *what == 1,
+                    label: i64::from(*number),
+                    options: options(OPTIONS[*option]),
+                    ..Acl::default()
+                },
+            ),
+            Self::DropAcl(number) => model.remove::<Acl>(id(Kind::Acl, *number)),
+            Self::Number(acl, Some(number)) => {
+                model.put(id(Kind::Acl, *acl), HostAcl { conjunction: number * 256 + 1 });
+            }
+            Self::Number(acl, None) => model.remove::<HostAcl>(id(Kind::Acl, *acl)),
+            Self::OfSwitch(switch, numbers) => {
+                let uuid = id(Kind::Switch, *switch);
+                if let Some(mut row) = model.rows.get::<LogicalSwitch>(uuid).cloned() {
+                    row.acls = acls(numbers);
+                    model.put(uuid, row);
+                }
+            }
+            Self::Group(group, ports, numbers) => model.put(
+                id(Kind::Group, *group),
+                PortGroup {
+                    name: text(&format!("g{group}")),
+                    ports: ports.iter().map(|port| Weak::new(id(Kind::Port, *port))).collect(),
+                    acls: acls(numbers),
+                    ..PortGroup::default()
+                },
+            ),
+            Self::DropGroup(group) => model.remove::<PortGroup>(id(Kind::Group, *group)),
+            Self::Set(set, members) => model.put(
+                id(Kind::Set, *set),
+                AddressSet {
+                    name: text(&format!("s{set}")),
+                    addresses: texts(members.iter().map(|member| MEMBERS[*member])),
+                    ..AddressSet::default()
+                },
+            ),
+            Self::DropSet(set) => model.remove::<AddressSet>(id(Kind::Set, *set)),
+            Self::Zone(port, Some(zone)) => model.put(id(Kind::Port, *port), HostZone { zone: *zone }),
+            Self::Zone(port, None) => model.remove::<HostZone>(id(Kind::Port, *port)),
+        }
+    }
+}
