@@ -11,7 +11,7 @@ use crate::{
 table! {
     /// Names that are answered in some switches.
     pub struct Dns = Southbound "DNS" [root] {
-        /// From name, in lower case, to addresses.
+        /// From name to addresses.
         records: OrdMap<Text, Text>,
         /// The switches.
         datapaths: OrdSet<Strong<DatapathBinding>> => |c| c.with(|t| t.at_least(1)),
