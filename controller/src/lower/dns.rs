@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use imbl::OrdMap;
 use quantumnet_model::{
     Strong, Uuid, Weak,
     column::Text,
@@ -42,8 +43,7 @@ fn one(txn: &mut Txn<'_>, uuid: Uuid) {
         txn.delete::<Dns>(uuid);
         return;
     };
-    let mut external_ids = row.external_ids.clone();
-    external_ids.insert("dns_id".into(), uuid.to_string().into());
+    let external_ids = OrdMap::unit("dns_id".into(), uuid.to_string().into());
     let mut options = row.options.clone();
     let owned = options.get(OWNED).is_some_and(|owned| owned.eq_ignore_ascii_case("true"));
     options.insert(OWNED.into(), owned.to_string().into());

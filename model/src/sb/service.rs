@@ -17,7 +17,7 @@ table! {
         datapaths: OrdSet<Strong<DatapathBinding>> => |c| c.with(|t| t.at_least(1)),
         /// `ovn-owned`.
         options: OrdMap<Text, Text>,
-        /// `dns_id` is the uuid of the northbound row; the rest is from it.
+        /// `dns_id` is the uuid of the northbound row.
         external_ids: OrdMap<Text, Text>,
     }
 }
