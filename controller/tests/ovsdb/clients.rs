@@ -2,6 +2,7 @@
 
 use std::process::{Output, Stdio};
 
+use ovsdb::DatabaseSchema;
 use quantumnet_model::{Database, nb, sb, tables};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -125,7 +126,14 @@ async fn ovsdb_client_says_what_it_says_of_ovsdb_server() {
         (server.nb(), NB, northbound, "NB_Global", "Logical_Switch"),
         (server.sb(), "OVN_Southbound", southbound, "SB_Global", "Port_Binding"),
     ];
-    for (ours, database, schema, global, table) in databases {
+    for (ours, database, declared, global, table) in databases {
+        // A cluster's columns are never ephemeral; the client, which has them in its file, knows that.
+        let file = server.directory.path().join("declared").display().to_string();
+        std::fs::write(&file, declared.to_json().to_string()).unwrap();
+        assert_eq!(server.run("ovsdb-client", &["needs-conversion", &ours, &file]).await, "no\n");
+        let served = server.run("ovsdb-client", &["get-schema", &ours, database]).await;
+        let schema = DatabaseSchema::parse(&served).unwrap();
+        assert_eq!(schema.tables.len(), declared.tables.len());
         let real = RealServer::start(&schema);
         let backup = server.run("ovsdb-client", &["backup", &ours, database]).await;
         let theirs = format!("unix:{}", real.socket().display());
