@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{hypervisor::Hypervisor, system::Members};
@@ -54,7 +54,11 @@ fn neutrons_agents_see_events_and_resume_on_another_member() {
     client.go_on();
     assert_eq!(client.step(), "watching");
     // Once a write succeeds, there is a leader to report to.
-    nbctl(&members, "set NB_Global . external_ids:after=kill");
+    let deadline = Instant::now() + PATIENCE;
+    let write = "ovn-nbctl --timeout=30 set NB_Global . external_ids:after=kill";
+    while members.run_shell(write, &BTreeMap::new()).status != 0 {
+        assert!(Instant::now() < deadline, "the others have a leader");
+    }
     hypervisor.plug("p1");
     // Once when it was registered: after the change of members it was not told again of what it knew.
     assert_eq!(client.step(), "seen 1");

@@ -142,7 +142,7 @@ fn normal(ended: &Ended) -> String {
         } else {
             lines.into_iter().map(|line| vec![line]).collect()
         };
-        records.iter_mut().for_each(|record| mask(record));
+        records.iter_mut().for_each(mask);
         records.retain(|record| !record.is_empty());
         records.sort();
         records.concat().join("\n")

@@ -5,6 +5,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -216,11 +217,7 @@ impl Members {
     /// Starts so many and waits until a client is served.
     pub(crate) fn start(count: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // Free now, and nobody else asks for these at once.
-        let listeners: Vec<TcpListener> =
-            (0..4 * count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<u16> = listeners.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
-        drop(listeners);
+        let ports = free_ports(4 * count);
         let [northbound, southbound, listen, peers] =
             [0, 1, 2, 3].map(|kind| &ports[kind * count..(kind + 1) * count]);
         let all: Vec<String> =
@@ -302,6 +299,21 @@ impl Members {
             (1..=self.members.len()).map(|number| self.folder.path().join(format!("member{number}.log")));
         logs.map(|log| std::fs::read_to_string(log).unwrap_or_default()).collect()
     }
+}
+
+/// Ports that nobody listens on, below those that the kernel gives to connections, and apart from other processes' and
+/// other calls'.
+fn free_ports(count: usize) -> Vec<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = (std::process::id() % 300) * 64;
+    let next = || {
+        let offset = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        u16::try_from(10_000 + (base + offset) % 20_000).expect("it is less than 30000")
+    };
+    std::iter::repeat_with(next)
+        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .take(count)
+        .collect()
 }
 
 impl Drop for Members {
