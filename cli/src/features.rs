@@ -68,9 +68,18 @@ impl Features {
         let row = |feature: &Value| {
             let state = State::of(feature).map_or("-", State::word).to_owned();
             let part = |name: &str| cell(feature, &format!("/{name}"));
-            vec![part("table"), part("column"), part("key"), state, part("area"), part("note")]
+            vec![
+                part("database"),
+                part("table"),
+                part("column"),
+                part("key"),
+                state,
+                part("area"),
+                part("note"),
+            ]
         };
-        let header = ["TABLE", "COLUMN", "KEY", "STATE", "AREA", "NOTE"].map(str::to_owned).to_vec();
+        let header =
+            ["DATABASE", "TABLE", "COLUMN", "KEY", "STATE", "AREA", "NOTE"].map(str::to_owned).to_vec();
         Ok(table(header, chosen.iter().map(row).collect()))
     }
 
@@ -92,7 +101,7 @@ impl Features {
         let text = |feature: &Value, name: &str| feature[name].as_str().unwrap_or_default().to_owned();
         let feature = self.0.iter().find(|feature| {
             let place = [text(feature, "table"), text(feature, "column"), text(feature, "key")];
-            place == [table, column, option]
+            feature["database"] == "OVN_Northbound" && place == [table, column, option]
         })?;
         let state = State::of(feature).filter(|state| *state != State::Works)?;
         let place = match (column, option) {

@@ -7,8 +7,10 @@ use quantumnet_controller::{
     store::{Context, State, Txn, evaluate, scopes::Scopes, visits},
 };
 use quantumnet_model::{
-    Strong, Uuid,
+    Strong, Uuid, Weak,
     intent::{Port, Project, Subnet, VirtualNetwork},
+    nb::{LogicalSwitch, LogicalSwitchPort, PortGroup},
+    sb,
 };
 
 const PROJECT: Uuid = Uuid::from_u128(1);
@@ -69,6 +71,46 @@ impl Store {
             txn.insert(uuid, row).unwrap();
         })
     }
+}
+
+#[test]
+fn a_member_of_a_port_group_visits_as_many_rows_among_many_as_among_few() {
+    let (switch, group) = (Uuid::from_u128(5), Uuid::from_u128(6));
+    let mut store = Store::new();
+    store.run(|txn| {
+        txn.put(switch, LogicalSwitch { name: "s".into(), ..LogicalSwitch::default() });
+        txn.put(group, PortGroup { name: "g".into(), ..PortGroup::default() });
+    });
+    let mut costs = Vec::new();
+    for number in 0..=4_000_u128 {
+        let port = Uuid::from_u128(1_000 + number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c));
+        let address = format!(
+            "02:00:00:00:{:02x}:{:02x} 192.0.2.1 10.1.{}.{}",
+            number >> 8,
+            number & 255,
+            number >> 8,
+            number & 255
+        );
+        let joined = store.run(|txn| {
+            let row = LogicalSwitchPort {
+                name: format!("port-{number}").into(),
+                addresses: imbl::OrdSet::unit(address.into()),
+                ..LogicalSwitchPort::default()
+            };
+            txn.insert(port, row).unwrap();
+            txn.update::<LogicalSwitch>(switch, |row| _ = row.ports.insert(Strong::new(port)));
+            txn.update::<PortGroup>(group, |row| _ = row.ports.insert(Weak::new(port)));
+        });
+        if [500, 4_000].contains(&number) {
+            let left = store
+                .run(|txn| _ = txn.update::<PortGroup>(group, |row| _ = row.ports.remove(&Weak::new(port))));
+            costs.push((joined, left));
+        }
+    }
+    eprintln!("rows visited by a member that joins and leaves among 500 and 4,000: {costs:?}");
+    assert_eq!(costs[0], costs[1]);
+    let (_, row) = store.state.iter::<sb::PortGroup>().next().unwrap();
+    assert_eq!(row.ports.len(), 3_999);
 }
 
 #[test]

@@ -15,7 +15,10 @@ use quantumnet_model::{
     column::Text,
     intent::{Lookup, Pool, Problem},
     nb::{self, LogicalSwitch, LogicalSwitchPort, NbGlobal},
-    sb::{Chassis, ChassisInterface, DatapathBinding, Dns, Encap, Fdb, HaChassisGroup, PortBinding},
+    sb::{
+        AddressSet, Chassis, ChassisInterface, DatapathBinding, Dns, Encap, Fdb, HaChassisGroup, PortBinding,
+        PortGroup,
+    },
 };
 
 struct Store {
@@ -241,7 +244,7 @@ fn a_gateway_is_where_it_says_and_others_are_nowhere() {
         ]
     );
     store.run(|txn| _ = txn.update::<LogicalSwitchPort>(port(4), |row| row.r#type = "localport".into()));
-    assert_eq!((store.holder(4), store.binding(4).up), (None, None));
+    assert_eq!((store.holder(4), store.binding(4).up), (None, Some(false)));
 }
 
 #[test]
@@ -335,14 +338,15 @@ fn learn(txn: &mut Txn<'_>, number: u8) {
 #[test]
 fn names_are_shown_southbound_while_a_switch_refers_to_them() {
     let mut store = Store::new();
-    let records = pairs(&[("VM.example.org", "10.0.0.1")]);
+    let records = pairs(&[("VM.example.org", "10.0.0.1 FD00::A")]);
     store.run(|txn| txn.put(id(30, 0), nb::Dns { records, ..nb::Dns::default() }));
     assert_eq!(store.state.iter::<Dns>().count(), 0);
     store.run(|txn| {
         txn.update::<LogicalSwitch>(switch(0), |row| row.dns_records = OrdSet::unit(Weak::new(id(30, 0))));
     });
     let row = store.state.get::<Dns>(id(30, 0)).unwrap();
-    assert_eq!(row.records, pairs(&[("vm.example.org", "10.0.0.1")]));
+    assert_eq!(row.records, pairs(&[("VM.example.org", "10.0.0.1 fd00::a")]));
+    assert_eq!(row.options, pairs(&[("ovn-owned", "false")]));
     assert_eq!(row.datapaths, OrdSet::unit(Strong::new(switch(0))));
     store.run(|txn| _ = txn.delete::<LogicalSwitch>(switch(0)));
     assert_eq!(store.state.iter::<Dns>().count(), 0);
@@ -350,18 +354,57 @@ fn names_are_shown_southbound_while_a_switch_refers_to_them() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Configure { switch: u8, what: u8 },
-    Add { port: u8, switch: u8, kind: u8 },
-    Addresses { port: u8, addresses: u8 },
-    Move { port: u8, to: u8 },
-    Remove { port: u8 },
-    Virtual { port: u8, parent: u8 },
-    Learn { port: u8 },
-    Group { priority: i64 },
-    Register { chassis: u8 },
-    Unregister { chassis: u8 },
-    Plug { port: u8, chassis: u8 },
-    Prefix { other: bool },
+    Configure {
+        switch: u8,
+        what: u8,
+    },
+    Add {
+        port: u8,
+        switch: u8,
+        kind: u8,
+    },
+    Addresses {
+        port: u8,
+        addresses: u8,
+    },
+    Move {
+        port: u8,
+        to: u8,
+    },
+    Remove {
+        port: u8,
+    },
+    Virtual {
+        port: u8,
+        parent: u8,
+    },
+    Learn {
+        port: u8,
+    },
+    Group {
+        priority: i64,
+    },
+    Register {
+        chassis: u8,
+    },
+    Unregister {
+        chassis: u8,
+    },
+    Plug {
+        port: u8,
+        chassis: u8,
+    },
+    Prefix {
+        other: bool,
+    },
+    /// The bits of `ports` are members; two of them may be renamed, and none means that the group goes.
+    Members {
+        group: u8,
+        ports: u8,
+    },
+    Set {
+        name: u8,
+    },
     Several(Vec<Self>),
 }
 
@@ -380,6 +423,8 @@ fn simple() -> impl Strategy<Value = Step> {
         1 => place.clone().prop_map(|chassis| Step::Unregister { chassis }),
         2 => (port, place).prop_map(|(port, chassis)| Step::Plug { port, chassis }),
         1 => any::<bool>().prop_map(|other| Step::Prefix { other }),
+        3 => (0_u8..2, any::<u8>()).prop_map(|(group, ports)| Step::Members { group, ports }),
+        1 => (0_u8..3).prop_map(|name| Step::Set { name }),
     ]
 }
 
@@ -457,6 +502,29 @@ fn run_step(txn: &mut Txn<'_>, step: &Step) {
                 plug(txn, *port, *chassis);
             }
         }
+        Step::Members { group, ports } => {
+            let row = nb::PortGroup {
+                name: format!("g{}", u8::from(*ports % 3 == 0) ^ *group).into(),
+                ports: (0..6).filter(|n| ports >> n & 1 == 1).map(|n| Weak::new(port(n))).collect(),
+                ..nb::PortGroup::default()
+            };
+            let name = [("name", (&*row.name).into())];
+            let other = txn.find::<nb::PortGroup>(&name).filter(|uuid| *uuid != id(40, *group));
+            match ports {
+                0 => _ = txn.delete::<nb::PortGroup>(id(40, *group)),
+                _ if other.is_some() => {}
+                _ => txn.put(id(40, *group), row),
+            }
+        }
+        Step::Set { name } => {
+            let name = ["as", "g0_ip4", "g1_ip6"][usize::from(*name)].into();
+            let row = nb::AddressSet {
+                name,
+                addresses: OrdSet::unit("192.0.2.0/24".into()),
+                ..nb::AddressSet::default()
+            };
+            txn.put(id(41, 0), row);
+        }
         Step::Prefix { other } => {
             let prefix = if *other { "02:11:22" } else { "0a:bc:de" };
             let options = pairs(&[("mac_prefix", prefix)]);
@@ -481,6 +549,8 @@ fn from_nothing(state: &State) -> State {
         Chassis::TABLE,
         Encap::TABLE,
         ChassisInterface::TABLE,
+        nb::PortGroup::TABLE,
+        nb::AddressSet::TABLE,
     ];
     store.run(|txn| {
         for table in inputs {
@@ -503,6 +573,22 @@ fn bindings(state: &State) -> BTreeMap<Uuid, PortBinding> {
     let mut bindings = rows::<PortBinding>(state);
     bindings.values_mut().for_each(|row| row.tunnel_key = 0);
     bindings
+}
+
+/// Port groups without the keys of their datapaths, which are checked.
+fn groups(state: &State) -> BTreeMap<Uuid, PortGroup> {
+    let mut groups = rows::<PortGroup>(state);
+    for row in groups.values_mut() {
+        let (key, name) = row.name.split_once('_').unwrap();
+        let datapath = [("tunnel_key", key.parse::<i64>().unwrap().into())];
+        let datapath = state.find::<DatapathBinding>(&datapath).expect("the datapath is there");
+        for port in &row.ports {
+            let binding = state.find::<PortBinding>(&[("logical_port", (&**port).into())]).unwrap();
+            assert_eq!(state.get::<PortBinding>(binding).unwrap().datapath.uuid(), datapath);
+        }
+        row.name = name.into();
+    }
+    groups
 }
 
 fn lookups(state: &State) -> BTreeSet<(Text, Text, Uuid)> {
@@ -532,6 +618,8 @@ proptest! {
             prop_assert_eq!(rows::<LogicalSwitchPort>(&store.state), rows::<LogicalSwitchPort>(&fresh));
             prop_assert_eq!(bindings(&store.state), bindings(&fresh));
             prop_assert_eq!(rows::<HaChassisGroup>(&store.state), rows::<HaChassisGroup>(&fresh));
+            prop_assert_eq!(rows::<AddressSet>(&store.state), rows::<AddressSet>(&fresh));
+            prop_assert_eq!(groups(&store.state), groups(&fresh));
             prop_assert_eq!(rows::<Problem>(&store.state), rows::<Problem>(&fresh));
             prop_assert_eq!(lookups(&store.state), lookups(&fresh));
             prop_assert_eq!(pools(&store.state), pools(&fresh));

@@ -5,6 +5,7 @@
 //!   once, and puts it into the queues of those concerned. Never waits.
 //!
 //! # Invariants
+//! - An agent whose `Chassis` or `Chassis_Private` row goes is not told so, but that it must register again.
 //! - A session's queue holds every push after the revision that it attached at, in order, or is closed.
 
 use std::{
@@ -15,10 +16,10 @@ use std::{
 
 use bytes::Bytes;
 use quantumnet_model::{
-    Uuid,
+    Row, Uuid,
     change::RowChange,
     row::{DynRow, TableId},
-    sb::Fdb,
+    sb::{Chassis, ChassisPrivate, Fdb},
 };
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -27,7 +28,7 @@ use crate::{
     metrics::Metrics,
     replica::Observer,
     store::{
-        ResumeToken, State, Transaction,
+        ResumeToken, State, Touched, Transaction,
         scopes::{Delivery, ScopeChanges, Scopes, View, deliveries},
     },
 };
@@ -178,6 +179,15 @@ impl Hub {
         self.wake.notify_one();
     }
 
+    /// Whether a chassis that was registered at a revision is no longer: someone deleted its row.
+    pub(crate) fn is_unregistered(&self, chassis: Uuid, registered: u64) -> bool {
+        let inner = self.lock();
+        let state = &inner.state;
+        state.revision() >= registered
+            && (state.get::<Chassis>(chassis).is_none()
+                || state.referrers_through::<Chassis, ChassisPrivate>(chassis, "chassis").next().is_none())
+    }
+
     /// Ends the attachment of a chassis whose agent is connected elsewhere.
     pub(crate) fn evict(&self, chassis: Uuid) {
         self.lock().end(chassis);
@@ -217,6 +227,10 @@ impl Hub {
         let changes = inner.scopes.follow(&last, state, &transaction.touched);
         inner.state = state.clone();
         inner.pending.follow(transaction.revision, &transaction.touched);
+        for chassis in unregistered(&transaction.touched) {
+            // Not told of it: it keeps what it has until it is registered again.
+            inner.end(chassis);
+        }
         if !inner.sessions.is_empty() {
             let touched: BTreeMap<_, _> =
                 transaction.touched.iter().map(|row| ((row.table, row.uuid), row.old.clone())).collect();
@@ -307,6 +321,16 @@ impl Inner {
         let skip = usize::try_from((token.revision + 1).checked_sub(first)?).ok()?;
         Some(self.steps.iter().skip(skip).cloned().collect())
     }
+}
+
+/// Chassis of which a row went: an agent that has it must register again.
+fn unregistered(touched: &[Touched]) -> impl Iterator<Item = Uuid> + '_ {
+    touched.iter().filter(|touched| touched.new.is_none()).filter_map(|touched| {
+        if touched.table == Chassis::TABLE {
+            return Some(touched.uuid);
+        }
+        touched.before::<ChassisPrivate>()?.chassis.map(|chassis| chassis.uuid())
+    })
 }
 
 /// Encodes each row of a transaction once.

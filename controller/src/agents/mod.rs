@@ -30,4 +30,5 @@ pub use input::{Claimed, Facts, InputError, Interface, Learned};
 pub use limits::{LEARNED_PER_NETWORK_MAX, LEARNED_PER_PORT_MAX, LEARNED_PER_SECOND_MAX};
 pub use registry::{AgentRegistry, AgentStatus, Registered};
 pub use report::{Report, register, store_reports};
+pub(crate) use report::{forget, unplug};
 pub use service::Agents;

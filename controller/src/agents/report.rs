@@ -187,13 +187,18 @@ fn endpoint(
     Ok(Some(row))
 }
 
-/// Deletes a chassis and what is its own.
-fn forget(txn: &mut Txn<'_>, chassis: Uuid, name: &str) {
+/// Deletes the interfaces of a chassis.
+pub(crate) fn unplug(txn: &mut Txn<'_>, chassis: Uuid) {
     let interfaces: Vec<Uuid> =
         txn.referrers_through::<Chassis, ChassisInterface>(chassis, "chassis").collect();
     for row in interfaces {
         txn.delete::<ChassisInterface>(row);
     }
+}
+
+/// Deletes a chassis and what is its own.
+pub(crate) fn forget(txn: &mut Txn<'_>, chassis: Uuid, name: &str) {
+    unplug(txn, chassis);
     if let Some(private) = txn.find::<ChassisPrivate>(&[("name", name.into())]) {
         txn.delete::<ChassisPrivate>(private);
     }

@@ -50,6 +50,8 @@ struct Session<'a> {
     name: String,
     chassis: Uuid,
     stream: u64,
+    /// Revision of the registration.
+    registered: u64,
     /// Revisions with changes for the agent that are not acknowledged yet.
     sent: Mutex<VecDeque<(u64, Instant)>>,
 }
@@ -102,7 +104,8 @@ async fn greet<'a>(agents: &'a Agents, out: &'a Out, mut hello: AgentHello) -> R
         Status::internal("the leader named no chassis: the members are of different versions")
     })?;
     let stream = agents.registry.connect(&name, chassis, registered.revision, version, registered.problems);
-    Ok(Session { agents, out, name, chassis, stream, sent: Mutex::default() })
+    let registered = registered.revision;
+    Ok(Session { agents, out, name, chassis, stream, registered, sent: Mutex::default() })
 }
 
 impl Session<'_> {
@@ -184,6 +187,11 @@ impl Session<'_> {
             let attached = self.agents.hub.attach(self.chassis, token.as_ref());
             let attached =
                 attached.ok_or_else(|| Status::unavailable("the store has no identity yet; retry"))?;
+            if self.agents.hub.is_unregistered(self.chassis, self.registered) {
+                self.agents.hub.detach(self.chassis, attached.number);
+                let text = format!("a row of chassis {} was deleted; its agent registers again", self.name);
+                return Err(Status::aborted(text));
+            }
             if first || attached.snapshot {
                 self.send(controller_message::Message::Hello(hello(&attached))).await?;
                 first = false;

@@ -205,8 +205,8 @@ fn follow(txn: &mut Txn<'_>, uuid: Uuid) {
             ("virtual" | "external" | "l2gateway", Some(holder)) => {
                 port.up.filter(|_| port.chassis == Some(Weak::new(holder))).or(Some(false))
             }
-            // Those are nowhere, or everywhere.
-            _ => None,
+            // Those are nowhere, or everywhere; nobody says that they are up.
+            _ => Some(false),
         },
         virtual_parent: parent,
         ..port.clone()

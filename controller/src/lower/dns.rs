@@ -1,10 +1,12 @@
 //! `DNS`: Northbound -> Southbound, with the same uuid, while a switch refers to it.
 //!
 //! # Contract
-//! - Reads the Northbound row and the switches that refer to it; writes the Southbound one, for those who read it.
+//! - Reads the Northbound row and the switches that refer to it; writes the Southbound one, for those who read it: names
+//!   as they are given, values in lower case, as northd does.
 
 use std::collections::BTreeSet;
 
+use imbl::OrdMap;
 use quantumnet_model::{
     Strong, Uuid, Weak,
     column::Text,
@@ -30,6 +32,9 @@ pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
     }
 }
 
+/// Option: whether nobody else is to be asked for the names of the records.
+const OWNED: &str = "ovn-owned";
+
 fn one(txn: &mut Txn<'_>, uuid: Uuid) {
     let switches = txn.referrers_through::<nb::Dns, LogicalSwitch>(uuid, "dns_records");
     let datapaths: imbl::OrdSet<Strong<DatapathBinding>> =
@@ -38,16 +43,18 @@ fn one(txn: &mut Txn<'_>, uuid: Uuid) {
         txn.delete::<Dns>(uuid);
         return;
     };
-    let mut external_ids = row.external_ids.clone();
-    external_ids.insert("dns_id".into(), uuid.to_string().into());
+    let external_ids = OrdMap::unit("dns_id".into(), uuid.to_string().into());
+    let mut options = row.options.clone();
+    let owned = options.get(OWNED).is_some_and(|owned| owned.eq_ignore_ascii_case("true"));
+    options.insert(OWNED.into(), owned.to_string().into());
     let next = Dns {
         records: row
             .records
             .iter()
-            .map(|(name, value)| (Text::from(name.to_lowercase()), value.clone()))
+            .map(|(name, value)| (name.clone(), Text::from(value.to_lowercase())))
             .collect(),
         datapaths,
-        options: row.options.clone(),
+        options,
         external_ids,
     };
     if txn.get::<Dns>(uuid) != Some(&next) {

@@ -3,12 +3,15 @@
 //! # Contract
 //! - Reads the Northbound group, its `HA_Chassis` and `Chassis`; writes the Southbound ones; marks ports that refer to
 //!   a group that changed.
+//! - `external_ids` are what northd writes: a member's is its chassis' name, a group has none. Unlike northd's, a group
+//!   is there also while no port refers to it.
 //!
 //! # Invariants
 //! - A member of a Southbound group has its `chassis` exactly while one of that name is registered.
 
 use std::collections::BTreeSet;
 
+use imbl::OrdMap;
 use quantumnet_model::{
     Strong, Uuid, Weak,
     nb::{self, LogicalSwitchPort},
@@ -57,7 +60,7 @@ fn one(txn: &mut Txn<'_>, uuid: Uuid) {
         let row = HaChassis {
             chassis: txn.find::<Chassis>(&[("name", (&*row.chassis_name).into())]).map(Weak::new),
             priority: row.priority,
-            external_ids: row.external_ids.clone(),
+            external_ids: OrdMap::unit("chassis-name".into(), row.chassis_name.clone()),
         };
         if txn.get::<HaChassis>(member.uuid()) != Some(&row) {
             txn.put(member.uuid(), row);
@@ -66,7 +69,6 @@ fn one(txn: &mut Txn<'_>, uuid: Uuid) {
     let row = HaChassisGroup {
         name: group.name.clone(),
         ha_chassis: group.ha_chassis.iter().map(|member| Strong::new(member.uuid())).collect(),
-        external_ids: group.external_ids.clone(),
         ..txn.get::<HaChassisGroup>(uuid).cloned().unwrap_or_default()
     };
     if txn.get::<HaChassisGroup>(uuid) != Some(&row) {

@@ -33,6 +33,10 @@ pub(super) const WAITS: &str = "waits";
 pub(super) const VLAN: &str = "vlan";
 /// Name of the router port behind a port of type `router`.
 pub(super) const ROUTER_PORT: &str = "router-port";
+/// What a port contributes to port groups.
+pub(super) const MEMBER: &str = "member";
+/// Group and datapath of a Southbound `Port_Group`.
+pub(super) const PORT_GROUP: &str = "port-group";
 /// `Chassis_Private.nb_cfg`.
 pub(super) const NB_CFG: &str = "nb-cfg";
 
@@ -62,6 +66,11 @@ pub(super) fn set(txn: &mut Txn<'_>, kind: &str, row: Uuid, keys: &[Text]) {
 pub(super) fn rows(state: &State, kind: &str, key: &str) -> Vec<Uuid> {
     let found = state.lookup::<Lookup>(&[("kind", kind.into()), ("key", key.into())]);
     found.filter_map(|uuid| state.get::<Lookup>(uuid)).map(|lookup| lookup.row).collect()
+}
+
+/// Whether the key finds any row.
+pub(super) fn finds(state: &State, kind: &str, key: &str) -> bool {
+    state.find::<Lookup>(&[("kind", kind.into()), ("key", key.into())]).is_some()
 }
 
 /// The least key of a kind.

@@ -14,11 +14,12 @@
 //! - Cost follows the rows touched: no stage walks a table, with few exceptions. When the least MTU of the underlay
 //!   changes, every `DHCP_Options` row whose network derives its MTU is written anew, for it changes; with the prefix
 //!   of dynamic MACs every port is looked at, and with the subnet of a switch every port of that switch.
-//! - Stages run in the order global, facts, intent, groups, switches, dns, ACLs, ports, bindings, fdb, feedback,
-//!   features; none writes what an earlier one reads.
+//! - Stages run in the order global, facts, intent, groups, switches, dns, ACLs, ports, port groups, address sets, bindings,
+//!   fdb, feedback, features; none writes what an earlier one reads.
 
 mod acl;
 pub mod address;
+mod address_set;
 pub mod binding;
 pub mod dhcp;
 mod dns;
@@ -35,6 +36,7 @@ pub(crate) mod localnet;
 mod lookup;
 pub mod owner;
 mod port;
+mod port_group;
 mod problem;
 mod switch;
 
@@ -83,6 +85,8 @@ pub fn run_counted(txn: &mut Txn<'_>) -> Result<Work, Refusal> {
     dns::lower(txn, &mut dirty);
     acl::lower(txn, &mut dirty);
     port::lower(txn, &mut dirty)?;
+    let sets = port_group::lower(txn, &mut dirty);
+    address_set::lower(txn, &sets, &mut dirty);
     binding::lower(txn, &mut dirty);
     fdb::lower(txn, &mut dirty);
     feedback::lower(txn, &mut dirty);

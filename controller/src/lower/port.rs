@@ -143,6 +143,9 @@ fn one(
         }
     }
     let r#type = southbound_type(&port, &mut options, &mut problems);
+    if &*r#type != "patch" && txn.get::<LogicalSwitch>(datapath).is_some_and(switch::passes_vlans) {
+        options.insert("vlan-passthru".into(), "true".into());
+    }
     let state = present.clone().unwrap_or_default();
     let binding = PortBinding {
         logical_port: port.name.clone(),
@@ -159,7 +162,7 @@ fn one(
             .filter(|text| security_is_served(text, &mut problems))
             .cloned()
             .collect(),
-        external_ids: port.external_ids.clone(),
+        external_ids: external_ids(&port),
         requested_chassis,
         requested_additional_chassis: others,
         ha_chassis_group: (&*port.r#type == "external")
@@ -179,6 +182,15 @@ fn one(
     dirty.bindings.insert(uuid);
     problem::set::<LogicalSwitchPort>(txn, uuid, problems);
     Ok(())
+}
+
+/// Those of the northbound port, with the name that Neutron gives it.
+fn external_ids(port: &LogicalSwitchPort) -> imbl::OrdMap<Text, Text> {
+    let mut ids = port.external_ids.clone();
+    if let Some(name) = ids.get("neutron:port_name").filter(|name| !name.is_empty()).cloned() {
+        ids.insert("name".into(), name);
+    }
+    ids
 }
 
 /// Chassis that the port asks for: the first may hold it, the others may hold it too.
@@ -229,6 +241,8 @@ fn southbound_type(
         }
         "router" | "switch" => {
             let peer = if &*port.r#type == "router" { port.options.get("router-port") } else { None };
+            // Nothing of the port's own: a patch says what it leads to.
+            options.clear();
             match peer.or(port.peer.as_ref()) {
                 Some(peer) => _ = options.insert("peer".into(), peer.clone()),
                 None => problems.push(("peer", format!("a port of type {} needs a peer", port.r#type))),

@@ -4,6 +4,7 @@
 //! - Reads `Logical_Switch`; writes `Datapath_Binding` and the pool of datapath keys; marks ports that joined, left
 //!   or lost their switch.
 
+use imbl::OrdMap;
 use quantumnet_model::{
     Column, ColumnId, Row, Uuid,
     column::Text,
@@ -26,6 +27,13 @@ pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) -> Result<(), Refusal>
     let touched = txn.touched_in::<LogicalSwitch>();
     for touched in &touched {
         mark_ports(touched, dirty);
+        let passes = |row: Option<&LogicalSwitch>| row.is_some_and(passes_vlans);
+        if let Some(switch) = touched.after::<LogicalSwitch>()
+            && passes(touched.before()) != passes(Some(switch))
+        {
+            // Their bindings say so.
+            dirty.ports.extend(switch.ports.iter().map(|port| port.uuid()));
+        }
         if touched.new.is_none() {
             dirty.work.rows += 1;
             // Its ports give their keys back to a pool that goes too.
@@ -58,6 +66,11 @@ pub(super) fn sweep(txn: &mut Txn<'_>) {
         }
         problem::set::<LogicalSwitch>(txn, touched.uuid, Vec::new());
     }
+}
+
+/// Whether guests' frames may carry VLAN tags (`vlan-passthru`).
+pub(super) fn passes_vlans(switch: &LogicalSwitch) -> bool {
+    switch.other_config.get("vlan-passthru").is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 fn mark_ports(touched: &Touched, dirty: &mut Dirty) {
@@ -93,20 +106,34 @@ fn one(txn: &mut Txn<'_>, touched: &Touched, dirty: &mut Dirty) -> Result<(), Re
         // Ports that wait for the datapath.
         dirty.ports.extend(switch.ports.iter().map(|port| port.uuid()));
     }
-    let pair = |key: &str, value: Text| (Text::from(key), value);
-    let external_ids = [pair("logical-switch", uuid.to_string().into()), pair("name", switch.name.clone())];
     let datapath = DatapathBinding {
         tunnel_key: key,
         load_balancers: Column::zero(),
         r#type: Some("logical-switch".into()),
         nb_uuid: Some(uuid),
-        external_ids: external_ids.into_iter().collect(),
+        external_ids: external_ids(uuid, switch),
     };
     if txn.get::<DatapathBinding>(uuid) != Some(&datapath) {
         txn.put(uuid, datapath);
     }
     problem::set::<LogicalSwitch>(txn, uuid, problems);
     Ok(())
+}
+
+/// What northd writes there: the switch by uuid and names, and settings that OVN's agents read there.
+fn external_ids(uuid: Uuid, switch: &LogicalSwitch) -> OrdMap<Text, Text> {
+    let setting = |key: &str| switch.other_config.get(key);
+    let positive = |key: &str| setting(key).filter(|value| value.trim().parse::<u32>().is_ok_and(|n| n > 0));
+    let second = switch.external_ids.get("neutron:network_name").filter(|name| !name.is_empty());
+    let pairs = [
+        ("logical-switch", Some(uuid.to_string().into())),
+        ("name", Some(switch.name.clone())),
+        ("name2", second.cloned()),
+        ("interconn-ts", setting("interconn-ts").cloned()),
+        ("fdb_age_threshold", positive("fdb_age_threshold").cloned()),
+        ("ct-zone-limit", positive("ct-zone-limit").cloned()),
+    ];
+    pairs.into_iter().filter_map(|(key, value)| Some((Text::from(key), value?))).collect()
 }
 
 fn key(

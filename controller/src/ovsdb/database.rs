@@ -27,5 +27,9 @@ static SOUTHBOUND: LazyLock<Bytes> = LazyLock::new(|| text(Database::Southbound,
 static SERVER: LazyLock<Bytes> = LazyLock::new(|| text(Database::Server, server::VERSION));
 
 fn text(database: Database, version: &str) -> Bytes {
-    Bytes::from(tables::schema(database, version).to_json().to_string())
+    let mut schema = tables::schema(database, version);
+    // As in any cluster: clients that see such columns in a clustered database ask for its conversion.
+    let columns = schema.tables.values_mut().flat_map(|table| table.columns.values_mut());
+    columns.for_each(|column| column.ephemeral = false);
+    Bytes::from(schema.to_json().to_string())
 }

@@ -84,6 +84,7 @@ impl ClusterService for Api {
                 state: state.into(),
                 area: feature.area.into(),
                 note: feature.note.into(),
+                database: feature.database.name().into(),
             }
         };
         let features = features::list().into_iter().map(feature).collect();

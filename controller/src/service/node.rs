@@ -7,11 +7,12 @@ use quantumnet_api::v1::{
 use quantumnet_model::{
     Row, Uuid,
     intent::Problem,
-    sb::{Chassis, ChassisInterface, ChassisPrivate, Encap, PortBinding},
+    sb::{Chassis, Encap, PortBinding},
 };
 use tonic::{Request, Response, Status};
 
 use crate::{
+    agents::forget,
     service::{Api, Kind, Verb, error, list, object::timestamp, repeat::Repeat, watch},
     store::{Class, Refusal, State, Touched, Txn},
 };
@@ -63,15 +64,7 @@ impl NodeService for Api {
                 let message = format!("the agent of {} is connected; stop it first", request.name);
                 return Err(Refusal::service(Class::FailedPrecondition, "NODE_CONNECTED", message));
             }
-            let interfaces: Vec<Uuid> =
-                txn.referrers_through::<Chassis, ChassisInterface>(uuid, "chassis").collect();
-            for interface in interfaces {
-                txn.delete::<ChassisInterface>(interface);
-            }
-            if let Some(private) = txn.find::<ChassisPrivate>(&[("name", request.name.as_str().into())]) {
-                txn.delete::<ChassisPrivate>(private);
-            }
-            txn.delete::<Chassis>(uuid);
+            forget(txn, uuid, &request.name);
             Ok(uuid)
         };
         let (revision, _) = self.write(&call, move |txn| repeat.once(txn, |_, _| true, delete)).await?;

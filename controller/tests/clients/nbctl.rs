@@ -59,7 +59,7 @@ fn replay(mode: Mode) {
 }
 
 /// `name = command`, or just a command.
-fn variable(line: &str) -> (Option<&str>, &str) {
+pub(crate) fn variable(line: &str) -> (Option<&str>, &str) {
     match line.split_once(" = ") {
         Some((name, command)) if name.chars().all(|c| c.is_ascii_alphanumeric()) => (Some(name), command),
         _ => (None, line),
@@ -88,6 +88,11 @@ fn mask(line: &str, global: bool) -> String {
     {
         return format!("{column}: masked");
     }
+    mask_line(line)
+}
+
+/// A line without its time, its number in the log, and uuids.
+pub(crate) fn mask_line(line: &str) -> String {
     // 2026-01-01T00:00:00Z|00001|module|WARN|text
     let line = match line.splitn(3, '|').collect::<Vec<_>>()[..] {
         [time, number, text] if time.ends_with('Z') && number.parse::<u32>().is_ok() => text,

@@ -5,6 +5,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -50,9 +51,10 @@ impl System {
             server
                 .arg(format!("--remote=punix:{}", text(&system.path(&format!("{kind}.sock")))))
                 .arg(format!("--unixctl={}", text(&system.path(&format!("{kind}.ctl")))));
-            if kind == "nb" {
-                server.arg("--remote=db:OVN_Northbound,NB_Global,connections");
-            }
+            server.arg(match kind {
+                "nb" => "--remote=db:OVN_Northbound,NB_Global,connections",
+                _ => "--remote=db:OVN_Southbound,SB_Global,connections",
+            });
             server.arg(system.path(&format!("{kind}.db")));
             system.spawn(server, kind);
         }
@@ -86,6 +88,7 @@ impl System {
         let path = text(folder.path()).to_owned();
         let environment = [
             pair("OVN_NB_DB", format!("unix:{path}/{socket}")),
+            pair("OVN_SB_DB", format!("unix:{path}/sb.sock")),
             pair("SOCKETS", path.clone()),
             // Where the client itself puts sockets and logs.
             pair("OVN_RUNDIR", path.clone()),
@@ -114,18 +117,19 @@ impl System {
         self
     }
 
-    /// Runs a line of the script.
+    /// Runs a line of the script of `ovn-nbctl`.
     pub(crate) fn run(&self, line: &str) -> Ended {
-        let output = Command::new("sh")
-            .args(["-c", &format!("ovn-nbctl {line}")])
-            .envs(&self.environment)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let Output { status, stdout, stderr } = output;
-        let own = text(self.folder.path()).to_owned();
-        let printed = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).replace(&own, "SOCKETS");
-        Ended { status: status.code().unwrap_or(-1), stdout: printed(stdout), stderr: printed(stderr) }
+        self.run_shell(&format!("ovn-nbctl {line}"))
+    }
+
+    /// Runs a line of a script.
+    pub(crate) fn run_shell(&self, line: &str) -> Ended {
+        shell(line, &self.environment, self.folder.path())
+    }
+
+    /// Gives clients a variable.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.environment.insert(name.to_owned(), value.to_owned());
     }
 
     /// Makes what a line printed a variable of later ones.
@@ -175,6 +179,15 @@ impl Drop for System {
     }
 }
 
+fn shell(line: &str, environment: &BTreeMap<String, String>, folder: &Path) -> Ended {
+    let output =
+        Command::new("sh").args(["-c", line]).envs(environment).stdin(Stdio::null()).output().unwrap();
+    let Output { status, stdout, stderr } = output;
+    let own = text(folder);
+    let printed = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).replace(own, "SOCKETS");
+    Ended { status: status.code().unwrap_or(-1), stdout: printed(stdout), stderr: printed(stderr) }
+}
+
 fn succeed(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -189,36 +202,48 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Controllers that are one cluster, on loopback.
 pub(crate) struct Members {
     folder: tempfile::TempDir,
-    members: Vec<(String, Option<Child>)>,
+    members: Vec<Member>,
+}
+
+struct Member {
+    northbound: String,
+    southbound: String,
+    /// Where agents connect.
+    listen: String,
+    child: Option<Child>,
 }
 
 impl Members {
     /// Starts so many and waits until a client is served.
     pub(crate) fn start(count: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // Free now, and nobody else asks for these at once.
-        let listeners: Vec<TcpListener> =
-            (0..2 * count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<u16> = listeners.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
-        drop(listeners);
-        let (northbound, peers) = ports.split_at(count);
+        let ports = free_ports(4 * count);
+        let [northbound, southbound, listen, peers] =
+            [0, 1, 2, 3].map(|kind| &ports[kind * count..(kind + 1) * count]);
         let all: Vec<String> =
             peers.iter().zip(1..).map(|(port, number)| format!("{number}=127.0.0.1:{port}")).collect();
-        let members = northbound.iter().zip(peers).zip(1..).map(|((northbound, peer), number)| {
+        let members = (0..count).map(|place| {
+            let (number, peer) = (place + 1, peers[place]);
+            let [northbound, southbound, listen] = [northbound, southbound, listen].map(|ports| ports[place]);
             let own = folder.path().join(format!("member{number}"));
             let log = std::fs::File::create(folder.path().join(format!("member{number}.log"))).unwrap();
             let child = Command::new(env!("CARGO_BIN_EXE_quantumnet-controller"))
                 .args(["--member-id", &number.to_string(), "--data-dir", text(&own)])
-                .args(["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"])
+                .args(["--listen", &format!("127.0.0.1:{listen}"), "--metrics", "127.0.0.1:0"])
                 .args(["--peer-listen", &format!("127.0.0.1:{peer}"), "--peers", &all.join(",")])
                 .args(["--nb", &format!("ptcp:{northbound}:127.0.0.1")])
-                .args(["--sb", &format!("punix:{}", text(&folder.path().join(format!("sb{number}.sock"))))])
+                .args(["--sb", &format!("ptcp:{southbound}:127.0.0.1")])
                 .stdin(Stdio::null())
                 .stderr(log.try_clone().unwrap())
                 .stdout(log)
                 .spawn()
                 .unwrap();
-            (format!("tcp:127.0.0.1:{northbound}"), Some(child))
+            Member {
+                northbound: format!("tcp:127.0.0.1:{northbound}"),
+                southbound: format!("tcp:127.0.0.1:{southbound}"),
+                listen: format!("127.0.0.1:{listen}"),
+                child: Some(child),
+            }
         });
         let members = Self { members: members.collect(), folder };
         let deadline = Instant::now() + PATIENCE;
@@ -236,15 +261,34 @@ impl Members {
         members
     }
 
-    /// All addresses, as clients take them.
+    /// All addresses of the northbound database, as clients take them.
     pub(crate) fn remotes(&self) -> String {
-        self.members.iter().map(|(remote, _)| remote.as_str()).collect::<Vec<_>>().join(",")
+        self.members.iter().map(|member| member.northbound.as_str()).collect::<Vec<_>>().join(",")
     }
 
-    /// Kills the member at that address.
+    /// All addresses of the southbound database.
+    pub(crate) fn southbound(&self) -> String {
+        self.members.iter().map(|member| member.southbound.as_str()).collect::<Vec<_>>().join(",")
+    }
+
+    /// Where agents find a member, another one than that which serves a database there.
+    pub(crate) fn listen(&self, but: &str) -> &str {
+        let other = self.members.iter().find(|member| member.northbound != but && member.southbound != but);
+        &other.expect("there is another member").listen
+    }
+
+    /// Runs a line with the addresses of all members in the environment.
+    pub(crate) fn run_shell(&self, line: &str, environment: &BTreeMap<String, String>) -> Ended {
+        let mut environment = environment.clone();
+        environment.insert("OVN_NB_DB".to_owned(), self.remotes());
+        environment.insert("OVN_SB_DB".to_owned(), self.southbound());
+        shell(line, &environment, self.folder.path())
+    }
+
+    /// Kills the member that serves a database at that address.
     pub(crate) fn kill(&mut self, remote: &str) {
-        let child =
-            self.members.iter_mut().find(|(own, _)| own == remote).and_then(|(_, child)| child.take());
+        let serves = |member: &&mut Member| member.northbound == remote || member.southbound == remote;
+        let child = self.members.iter_mut().find(serves).and_then(|member| member.child.take());
         let mut child = child.unwrap_or_else(|| panic!("no member runs at {remote}"));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -257,10 +301,25 @@ impl Members {
     }
 }
 
+/// Ports that nobody listens on, below those that the kernel gives to connections, and apart from other processes' and
+/// other calls'.
+fn free_ports(count: usize) -> Vec<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = (std::process::id() % 300) * 64;
+    let next = || {
+        let offset = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        u16::try_from(10_000 + (base + offset) % 20_000).expect("it is less than 30000")
+    };
+    std::iter::repeat_with(next)
+        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .take(count)
+        .collect()
+}
+
 impl Drop for Members {
     fn drop(&mut self) {
-        for (_, child) in &mut self.members {
-            if let Some(child) = child {
+        for member in &mut self.members {
+            if let Some(child) = &mut member.child {
                 _ = child.kill();
                 _ = child.wait();
             }

@@ -304,8 +304,6 @@ proptest! {
                     let got = ours.call(method, &params);
                     prop_assert_eq!(&got[0]["result"], &expected, "{}", params);
                 }
-                // A monitor of RFC 7047 has no conditions: we refuse to change them, ovsdb-server does not always.
-                Step::Condition { monitor, .. } if monitors.get(monitor) == Some(&0) => {}
                 Step::Condition { monitor, request } => {
                     let params = json!([[monitor], [monitor], request]);
                     let expected = real.call_raw("monitor_cond_change", params.clone());

@@ -5,10 +5,10 @@ use quantumnet_controller::{
     store::{Context, State, Txn, evaluate},
 };
 use quantumnet_model::{
-    Strong, Uuid,
+    Strong, Uuid, Weak,
     intent::{Project, VirtualNetwork},
     nb::LogicalSwitch,
-    sb::{Chassis, ChassisPrivate, Encap},
+    sb::{Chassis, ChassisInterface, ChassisPrivate, Connection, Encap, Fdb, SbGlobal},
 };
 use serde_json::{Value, json};
 
@@ -87,7 +87,14 @@ fn southbound_takes_what_neutron_writes() {
             "column nb_cfg in table Chassis",
         ),
         (json!({"op": "insert", "table": "Encap", "row": {"type": "geneve"}}), "table Encap"),
-        (json!({"op": "delete", "table": "Chassis", "where": []}), "table Chassis"),
+        (json!({"op": "insert", "table": "Chassis", "row": {"name": "hv2"}}), "table Chassis"),
+        (json!({"op": "delete", "table": "Port_Binding", "where": []}), "table Port_Binding"),
+        (json!({"op": "insert", "table": "FDB", "row": {}}), "table FDB"),
+        (
+            json!({"op": "update", "table": "Connection", "where": [], "row": {"is_connected": true}}),
+            "is_connected",
+        ),
+        (json!({"op": "update", "table": "SB_Global", "where": [], "row": {"nb_cfg": 1}}), "column nb_cfg"),
     ] {
         let answer = results(&mut state, &southbound(operation));
         assert_eq!(answer[0]["error"], "not allowed");
@@ -96,6 +103,52 @@ fn southbound_takes_what_neutron_writes() {
     // Tables of another database are not seen.
     let select = json!({"op": "select", "table": "Logical_Switch", "where": []});
     assert_eq!(results(&mut state, &southbound(select))[0]["error"], "syntax error");
+}
+
+/// As `ovn-sbctl chassis-del` and Neutron do; what of the chassis is in no table of OVN goes with it.
+#[test]
+fn southbound_rows_of_what_is_gone_are_deleted() {
+    let (chassis, encap, mac) = (Uuid::from_u128(1), Uuid::from_u128(3), Uuid::from_u128(5));
+    let mut state = with(|txn| {
+        txn.put(encap, Encap { r#type: "geneve".into(), ip: "192.0.2.1".into(), ..Default::default() });
+        let encaps = std::iter::once(Strong::new(encap)).collect();
+        txn.put(chassis, Chassis { name: "hv1".into(), encaps, ..Default::default() });
+        let private =
+            ChassisPrivate { name: "hv1".into(), chassis: Some(Weak::new(chassis)), ..Default::default() };
+        txn.put(Uuid::from_u128(2), private);
+        let interface =
+            ChassisInterface { chassis: Strong::new(chassis), iface_id: "p".into(), ..Default::default() };
+        txn.put(Uuid::from_u128(4), interface);
+        txn.put(mac, Fdb { mac: "02:00:00:00:00:01".into(), dp_key: 1, port_key: 1, timestamp: 0 });
+    });
+    let southbound =
+        |operations: &[Value]| Request { database: "OVN_Southbound".into(), ..request(operations) };
+    let delete = |table: &str, uuid: Uuid| json!({"op": "delete", "table": table, "where": [["_uuid", "==", ["uuid", uuid.to_string()]]]});
+    // An endpoint alone is held by its chassis.
+    let answer = results(&mut state, &southbound(&[delete("Encap", encap)]));
+    assert_eq!(answer[1]["error"], "referential integrity violation");
+    let both = [delete("Encap", encap), delete("Chassis", chassis)];
+    assert_eq!(results(&mut state, &southbound(&both)), [json!({"count": 1}), json!({"count": 1})]);
+    assert_eq!(state.iter::<Chassis>().count() + state.iter::<Encap>().count(), 0);
+    assert_eq!(state.iter::<ChassisInterface>().count(), 0);
+    assert_eq!(state.get::<ChassisPrivate>(Uuid::from_u128(2)).unwrap().chassis, None);
+    let all = |table: &str| json!({"op": "delete", "table": table, "where": []});
+    let rest = [all("Chassis_Private"), all("FDB"), all("MAC_Binding")];
+    let expected = [json!({"count": 1}), json!({"count": 1}), json!({"count": 0})];
+    assert_eq!(results(&mut state, &southbound(&rest)), expected);
+    assert!(state.get::<Fdb>(mac).is_none());
+}
+
+#[test]
+fn southbound_connections_are_set_as_northbound_ones() {
+    let mut state = with(|txn| txn.put(Uuid::from_u128(1), SbGlobal::default()));
+    let connect = [
+        json!({"op": "insert", "table": "Connection", "uuid-name": "c", "row": {"target": "ptcp:6642"}}),
+        json!({"op": "update", "table": "SB_Global", "where": [], "row": {"connections": ["named-uuid", "c"]}}),
+    ];
+    let request = Request { database: "OVN_Southbound".into(), ..request(&connect) };
+    assert_eq!(results(&mut state, &request)[1], json!({"count": 1}));
+    assert_eq!(state.iter::<Connection>().count(), 1);
 }
 
 #[test]

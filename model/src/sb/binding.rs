@@ -21,7 +21,7 @@ table! {
         r#type: Option<Text> => |c| c.with(|t| t.one_of(&["logical-switch", "logical-router"])),
         /// The northbound row.
         nb_uuid: Option<Uuid>,
-        /// `logical-switch` or `logical-router` with the northbound uuid, `name`.
+        /// `logical-switch` or `logical-router` with the northbound uuid, `name`, `name2` from OpenStack, settings.
         external_ids: OrdMap<Text, Text>,
     }
     indexes [["tunnel_key"]]

@@ -95,7 +95,7 @@ table! {
         chassis: Option<Weak<Chassis>>,
         /// The highest that is registered is active.
         priority: i64 => |c| c.with(|t| t.range(0, 32767)),
-        /// From the northbound row.
+        /// `chassis-name`, also while none of that name is registered.
         external_ids: OrdMap<Text, Text>,
     }
 }
@@ -109,7 +109,7 @@ table! {
         ha_chassis: OrdSet<Strong<HaChassis>>,
         /// Chassis that must know which member is active. Unused: the centre decides.
         ref_chassis: OrdSet<Weak<Chassis>>,
-        /// From the northbound row.
+        /// Free for clients.
         external_ids: OrdMap<Text, Text>,
     }
     indexes [["name"]]

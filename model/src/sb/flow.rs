@@ -78,7 +78,7 @@ table! {
 table! {
     /// Ports that matches refer to as `@name`.
     pub struct PortGroup = Southbound "Port_Group" [root] {
-        /// Key of the datapath and name of the northbound group.
+        /// `<key of the datapath>_<name of the northbound group>`.
         name: Text,
         /// Names of the ports.
         ports: OrdSet<Text>,

@@ -11,13 +11,13 @@ use crate::{
 table! {
     /// Names that are answered in some switches.
     pub struct Dns = Southbound "DNS" [root] {
-        /// From name, in lower case, to addresses.
+        /// From name to addresses.
         records: OrdMap<Text, Text>,
         /// The switches.
         datapaths: OrdSet<Strong<DatapathBinding>> => |c| c.with(|t| t.at_least(1)),
         /// `ovn-owned`.
         options: OrdMap<Text, Text>,
-        /// `dns_id` is the uuid of the northbound row; the rest is from it.
+        /// `dns_id` is the uuid of the northbound row.
         external_ids: OrdMap<Text, Text>,
     }
 }

@@ -1,13 +1,15 @@
-//! What of the northbound database is acted on: one list, served to people, and by which rows are warned of.
+//! What of the northbound database is acted on, and what of the southbound one is filled: one list, served to people,
+//! and by which northbound rows are warned of.
 //!
 //! # Contract
 //! - Every table and column of `OVN_Northbound` is in the list, and every key that ovn-nb(5) defines for a map; a test
-//!   compares it with the declarations.
+//!   compares it with the declarations. So is every table of OVN's in `OVN_Southbound`, whole.
 //! - A row that sets what is not acted on, or a key that nobody knows, keeps a warning until it is mended or goes. What
 //!   is free for clients, and what has its default, is no reason for one.
 //! - Cost follows the rows touched.
 
 mod northbound;
+mod southbound;
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -38,9 +40,11 @@ pub enum State {
 /// A column, or a key of a map column, and whether it is acted on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Feature {
+    /// `OVN_Northbound` or `OVN_Southbound`.
+    pub database: Database,
     /// The table.
     pub table: &'static str,
-    /// The column.
+    /// The column; empty for the whole of a southbound table.
     pub column: &'static str,
     /// The key; empty for the column itself.
     pub key: &'static str,
@@ -106,11 +110,12 @@ impl Entry {
     }
 }
 
-/// The whole list, by table in the order of the schema.
+/// The whole list, by table in the order of the schema, the northbound database first.
 pub fn list() -> Vec<Feature> {
     let mut list = Vec::new();
     for table in all() {
         let feature = |column, entry: Entry| Feature {
+            database: Database::Northbound,
             table: table.name,
             column,
             key: entry.key,
@@ -130,6 +135,15 @@ pub fn list() -> Vec<Feature> {
             list.extend(OPTIONS.iter().map(|option| feature("options", works("options").key(option.name))));
         }
     }
+    list.extend(southbound::TABLES.iter().map(|&(table, state, area, note)| Feature {
+        database: Database::Southbound,
+        table,
+        column: "",
+        key: "",
+        state,
+        area,
+        note,
+    }));
     list
 }
 
@@ -264,7 +278,8 @@ mod tests {
 
     #[test]
     fn every_column_of_the_northbound_database_is_listed_once() {
-        let list = list();
+        let mut list = list();
+        list.retain(|feature| feature.database == Database::Northbound);
         let listed: BTreeSet<(&str, &str)> = list
             .iter()
             .filter(|feature| feature.key.is_empty())
@@ -287,8 +302,27 @@ mod tests {
     }
 
     #[test]
+    fn every_southbound_table_of_ovn_is_listed_once_and_says_why_it_is_empty() {
+        let declared: Vec<&str> = tables::all()
+            .iter()
+            .filter(|table| table.database == Database::Southbound && table.name != "Chassis_Interface")
+            .map(|table| table.name)
+            .collect();
+        let southbound = || list().into_iter().filter(|feature| feature.database == Database::Southbound);
+        let mut listed: Vec<&str> = southbound().map(|feature| feature.table).collect();
+        for feature in southbound() {
+            assert!(!feature.area.is_empty(), "{feature:?}");
+            assert!(feature.state == State::Works || !feature.note.is_empty(), "{feature:?}");
+        }
+        let mut sorted = declared.clone();
+        sorted.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(listed, sorted);
+    }
+
+    #[test]
     fn keys_are_those_of_maps_and_every_key_has_a_check() {
-        for feature in list() {
+        for feature in list().into_iter().filter(|feature| feature.database == Database::Northbound) {
             let table = tables::find(Database::Northbound, feature.table).unwrap();
             let column = tables::decl(table).column(feature.column).unwrap();
             assert!(!feature.area.is_empty());

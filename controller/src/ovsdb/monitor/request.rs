@@ -66,7 +66,8 @@ impl Spec {
         Ok(Self { form, tables: list })
     }
 
-    /// The spec with the conditions of a `monitor_cond_change`.
+    /// The spec with the conditions of a `monitor_cond_change`. One of RFC 7047 has none: as with ovsdb-server, they are
+    /// accepted unread and change nothing.
     pub(in crate::ovsdb) fn with_conditions(&self, database: Database, json: &Value) -> Result<Self, Fault> {
         let requests =
             json.as_object().ok_or_else(|| syntax("monitor-cond-change-requests must be object"))?;
@@ -88,9 +89,11 @@ impl Spec {
                 if columns.is_some() {
                     return Err(Fault::syntax(json, "changing columns is unsupported"));
                 }
-                filter.add(table, condition)?;
+                if self.form != Form::Update {
+                    filter.add(table, condition)?;
+                }
             }
-            if !list.is_empty() {
+            if !list.is_empty() && self.form != Form::Update {
                 monitored.filter = filter;
             }
         }

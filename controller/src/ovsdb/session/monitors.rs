@@ -115,10 +115,6 @@ impl Session {
             return Err(Fault::syntax(new_id, "duplicate monitor ID").to_json());
         }
         let monitor = &mut self.monitors[place];
-        if monitor.form == Form::Update {
-            let details = "the conditions of a monitor without conditions can't be changed";
-            return Err(Fault::syntax(id, details).to_json());
-        }
         let changed = monitor.spec.with_conditions(monitor.database, requests);
         let former =
             std::mem::replace(&mut monitor.spec, Arc::new(changed.map_err(|fault| fault.to_json())?));

@@ -135,7 +135,7 @@ impl<'r, 't, 'a> Execution<'r, 't, 'a> {
             None => chosen.unwrap_or_else(Uuid::new_v4),
         };
         let columns = self.row(decl, row, members.json())?;
-        access::may_write_rows(decl, "insert")?;
+        access::may_insert(decl)?;
         let new = new_row(decl, &columns)?;
         self.txn.put_dyn(uuid, new.into());
         Ok(json!({ "uuid": uuid_json(uuid) }))
@@ -270,9 +270,10 @@ impl<'r, 't, 'a> Execution<'r, 't, 'a> {
         members.check()?;
         let (Some(table), Some(conditions)) = (table, conditions) else { return Ok(json!({})) };
         let condition = self.condition(table, conditions)?;
-        access::may_write_rows(tables::decl(table), "delete")?;
+        access::may_delete(tables::decl(table))?;
         let found: Vec<Uuid> = query::rows(self.txn.state(), &condition).map(|(uuid, _)| uuid).collect();
         for uuid in &found {
+            access::before_delete(self.txn, table, *uuid);
             self.txn.delete_dyn(table, *uuid);
         }
         Ok(json!({ "count": found.len() }))
