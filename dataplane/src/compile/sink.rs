@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use ofpacket::{Action, Match};
+use ofpacket::{Action, ETH_TYPE_IPV4, ETH_TYPE_IPV6, Match, field};
 use uuid::Uuid;
 
 use super::{
@@ -47,8 +47,13 @@ impl Sink {
         );
         debug_assert_eq!(matches.missing_prerequisite(), None, "a switch would refuse {matches:?}");
         let cookie = flow::cookie(self.stage.number, self.row);
+        let actions: Vec<Action> = actions.into();
+        debug_assert!(
+            is_ip(&matches) || !actions.iter().any(|action| matches!(action, Action::Ct(_))),
+            "a switch would refuse ct in {matches:?}"
+        );
         let key = FlowKey { table: table.number(), priority, matches };
-        self.made.flows.push((key, FlowValue { cookie, actions: actions.into().into() }));
+        self.made.flows.push((key, FlowValue { cookie, actions: actions.into() }));
     }
 
     /// States a fact.
@@ -84,6 +89,11 @@ impl Sink {
         }
         Made { flows, ..made }
     }
+}
+
+fn is_ip(matches: &Match) -> bool {
+    let eth_type = matches.get(field::ETH_TYPE).map(|(value, _)| value);
+    [ETH_TYPE_IPV4, ETH_TYPE_IPV6].iter().any(|ip| eth_type == Some(u128::from(*ip)))
 }
 
 /// The value that a flow gets, from wishes in the order of (stage, owner).

@@ -134,7 +134,9 @@ impl Passes {
                 out.flow(table, priority + 10, state, kept.clone());
             }
             if self.round == Round::After {
-                out.flow(table, priority + 20, matches.with_bits(register::COMMIT, 1u8), kept.clone());
+                for waiting in families(matches.with_bits(register::COMMIT, 1u8)) {
+                    out.flow(table, priority + 20, waiting, kept.clone());
+                }
             }
         };
         pass(200, decided(Verdict::Allow));
@@ -147,7 +149,9 @@ impl Passes {
         out.flow(table, 200, decided(Verdict::Settled), self.onward.clone());
         out.flow(table, 200, decided(Verdict::Drop), []);
         if self.stateful {
-            out.flow(table, 210, established(decided(Verdict::Drop)), [forbid()]);
+            for request in established(decided(Verdict::Drop)) {
+                out.flow(table, 210, request, [forbid()]);
+            }
         }
     }
 
@@ -178,21 +182,32 @@ pub(super) fn rejected(
     let matches = of_port.clone().with_bits(register::VERDICT, Verdict::Reject as u8);
     out.flow(round.verdict(), 200, matches.clone(), [tell.clone()]);
     if view.holds(Relation::Stateful, switch) {
-        out.flow(round.verdict(), 210, established(matches), [forbid(), tell.clone()]);
+        for request in established(matches) {
+            out.flow(round.verdict(), 210, request, [forbid(), tell.clone()]);
+        }
     }
 }
 
 /// Packets with which a connection begins, or begins again after it was forbidden.
-fn begins(matches: Match) -> [Match; 2] {
-    let new = matches.clone().ct_state(CtState::TRK | CtState::NEW, CtState::EST);
-    let again = matches.ct_state(CtState::TRK | CtState::EST, CtState::NEW | CtState::RPL);
-    [new, again.with_bits(register::MARK_BLOCKED, 1u8)]
+fn begins(matches: Match) -> [Match; 4] {
+    let [v4, v6] = families(matches);
+    let new = |matches: Match| matches.ct_state(CtState::TRK | CtState::NEW, CtState::EST);
+    let again = |matches: Match| {
+        let matches = matches.ct_state(CtState::TRK | CtState::EST, CtState::NEW | CtState::RPL);
+        matches.with_bits(register::MARK_BLOCKED, 1u8)
+    };
+    [new(v4.clone()), again(v4), new(v6.clone()), again(v6)]
 }
 
 /// Requests of a connection that is not forbidden yet.
-fn established(matches: Match) -> Match {
+fn established(matches: Match) -> [Match; 2] {
     let matches = matches.ct_state(CtState::TRK | CtState::EST, CtState::NONE);
-    matches.with_bits(register::MARK_BLOCKED, 0u8)
+    families(matches.with_bits(register::MARK_BLOCKED, 0u8))
+}
+
+/// Open vSwitch takes `ct` with a match on either of the two only.
+fn families(matches: Match) -> [Match; 2] {
+    [matches.clone().ipv4(), matches.ipv6()]
 }
 
 fn forbid() -> Action {
