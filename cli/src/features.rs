@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn only_what_a_row_sets_is_said() {
         let feature = |column: &str, option: &str, state: State| {
-            json!({ "table": "T", "column": column, "key": option,
+            json!({ "database": "OVN_Northbound", "table": "T", "column": column, "key": option,
                 "state": state.name(), "note": "later" })
         };
         let features = Features(vec![

@@ -208,6 +208,12 @@ impl<L: LogStore> Driver<L> {
         self.node.leadership()
     }
 
+    /// See [`Node::heartbeats`].
+    #[must_use]
+    pub fn heartbeats(&self) -> Vec<(MemberId, Bytes)> {
+        self.node.heartbeats()
+    }
+
     /// Whether a proposal would be accepted now.
     #[must_use]
     pub const fn may_propose(&self) -> bool {

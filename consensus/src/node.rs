@@ -159,6 +159,23 @@ impl Node {
         self.leadership
     }
 
+    /// Heartbeats that keep this leader's followers content, to be sent by whoever can while [`Self::step`] is not called;
+    /// none unless it leads. They say nothing of what is committed and hold for the present term.
+    #[must_use]
+    pub fn heartbeats(&self) -> Vec<(MemberId, Bytes)> {
+        if self.raw.raft.state != StateRole::Leader {
+            return Vec::new();
+        }
+        let member = self.config.member;
+        let heartbeat = |to: MemberId| {
+            let mut message =
+                Message { from: member.0, to: to.0, term: self.raw.raft.term, ..Message::default() };
+            message.set_msg_type(MessageType::MsgHeartbeat);
+            (to, wire::encode(self.config.cluster, member, to, &Envelope::Raft(message)))
+        };
+        self.voters.iter().copied().filter(|voter| *voter != member).map(heartbeat).collect()
+    }
+
     /// Whether a proposal would be accepted now (rule 2 of the store: a new leader first applies its own term's entry).
     #[must_use]
     pub const fn may_propose(&self) -> bool {

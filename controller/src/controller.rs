@@ -42,7 +42,7 @@ impl Controller {
         let alone = addresses.is_none();
         let addresses: BTreeMap<_, _> = addresses.unwrap_or_default();
         let (outbox, links) = peer::outbox(config.member_id, &addresses, metrics.clone());
-        let peers = (!alone).then(|| Peers { addresses: addresses.clone(), transport: Box::new(outbox) });
+        let peers = (!alone).then(|| Peers { addresses: addresses.clone(), transport: Arc::new(outbox) });
         let replica = replica::start(replica::Options {
             data_dir: config.data_dir.clone(),
             member: config.member_id,

@@ -21,6 +21,7 @@ use crate::{
         error::with_causes,
         handle::{Input, Shared},
         job::{Answer, Job},
+        pacer::Pacer,
     },
     store::{Context, Effects, Entry, EntryWriter, State, Transaction},
 };
@@ -35,7 +36,9 @@ pub(crate) struct Member<V: Vfs + Clone> {
     pub(crate) lower: Lower,
     pub(crate) observers: Vec<Box<dyn Observer>>,
     /// To the other members, if there are any.
-    pub(crate) transport: Option<Box<dyn Transport>>,
+    pub(crate) transport: Option<Arc<dyn Transport>>,
+    /// Speaks for this thread while it works for long.
+    pub(crate) pacer: Option<Pacer>,
     /// Between two ticks of consensus.
     pub(crate) tick: Duration,
     pub(crate) entry_bytes_max: u64,
@@ -126,7 +129,9 @@ where
             if !events.is_empty() {
                 continue;
             }
+            self.working(false);
             let first = self.inputs.recv_timeout(tick_at.saturating_duration_since(Instant::now()));
+            self.working(true);
             let mut asked = false;
             for input in first.into_iter().chain(self.inputs.try_iter().collect::<Vec<_>>()) {
                 asked |= matches!(input, Input::Stop);
@@ -166,6 +171,15 @@ where
             }
             Input::SnapshotFailed => self.snapshot_under_way = false,
             Input::Stop => {}
+        }
+    }
+
+    /// Tells the pacer that this thread works, or that it waits.
+    fn working(&self, works: bool) {
+        match &self.pacer {
+            Some(pacer) if works => pacer.begin(),
+            Some(pacer) => pacer.end(),
+            None => {}
         }
     }
 
@@ -285,7 +299,9 @@ where
         let outputs = self.driver.take(self.started.elapsed(), events).map_err(failed)?;
         self.outputs(outputs)?;
         let begun = Instant::now();
+        self.working(false);
         let outputs = self.driver.flush(self.started.elapsed()).map_err(failed)?;
+        self.working(true);
         if self.driver.metrics().batches > batches {
             self.shared.metrics.log_write(begun.elapsed());
         }
@@ -439,6 +455,9 @@ where
 
     fn leader_changed(&mut self, leadership: Leadership) {
         self.diverged = true;
+        if let Some(pacer) = &self.pacer {
+            pacer.heartbeats(self.driver.heartbeats().into_iter().map(|(to, bytes)| (to.0, bytes)).collect());
+        }
         self.shared.status.send_modify(|status| {
             status.leader = leadership.leader.map(|leader| leader.0);
             status.term = leadership.term;

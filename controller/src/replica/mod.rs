@@ -8,6 +8,7 @@
 //!
 //! # Invariants
 //! - An entry that does not follow the revision it was evaluated on changes nothing, on every member alike.
+//! - A leader that works on a request for long keeps its leadership meanwhile; one whose disk hangs does not.
 //! - An answer is given only after the state it rests on was applied, also when the request changed nothing.
 //! - What was acknowledged is in the log on disk; what was refused never enters it.
 
@@ -18,6 +19,7 @@ mod identity;
 mod job;
 mod member;
 mod open;
+mod pacer;
 #[cfg(test)]
 mod tests;
 

@@ -25,6 +25,7 @@ use crate::{
         identity::identity,
         job::LowerFn,
         member::Member,
+        pacer::Pacer,
     },
     store::{History, State, Transaction},
 };
@@ -41,7 +42,7 @@ pub trait Observer: Send {
 }
 
 /// Takes messages to the other members.
-pub trait Transport: Send {
+pub trait Transport: Send + Sync {
     /// Takes a message, or says that it was dropped; must not wait. What is taken may be lost all the same.
     fn send(&self, to: u64, bytes: Bytes) -> bool;
 }
@@ -51,7 +52,7 @@ pub struct Peers {
     /// All members with the addresses at which they reach each other, this one among them.
     pub addresses: BTreeMap<u64, SocketAddr>,
     /// The way to them.
-    pub transport: Box<dyn Transport>,
+    pub transport: Arc<dyn Transport>,
 }
 
 /// What a member is made with.
@@ -140,6 +141,9 @@ where
     });
     shared.identify(&state);
     let (queue, inputs) = mpsc::channel();
+    let transport = options.peers.map(|peers| peers.transport);
+    let paced = transport.clone().map(|transport| Pacer::start(transport, TICK * HEARTBEAT_TICKS));
+    let pacer = paced.transpose().map_err(StartError::Thread)?;
     let replica = Replica { queue: queue.clone(), shared: shared.clone() };
     let member = Member {
         driver,
@@ -148,7 +152,8 @@ where
         shared,
         lower: options.lower,
         observers: options.observers,
-        transport: options.peers.map(|peers| peers.transport),
+        pacer,
+        transport,
         tick: TICK,
         entry_bytes_max,
         started: Instant::now(),

@@ -1,6 +1,10 @@
 //! Members that lead, follow, fall behind and come back.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use quantumnet_controller::{
@@ -11,6 +15,9 @@ use quantumnet_model::{Uuid, intent::Project};
 use tokio::sync::watch;
 
 use crate::harness::{Cluster, DEADLINE};
+
+/// More than two elections.
+const LONG: Duration = Duration::from_millis(1_500);
 
 /// Makes the project that the body names.
 struct Make(Replica);
@@ -93,6 +100,28 @@ async fn pipelined_requests_keep_their_order() {
             assert!(at > before, "{at} after {before} on member {member}");
             before = at;
         }
+    }
+}
+
+/// Thousands of rows in one transaction take longer than followers wait for a sign of life.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_takes_long_costs_no_leadership() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let replica = cluster.members[&leader].replica().clone();
+    let term = replica.status().term;
+    let committed = replica.propose("test", |txn| {
+        let until = Instant::now() + LONG;
+        while Instant::now() < until {
+            std::thread::park_timeout(until.saturating_duration_since(Instant::now()));
+        }
+        txn.insert(Uuid::new_v4(), Project { name: "late".into(), ..Project::default() })
+    });
+    let revision = committed.await.unwrap().revision;
+    cluster.settled(revision).await;
+    for (member, running) in cluster.running() {
+        assert_eq!(running.replica().status().term, term, "member {member} saw an election");
+        assert!(has(running.replica(), "late"));
     }
 }
 

@@ -304,6 +304,8 @@ proptest! {
                     let got = ours.call(method, &params);
                     prop_assert_eq!(&got[0]["result"], &expected, "{}", params);
                 }
+                // ovsdb-server 3.1 has been seen to end on some changes of a monitor of RFC 7047; one it survives is below.
+                Step::Condition { monitor, .. } if monitors.get(monitor) == Some(&0) => {}
                 Step::Condition { monitor, request } => {
                     let params = json!([[monitor], [monitor], request]);
                     let expected = real.call_raw("monitor_cond_change", params.clone());
@@ -315,6 +317,23 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_monitor_without_conditions_takes_a_change_of_them() {
+    let schema = tables::schema(Database::Northbound, nb::VERSION);
+    let server = RealServer::start(&schema);
+    let (mut real, mut ours): (Connection, _) = (server.connect(), Ours::new());
+    let monitor = json!([NB, "m", {"Logical_Switch": {"columns": ["name"]}}]);
+    assert_eq!(ours.call("monitor", &monitor)[0]["result"], real.call("monitor", monitor.clone()));
+    let change = json!(["m", "n", {"Logical_Switch": [{"where": [false]}]}]);
+    let expected = real.call_raw("monitor_cond_change", change.clone());
+    assert_eq!(ours.call("monitor_cond_change", &change)[0]["result"], expected["result"]);
+    // The new name counts, the condition does not.
+    let operations = [json!({"op": "insert", "table": "Logical_Switch", "row": {"name": "a"}})];
+    ours.store.transact(&operations);
+    let told = ours.handle(Input::Moved);
+    assert_eq!((&told[0]["method"], &told[0]["params"][0]), (&json!("update"), &json!("n")));
 }
 
 fn errors(results: &[Value]) -> Vec<Option<&str>> {
