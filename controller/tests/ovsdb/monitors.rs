@@ -161,7 +161,9 @@ fn global() -> impl Strategy<Value = Value> {
 
 fn operation() -> impl Strategy<Value = Value> {
     let row = |table: &'static str, columns: BoxedStrategy<Value>| {
-        (0_u8..4, columns, 0_u8..4).prop_map(move |(n, columns, kind)| {
+        // ovsdb-server 3.1 dies of a uuid that two tables have while there are monitors.
+        let first = if table == "Address_Set" { 4 } else { 0 };
+        (first..first + 4_u8, columns, 0_u8..4).prop_map(move |(n, columns, kind)| {
             let (uuid, id) = (row_uuid(n), json!([["_uuid", "==", ["uuid", row_uuid(n)]]]));
             match kind {
                 0 => {
@@ -304,8 +306,6 @@ proptest! {
                     let got = ours.call(method, &params);
                     prop_assert_eq!(&got[0]["result"], &expected, "{}", params);
                 }
-                // ovsdb-server 3.1 has been seen to end on some changes of a monitor of RFC 7047; one it survives is below.
-                Step::Condition { monitor, .. } if monitors.get(monitor) == Some(&0) => {}
                 Step::Condition { monitor, request } => {
                     let params = json!([[monitor], [monitor], request]);
                     let expected = real.call_raw("monitor_cond_change", params.clone());
