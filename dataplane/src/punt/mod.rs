@@ -90,7 +90,7 @@ impl Punts {
         };
         let reason = label(punt.reason);
         let acl = (punt.reason == PuntReason::AclLog).then(|| rows.get::<Acl>(punt.row)).flatten();
-        let spec = acl.and_then(|acl| acl_log::rate(rows, acl)).unwrap_or(punt.reason.rate());
+        let spec = acl.and_then(|acl| acl_log::rate(rows, acl)).unwrap_or_else(|| punt.reason.rate());
         if !self.admit(now, punt, spec) {
             return self.count(reason, Verdict::Nothing("limited"));
         }
