@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use quantumnet_testbed::{Daemon, Signal, wait_ok};
+use quantumnet_testbed::{Daemon, Signal, Vm, wait_ok};
+use serde_json::json;
 
 use crate::{
     restarts::{finish, streams},
@@ -22,6 +23,43 @@ fn nbctl(net: &Net, commands: &[&str]) {
     .unwrap();
 }
 
+/// Rules of several tiers, which Debian's ovn-nbctl can't write: the first tier that decides counts.
+#[test]
+fn later_tiers_are_asked_where_earlier_ones_say_nothing() {
+    let (net, [a, b, c]) = Net::three_vms("tiers");
+    let id = text(&net.get("port", "a"), "/meta/id");
+    b.wait_reachable(ip("10.0.0.11"), WITHIN).unwrap();
+    c.wait_reachable(ip("10.0.0.11"), WITHIN).unwrap();
+    nbctl(&net, &["pg-add", "guarded", &id]);
+    let acl = |tier: u8, priority: u16, from: &str, action: &str| {
+        json!({ "direction": "to-lport", "tier": tier, "priority": priority, "action": action,
+            "match": format!("outport == @guarded && ip4.src == {from}") })
+    };
+    let rules = [
+        acl(0, 2_000, "10.0.0.12", "pass"),
+        acl(0, 1_000, "10.0.0.12", "drop"),
+        acl(1, 1_000, "10.0.0.12", "allow"),
+        acl(2, 1_000, "10.0.0.0/24", "drop"),
+    ];
+    let mut request = vec![json!("OVN_Northbound")];
+    let names: Vec<String> = (0..rules.len()).map(|rule| format!("rule{rule}")).collect();
+    for (row, name) in rules.iter().zip(&names) {
+        request.push(json!({"op": "insert", "table": "ACL", "uuid-name": name, "row": row}));
+    }
+    let acls: Vec<_> = names.iter().map(|name| json!(["named-uuid", name])).collect();
+    request.push(json!({"op": "update", "table": "Port_Group", "where": [["name", "==", "guarded"]],
+        "row": {"acls": ["set", acls]}}));
+    let remotes = net.lab.nb_remotes().unwrap();
+    let remote = remotes.split(',').next().unwrap();
+    let request = serde_json::Value::from(request).to_string();
+    let done = net.lab.exec("net", ["ovsdb-client", "transact", remote, &request]).unwrap();
+    assert!(done.ok() && !done.stdout.contains("error"), "{done:?}");
+    nbctl(&net, &["sync"]);
+    let answered = |from: &Vm| from.ping(ip("10.0.0.11"), &Default::default()).unwrap();
+    assert!(answered(&b).all_answered(), "passed on by the first tier, allowed by the second");
+    assert!(answered(&c).none_answered(), "nothing before the third");
+}
+
 /// A port of the intent API is a member of a client's group; its rules hold at once on every hypervisor.
 #[test]
 fn rules_hold_across_hosts_and_restarts_and_cut_when_they_go() {
@@ -33,7 +71,7 @@ fn rules_hold_across_hosts_and_restarts_and_cut_when_they_go() {
     let all = "outport == @guarded && ip4";
     let web = "outport == @guarded && icmp4 && ip4.src == $friends";
     nbctl(&net, &["pg-add", "guarded", &id, "--", "acl-add", "guarded", "to-lport", "1000", all, "drop"]);
-    let answered = |from: &quantumnet_testbed::Vm, to: &str| {
+    let answered = |from: &Vm, to: &str| {
         let result = from.ping(ip(to), &Default::default()).unwrap();
         assert!(result.all_answered() || result.none_answered(), "a rule holds for every packet: {result:?}");
         result.all_answered()
