@@ -26,7 +26,7 @@ fn nbctl(net: &Net, commands: &[&str]) {
 /// Rules of several tiers, which Debian's ovn-nbctl can't write: the first tier that decides counts.
 #[test]
 fn later_tiers_are_asked_where_earlier_ones_say_nothing() {
-    let (net, [a, b, c]) = Net::three_vms("tiers");
+    let (net, [_a, b, c]) = Net::three_vms("tiers");
     let id = text(&net.get("port", "a"), "/meta/id");
     b.wait_reachable(ip("10.0.0.11"), WITHIN).unwrap();
     c.wait_reachable(ip("10.0.0.11"), WITHIN).unwrap();
