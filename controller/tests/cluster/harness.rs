@@ -13,7 +13,9 @@ use std::{
 };
 
 use clap::Parser as _;
-use quantumnet_controller::{config::Config, controller::Controller, replica::Replica};
+use ovsdb::value::Datum;
+use quantumnet_controller::{config::Config, controller::Controller, replica::Replica, store::State};
+use quantumnet_model::{Uuid, row::TableId, tables};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
     net::{TcpListener, TcpStream},
@@ -205,7 +207,31 @@ impl Cluster {
             let reached = tokio::time::timeout(DEADLINE, running.replica().reached(revision)).await;
             assert!(reached.is_ok(), "member {member} never reaches revision {revision}");
         }
+        self.agree();
     }
+
+    /// The leader takes over what it evaluated, the others apply its effects: members of one revision have the same rows.
+    fn agree(&self) {
+        let states: Vec<_> =
+            self.running().map(|(member, running)| (member, running.replica().state())).collect();
+        for (member, state) in &states {
+            assert!(state.check(), "indexes of member {member}");
+            for (other, than) in states.iter().filter(|(_, than)| than.revision() == state.revision()) {
+                assert!(rows(state) == rows(than), "members {member} and {other} differ");
+            }
+        }
+    }
+}
+
+fn rows(state: &State) -> BTreeMap<(TableId, Uuid), Vec<Datum>> {
+    let mut rows = BTreeMap::new();
+    for table in tables::ids() {
+        for (uuid, row) in state.rows().table(table) {
+            let columns = tables::decl(table).column_ids().map(|column| row.datum(column));
+            rows.insert((table, *uuid), columns.collect());
+        }
+    }
+    rows
 }
 
 /// The lists of these members differ by their relays, so they cannot agree on an identity by themselves.
