@@ -92,5 +92,7 @@ table! {
     pub struct HostAcl = Host "Host_ACL" [root] {
         /// The first of its conjunction ids; the next 255 are its own too.
         conjunction: i64,
+        /// Number of the meter of its log records; 0 for none.
+        meter: i64,
     }
 }

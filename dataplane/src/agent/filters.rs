@@ -1,4 +1,5 @@
-//! Numbers that filters need: a connection tracking zone for each port here, conjunction ids for each ACL.
+//! Numbers that filters need: a connection tracking zone for each port here, conjunction ids for each ACL, a meter for each
+//! that logs.
 //!
 //! # Invariants
 //! - A zone is emptied before the first flow that names it is in the switch. A port keeps its zone, also over restarts, as
@@ -6,11 +7,14 @@
 //! - Conjunction ids follow from the ACL's uuid, so that a restart finds the switch's flows as they are; only where two ACLs
 //!   would share them does the later one get others.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ovsdb::value::Atom;
 use quantumnet_model::{
-    Row,
+    DynRow, Row,
     host::{HostAcl, HostZone},
     nb::Acl,
     sb::PortBinding,
@@ -24,16 +28,38 @@ use crate::{
     switch,
 };
 
-/// Conjunction ids by ACL.
+/// Numbers by ACL.
 #[derive(Debug, Default)]
-pub(super) struct Conjunctions {
+pub(super) struct AclNumbers {
     bases: FxHashMap<u32, Uuid>,
     acls: BTreeMap<Uuid, u32>,
+    /// Places of ACLs that log, from 0. Their meters are counted down from the switch's last: those of interfaces, which are
+    /// kept over restarts, are counted up from the first.
+    logging: BTreeMap<Uuid, u32>,
 }
 
-impl Conjunctions {
-    /// The first id of an ACL, new or known.
-    fn of(&mut self, acl: Uuid) -> u32 {
+impl AclNumbers {
+    /// The numbers of an ACL on a switch with so many meters.
+    fn row(&self, acl: Uuid, meters: u32) -> Option<HostAcl> {
+        let conjunction = i64::from(*self.acls.get(&acl)?);
+        let meter = self.logging.get(&acl).and_then(|place| meters.checked_sub(*place + 1));
+        Some(HostAcl { conjunction, meter: meter.map_or(0, i64::from) })
+    }
+
+    /// An ACL that came or changed.
+    fn note(&mut self, acl: Uuid, logs: bool) {
+        self.conjunction(acl);
+        if !logs {
+            self.logging.remove(&acl);
+        } else if !self.logging.contains_key(&acl) {
+            let taken: BTreeSet<u32> = self.logging.values().copied().collect();
+            let free = (0..).find(|place| !taken.contains(place)).unwrap_or(u32::MAX);
+            self.logging.insert(acl, free);
+        }
+    }
+
+    /// The first conjunction id of an ACL, new or known.
+    fn conjunction(&mut self, acl: Uuid) -> u32 {
         if let Some(base) = self.acls.get(&acl) {
             return *base;
         }
@@ -49,35 +75,40 @@ impl Conjunctions {
     }
 
     fn forget(&mut self, acl: Uuid) {
+        self.logging.remove(&acl);
         if let Some(base) = self.acls.remove(&acl) {
             self.bases.remove(&(base / CONJUNCTIONS));
         }
     }
 
-    pub(super) fn rows(&self) -> impl Iterator<Item = (Uuid, HostAcl)> {
-        self.acls.iter().map(|(acl, base)| (*acl, HostAcl { conjunction: i64::from(*base) }))
+    /// All of them, on a switch with so many meters.
+    pub(super) fn rows(&self, meters: u32) -> impl Iterator<Item = (Uuid, HostAcl)> {
+        self.acls.keys().filter_map(move |acl| Some((*acl, self.row(*acl, meters)?)))
     }
 }
 
 impl Agent {
     /// The batch, with the numbers of the ACLs in it.
-    pub(super) fn with_conjunctions(&mut self, mut batch: Vec<RowUpdate>) -> Vec<RowUpdate> {
-        let acls: Vec<(Uuid, bool)> = batch
-            .iter()
-            .filter(|(table, ..)| *table == Acl::TABLE)
-            .map(|(_, acl, row)| (*acl, row.is_some()))
-            .collect();
+    pub(super) fn with_acl_numbers(&mut self, mut batch: Vec<RowUpdate>) -> Vec<RowUpdate> {
+        let meters = self.meters();
+        let changed = batch.iter().filter(|(table, ..)| *table == Acl::TABLE);
+        let logs = |row: &Arc<dyn DynRow>| row.as_any().downcast_ref::<Acl>().is_some_and(|acl| acl.log);
+        let acls: Vec<(Uuid, Option<bool>)> =
+            changed.map(|(_, acl, row)| (*acl, row.as_ref().map(logs))).collect();
         for (acl, present) in acls {
-            let numbers = if present {
-                let row = HostAcl { conjunction: self.conjunctions.of(acl).into() };
-                Some(Arc::new(row) as _)
-            } else {
-                self.conjunctions.forget(acl);
-                None
-            };
+            match present {
+                Some(logs) => self.acl_numbers.note(acl, logs),
+                None => self.acl_numbers.forget(acl),
+            }
+            let numbers = self.acl_numbers.row(acl, meters).map(|row| Arc::new(row) as _);
             batch.push((HostAcl::TABLE, acl, numbers));
         }
         batch
+    }
+
+    /// How many meters the switch has, as far as that is known.
+    pub(super) fn meters(&self) -> u32 {
+        self.abilities.map_or(0, |abilities| abilities.meters)
     }
 
     /// Gives ports that came a zone each, and adds to `delta` what follows.
@@ -141,11 +172,19 @@ mod tests {
 
     #[test]
     fn numbers_follow_from_the_uuid_and_are_not_shared() {
-        let mut numbers = Conjunctions::default();
+        let mut numbers = AclNumbers::default();
         let acl = |low: u128| Uuid::from_u128(7 << 96 | low);
-        assert_eq!([numbers.of(acl(1)), numbers.of(acl(2))], [7 * 256 + 1, 8 * 256 + 1]);
-        assert_eq!(numbers.of(acl(1)), 7 * 256 + 1);
+        let first = |numbers: &mut AclNumbers, low| numbers.conjunction(acl(low));
+        assert_eq!([first(&mut numbers, 1), first(&mut numbers, 2)], [7 * 256 + 1, 8 * 256 + 1]);
+        assert_eq!(first(&mut numbers, 1), 7 * 256 + 1);
         numbers.forget(acl(1));
-        assert_eq!(numbers.of(acl(3)), 7 * 256 + 1);
+        assert_eq!(first(&mut numbers, 3), 7 * 256 + 1);
+        numbers.note(acl(2), true);
+        numbers.note(acl(3), true);
+        let meter = |numbers: &AclNumbers, low, of| numbers.row(acl(low), of).unwrap().meter;
+        assert_eq!([meter(&numbers, 2, 65_536), meter(&numbers, 3, 65_536)], [65_535, 65_534]);
+        assert_eq!(meter(&numbers, 2, 0), 0, "a switch without meters");
+        numbers.note(acl(2), false);
+        assert_eq!(meter(&numbers, 2, 65_536), 0);
     }
 }

@@ -212,7 +212,7 @@ impl Agent {
         for (port, row) in filters::zone_rows(&self.zones_here) {
             rows.insert((HostZone::TABLE, port), Arc::new(row));
         }
-        for (acl, row) in self.conjunctions.rows() {
+        for (acl, row) in self.acl_numbers.rows(self.meters()) {
             rows.insert((HostAcl::TABLE, acl), Arc::new(row));
         }
         let mut batch: Vec<RowUpdate> = Vec::new();

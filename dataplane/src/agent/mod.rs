@@ -67,7 +67,7 @@ pub struct Agent {
     zones: Zones,
     /// Zones of the ports that are here.
     zones_here: BTreeMap<Uuid, u16>,
-    conjunctions: filters::Conjunctions,
+    acl_numbers: filters::AclNumbers,
     punts: Punts,
     learner: Learner,
     announcer: Announcer,
@@ -113,7 +113,7 @@ impl Agent {
             ids: start.ids.clone(),
             zones: start.zones.clone(),
             zones_here: BTreeMap::new(),
-            conjunctions: filters::Conjunctions::default(),
+            acl_numbers: filters::AclNumbers::default(),
             start,
             config: None,
             replica: None,

@@ -90,7 +90,7 @@ impl Agent {
             self.dhcp_at.get_or_insert(now + DHCP_DELAY);
         }
         let aging = Self::aging_rows(&batch);
-        let batch = self.with_conjunctions(batch);
+        let batch = self.with_acl_numbers(batch);
         let delta = self.compiler.apply(batch);
         let delta = self.with_zones(now, delta, out);
         self.grow_old(now, &aging);

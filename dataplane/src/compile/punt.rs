@@ -4,8 +4,8 @@
 //! switch and of the port are in the packet-in's metadata and registers.
 //!
 //! # Invariants
-//! - Each reason of each interface has a meter of its own: no guest can keep the agent from another. Records of ACLs are
-//!   counted by ACL and limited by the agent.
+//! - Each reason of each interface has a meter of its own: no guest can keep the agent from another. So has each
+//!   ACL that logs.
 //! - A packet-in with other user data is refused, never guessed at.
 
 use ofpacket::{Action, Controller, MeterId};
@@ -47,7 +47,7 @@ reasons! {
     /// A packet that a rule rejects, for the port: its sender is told.
     RejectedTo = 5, rate 100, burst 100;
     /// A packet about which a rule wants a record.
-    AclLog = 6, rate 1_000, burst 1_000;
+    AclLog = 6, rate 200, burst 200;
 }
 
 /// Meters that an interface has: numbers from `Host_Interface.meter`, one for each reason, now or later.

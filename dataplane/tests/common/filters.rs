@@ -84,7 +84,10 @@ impl FilterStep {
             ),
             Self::DropAcl(number) => model.remove::<Acl>(id(Kind::Acl, *number)),
             Self::Number(acl, Some(number)) => {
-                model.put(id(Kind::Acl, *acl), HostAcl { conjunction: number * 256 + 1 });
+                model.put(
+                    id(Kind::Acl, *acl),
+                    HostAcl { conjunction: number * 256 + 1, meter: 7_000 + number },
+                );
             }
             Self::Number(acl, None) => model.remove::<HostAcl>(id(Kind::Acl, *acl)),
             Self::OfSwitch(switch, numbers) => {

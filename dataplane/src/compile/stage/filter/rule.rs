@@ -10,7 +10,7 @@
 //! - A match that does not parse, or that the switch can't express, has no flows: the controller has told so.
 //! - The match is what it is on every hypervisor; only who is in sets, groups and where differs.
 
-use ofpacket::{Action, Controller, Match, field};
+use ofpacket::{Action, Controller, Match, MeterId, field};
 use quantumnet_expr::Expr;
 use quantumnet_model::{host::HostAcl, nb::Acl};
 
@@ -47,7 +47,12 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         return;
     };
     let round = Round::of(acl);
-    let conjunction = view.row::<HostAcl>(fact.value).and_then(|row| u32::try_from(row.conjunction).ok());
+    let numbers = view.row::<HostAcl>(fact.value);
+    let conjunction = numbers.and_then(|row| u32::try_from(row.conjunction).ok());
+    let meter = numbers.and_then(|row| u32::try_from(row.meter).ok()).filter(|meter| acl.log && *meter > 0);
+    if let Some(meter) = meter {
+        out.meter(meter, PuntReason::AclLog.rate());
+    }
     let place = Place { switch, key };
     let clauses: Vec<Vec<Part>> = clauses.iter().map(|clause| parts(view, place, clause)).collect();
 
@@ -57,7 +62,7 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         _ => matches,
     };
     let says = Flows { table: round.policy(), priority, key, conjunction };
-    says.put(out, &clauses, &of_tier, &verdict(fact.value, acl, round));
+    says.put(out, &clauses, &of_tier, &verdict(fact.value, acl, round, meter));
 
     let track = match round {
         Round::From | Round::After => Table::FromTrack,
@@ -72,13 +77,14 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
 }
 
 /// What is done to a packet that the rule is about.
-fn verdict(uuid: uuid::Uuid, acl: &Acl, round: Round) -> Vec<Action> {
+fn verdict(uuid: uuid::Uuid, acl: &Acl, round: Round, meter: Option<u32>) -> Vec<Action> {
     let mut actions = Vec::new();
     if acl.log {
         let punt = Punt { reason: PuntReason::AclLog, row: uuid };
         actions.push(Action::Controller2(Controller {
             userdata: Some(Box::new(punt.encode())),
             max_len: LOGGED_OCTETS,
+            meter: meter.map(MeterId),
             ..Controller::default()
         }));
     }
