@@ -5,15 +5,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError, mpsc},
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use quantumnet_consensus::{
     self as consensus, Committed, DiskLog, Driver, Event, FatalError, Leadership, MemberId, Output,
     RequestId, Snapshot, SnapshotMeta, log::vfs::Vfs,
 };
-use quantumnet_model::change::RowChange;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -24,8 +22,9 @@ use crate::{
         handle::{Input, Shared},
         job::{Answer, Job},
         pacer::Pacer,
+        proposals::{Flight, Step},
     },
-    store::{Context, Effects, Entry, EntryWriter, State, Touched, Transaction},
+    store::{Effects, Entry, State, Touched, Transaction},
 };
 
 /// Everything that the thread owns.
@@ -65,25 +64,6 @@ pub(crate) struct Member<V: Vfs + Clone> {
     /// The latest time given to a transaction.
     pub(crate) clock_ms: i64,
     pub(crate) snapshot_under_way: bool,
-}
-
-/// A proposed entry and whoever waits for it.
-pub(crate) struct Flight {
-    pub(super) term: u64,
-    pub(super) proposed_at: Instant,
-    answers: Vec<Answer>,
-    /// What is in the log.
-    data: Bytes,
-    /// What it leads to, one state for each of its transactions; taken when it is applied.
-    steps: Vec<Step>,
-}
-
-/// One transaction with its outcome.
-struct Step {
-    time_ms: i64,
-    principal: Arc<str>,
-    state: State,
-    touched: Vec<Touched>,
 }
 
 /// Who waits for a linearizable read.
@@ -197,126 +177,9 @@ where
         }
     }
 
-    fn request(&mut self) -> u64 {
+    pub(super) fn request(&mut self) -> u64 {
         self.request_last += 1;
         self.request_last
-    }
-
-    /// Evaluates what waits, unless the head is not known at present.
-    pub(super) fn evaluate(&mut self, events: &mut Vec<Event>) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        let Leadership { leader, term, may_propose } = self.driver.leadership();
-        if !may_propose {
-            let leads = leader.is_some_and(|leader| leader.0 == self.shared.status.borrow().member);
-            let error = if leads {
-                ProposeError::Retry
-            } else {
-                ProposeError::NotLeader { leader: leader.map(|leader| leader.0) }
-            };
-            self.waiting.drain(..).for_each(|job| job.fail(error.clone()));
-            return;
-        }
-        if let Some(reason) = self.shared.status.borrow().stalled.clone() {
-            self.waiting
-                .drain(..)
-                .for_each(|job| job.fail(ProposeError::DiskFull { reason: reason.clone() }));
-            return;
-        }
-        if self.diverged {
-            if self.flights.values().any(|flight| flight.term == term) {
-                return;
-            }
-            self.head = self.applied.as_ref().clone();
-            self.diverged = false;
-        }
-        let mut entry = EntryWriter::new(self.head.revision());
-        let (mut answers, mut steps) = (Vec::new(), Vec::new());
-        while let Some(job) = self.waiting.pop_front() {
-            let context = Context { now_ms: self.clock(), principal: job.principal.clone() };
-            // The head is only read: a request that panics has harmed nothing but its own answer.
-            let evaluated =
-                catch_unwind(AssertUnwindSafe(|| job.evaluate(&self.head, &context, self.lower.as_ref())));
-            let Ok(outcome) = evaluated else {
-                tracing::error!(
-                    principal = &*context.principal,
-                    "a request panicked and was dropped: this is a bug"
-                );
-                continue;
-            };
-            let Some((state, changes)) = outcome.next else {
-                answers.push(outcome.answer);
-                continue;
-            };
-            let touched = touched(&self.head, &state, &changes);
-            let principal = context.principal.clone();
-            let effects = Effects { time_ms: context.now_ms, principal: context.principal, changes }.encode();
-            let (got, max) = (effects.bytes() as u64, self.entry_bytes_max - ENTRY_OVERHEAD_BYTES);
-            if got > max {
-                outcome.answer.failed(ProposeError::TooLarge { max, got });
-                continue;
-            }
-            if entry.bytes() as u64 + got > max || entry.len() >= ENTRY_TRANSACTIONS_MAX {
-                let full = std::mem::replace(&mut entry, EntryWriter::new(self.head.revision()));
-                let answers = std::mem::take(&mut answers);
-                self.propose(term, &full, answers, std::mem::take(&mut steps), events);
-            }
-            entry.push(effects);
-            answers.push(outcome.answer);
-            steps.push(Step { time_ms: context.now_ms, principal, state: state.clone(), touched });
-            self.head = state;
-        }
-        self.propose(term, &entry, answers, steps, events);
-    }
-
-    fn propose(
-        &mut self,
-        term: u64,
-        entry: &EntryWriter,
-        answers: Vec<Answer>,
-        steps: Vec<Step>,
-        events: &mut Vec<Event>,
-    ) {
-        if entry.is_empty() && answers.is_empty() {
-            return;
-        }
-        if entry.is_empty() {
-            if let Some(mut last) = self.flights.last_entry() {
-                last.get_mut().answers.extend(answers);
-                return;
-            }
-            let request = self.request();
-            self.reads.insert(request, ReadWait::Unchanged(answers));
-            events.push(Event::Read { request: RequestId(request) });
-            return;
-        }
-        let request = self.request();
-        let data = entry.encode();
-        let flight = Flight { term, proposed_at: Instant::now(), answers, data: data.clone(), steps };
-        self.flights.insert(request, flight);
-        events.push(Event::Propose { request: RequestId(request), term, data });
-    }
-
-    /// Answers who waits for entries of a leadership that was lost: it may take any time until the next leader's log
-    /// says what became of them.
-    pub(super) fn give_up(&mut self, now: Instant) {
-        let Leadership { term, may_propose, .. } = self.driver.leadership();
-        let reason = "leadership was lost before a majority had it";
-        for flight in self.flights.values_mut() {
-            let lost = !may_propose || flight.term != term;
-            if lost && now.saturating_duration_since(flight.proposed_at) >= UNKNOWN_AFTER {
-                let answers = flight.answers.drain(..);
-                answers.for_each(|answer| answer.failed(ProposeError::Unknown { reason: reason.into() }));
-            }
-        }
-    }
-
-    /// The leader's clock, which never goes back.
-    fn clock(&mut self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        self.clock_ms = self.clock_ms.max(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-        self.clock_ms
     }
 
     pub(super) fn handle(&mut self, events: Vec<Event>) -> Result<(), End> {
@@ -409,20 +272,6 @@ where
         }
         self.shared.identify(&self.applied);
         Ok(())
-    }
-
-    /// What this leader's own evaluation of the entry gave, if nothing has come in between: applying its effects would give
-    /// the same once more.
-    fn foreseen(&mut self, committed: &Committed) -> Option<Vec<Step>> {
-        // The head that the flights were evaluated on led from the applied state through them alone.
-        if self.diverged {
-            return None;
-        }
-        let revision = self.applied.revision();
-        let next = self.flights.values_mut().find(|flight| !flight.steps.is_empty())?;
-        let follows = next.steps.first().is_some_and(|step| step.state.revision() == revision + 1);
-        let same = next.term == committed.term && next.data == committed.data;
-        (follows && same).then(|| std::mem::take(&mut next.steps))
     }
 
     /// One transaction is applied.
@@ -590,18 +439,6 @@ where
     }
 }
 
-/// The changed rows, before and after.
-fn touched(before: &State, after: &State, changes: &[RowChange]) -> Vec<Touched> {
-    let row = |state: &State, change: &RowChange| state.rows().dyn_row(change.table, change.uuid).cloned();
-    let one = |change: &RowChange| Touched {
-        table: change.table,
-        uuid: change.uuid,
-        old: row(before, change),
-        new: row(after, change),
-    };
-    changes.iter().map(one).collect()
-}
-
 fn refused(refusal: consensus::Refusal) -> ProposeError {
     match refusal {
         consensus::Refusal::NotLeader { leader } => {
@@ -616,11 +453,5 @@ fn refused(refusal: consensus::Refusal) -> ProposeError {
 
 /// More than the ticks of any election timeout of a member without peers.
 const ELECTION_TICKS_MAX: usize = 40;
-/// After so long whoever waits for an entry of a lost leadership is told that its end is not known.
-const UNKNOWN_AFTER: Duration = Duration::from_secs(5);
 /// What a changed row keeps in memory besides what changed, about.
 const ROW_KEPT_BYTES: usize = 512;
-/// Transactions of one entry.
-const ENTRY_TRANSACTIONS_MAX: usize = 1_024;
-/// What an entry takes besides its transactions, at most.
-const ENTRY_OVERHEAD_BYTES: u64 = 64;

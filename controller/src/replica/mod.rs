@@ -20,6 +20,7 @@ mod job;
 mod member;
 mod open;
 mod pacer;
+mod proposals;
 #[cfg(test)]
 mod tests;
 
