@@ -241,6 +241,18 @@ impl Model {
         compiler.apply(self.take_batch())
     }
 
+    /// What leads from other rows to these.
+    pub fn difference(&self, before: &Self) -> Vec<RowUpdate> {
+        let mut updates = Vec::new();
+        for table in quantumnet_model::tables::ids() {
+            let (old, new) = (before.rows.table(table), self.rows.table(table));
+            updates
+                .extend(old.keys().filter(|uuid| !new.contains_key(*uuid)).map(|uuid| (table, *uuid, None)));
+            updates.extend(new.iter().map(|(uuid, row)| (table, *uuid, Some(row.clone()))));
+        }
+        updates
+    }
+
     /// All rows, compiled anew.
     pub fn compiled(&mut self) -> Compiler {
         self.batch.clear();

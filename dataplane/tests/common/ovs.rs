@@ -1,6 +1,6 @@
 //! A private Open vSwitch with its dummy datapath: no root, no devices, all files in one temporary folder.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::Path, process::Command};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path, process::Command, time::Duration};
 
 use quantumnet_dataplane::compile::Compiler;
 use tempfile::TempDir;
@@ -123,6 +123,11 @@ impl Ovs {
         frames
     }
 
+    /// Waits until the datapath does what the flows say: until then it goes on as before.
+    pub fn revalidated(&self) {
+        self.appctl(&["revalidator/wait"]);
+    }
+
     fn bridge(&self) -> String {
         format!("unix:{}", self.path("br.mgmt"))
     }
@@ -137,7 +142,11 @@ impl Ovs {
     }
 
     fn appctl(&self, args: &[&str]) -> String {
-        self.run("ovs-appctl", &[&["-t", &self.path("vs.ctl")], args].concat())
+        let (command, arguments) = args.split_first().expect("a command");
+        // By hand, not by `ovs-appctl`: a process for each packet would cost more than the packet.
+        let socket = self.path("vs.ctl");
+        let reply = ovsdb::unixctl::call(Path::new(&socket), command, arguments, Duration::from_secs(60));
+        reply.unwrap_or_else(|error| panic!("{args:?}: {error}"))
     }
 
     fn path(&self, file: &str) -> String {
