@@ -123,9 +123,9 @@ impl Ovs {
         frames
     }
 
-    /// Waits until the datapath does what the flows say: until then it goes on as before.
+    /// Makes the datapath do what the flows say now: it would go on as before for some milliseconds.
     pub fn revalidated(&self) {
-        self.appctl(&["revalidator/wait"]);
+        self.appctl(&["revalidator/purge"]);
     }
 
     fn bridge(&self) -> String {

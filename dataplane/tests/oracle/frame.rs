@@ -69,7 +69,7 @@ impl Packet {
 
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "p{} {} > {} {:?}", self.port, self.source, self.to, self.body)
+        write!(f, "p{} {} > {} : {:?}", self.port, self.source, self.to, self.body)
     }
 }
 

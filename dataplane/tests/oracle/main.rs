@@ -91,9 +91,12 @@ fn check(
     let got = switch.send(packet);
     count.sent += 1;
     count.delivered += usize::from(!got.is_empty());
-    story.push(format!("{packet}: expected {expected:?}, got {got:?}"));
+    story.push(format!("{packet} : expected {expected:?}, got {got:?}"));
     if got != expected {
-        let from = story.len().saturating_sub(60);
-        panic!("SEED={seed} NETWORKS=1\n{network:#?}\n{}", story[from..].join("\n"));
+        // What changed meanwhile, and all that these two hosts said to each other.
+        let hosts = [packet.source, packet.to].map(|host| format!("{host} "));
+        let tells = |line: &&String| line.starts_with("--") || hosts.iter().all(|host| line.contains(host));
+        let story: Vec<&str> = story.iter().filter(tells).map(String::as_str).collect();
+        panic!("SEED={seed} NETWORKS=1\n{network:#?}\n{}", story.join("\n"));
     }
 }

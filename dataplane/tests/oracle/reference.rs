@@ -118,7 +118,9 @@ impl Reference {
         let tuple = Tuple::of(packet);
         let zone = self.zones.entry(zone).or_default();
         if let Some(connection) = zone.get(&tuple) {
-            return if connection.replied {
+            // What follows a SYN counts as of an established connection, answered or not.
+            let follows = matches!(packet.body, Body::Tcp { flags: Flags::SynAck | Flags::Ack, .. });
+            return if connection.replied || follows {
                 State::Request { blocked: connection.blocked, persists: connection.persists }
             } else {
                 State::New

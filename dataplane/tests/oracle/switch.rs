@@ -45,7 +45,18 @@ impl Switch {
     /// Ports that a packet leaves by.
     pub fn send(&mut self, packet: &Packet) -> Vec<u32> {
         self.ovs.receive(&format!("p{}", packet.port), &packet.frame());
-        // What comes in later is done later.
+        self.sentinel();
+        let mut left = self.left(packet);
+        if left.is_empty() {
+            // Frames of one round of the datapath are written port by port: the packet's may come after the sentinel's.
+            self.sentinel();
+            left = self.left(packet);
+        }
+        left
+    }
+
+    /// Sends a frame that always passes, and waits for it: what came in before has been looked at then.
+    fn sentinel(&mut self) {
         let [from, to] = SENTINELS;
         let sentinel = Packet {
             port: from,
@@ -60,6 +71,10 @@ impl Switch {
         let count =
             common::wait_for(|| Some(self.ovs.sent(&format!("p{to}")).len()).filter(|now| *now > before));
         self.seen.insert(to, count);
+    }
+
+    /// Ports by which frames of the packet have left since this was last asked.
+    fn left(&mut self, packet: &Packet) -> Vec<u32> {
         let mut left = Vec::new();
         for port in 1..=PORTS {
             let frames = self.ovs.sent(&format!("p{port}"));
