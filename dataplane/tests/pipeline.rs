@@ -4,7 +4,7 @@ mod common;
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
-use common::{Kind, Model, PortSpec, flow_text, id, mac, options, plain, text};
+use common::{Kind, Model, PortSpec, RouterPortSpec, flow_text, id, mac, options, plain, text};
 use quantumnet_dataplane::compile::{
     punt::PuntReason,
     register::{BITS, Place, ZONES},
@@ -49,6 +49,17 @@ fn example() -> Model {
     model.put(id(Kind::Port, 4), HostZone { zone: 1 });
     let acls = (0..3).map(|number| Strong::new(id(Kind::Acl, number))).collect();
     model.put(id(Kind::Switch, 8), LogicalSwitch { acls, ..LogicalSwitch::default() });
+    model.router(9);
+    for (number, switch) in [(1, 7), (2, 8)] {
+        let networks = vec![format!("10.{number}.0.254/24"), format!("fd0{number}::fe/64")];
+        model.router_port(&RouterPortSpec {
+            number,
+            router: 9,
+            networks,
+            switch: Some(switch),
+            ..RouterPortSpec::default()
+        });
+    }
     model
 }
 
@@ -124,7 +135,7 @@ fn document() -> String {
     }
     line(format_args!(
         "\n## Examples\n\nPort 1 (port security, DHCP) and port 2 (unknown addresses) are here, port 3 is on another hypervisor. Port 4 is here on \
-        a switch with three stateful ACLs, one of each round.\n"
+        a switch with three stateful ACLs, one of each round. Router 9 joins the two switches.\n"
     ));
     let mut flows: BTreeMap<u8, Vec<String>> = BTreeMap::new();
     for (key, value) in example().compiled().table() {

@@ -18,8 +18,20 @@ pub enum Relation {
     RequireUp,
     /// switch → nil when it lets VLAN tags pass.
     VlanPassthru,
-    /// switch → nil while it has a usable port here.
+    /// router → nil while it is enabled.
+    EnabledRouters,
+    /// switch → nil while it has a usable port here, or leads to a datapath that is here.
     LocalSwitches,
+    /// router → nil while it has a usable port here.
+    LocalRouters,
+    /// router → usable port here.
+    RouterPorts,
+    /// router → nil while it has address translations that work here.
+    Translates,
+    /// port → nil while this hypervisor is the one that holds it (ovn-sb(5), `is_chassis_resident`).
+    Resident,
+    /// (switch, group) → port to a router or another switch that a group's packets cross.
+    FloodPeers,
     /// switch → enabled port with a way in and out here.
     LocalPorts,
     /// switch → enabled port that is here and must show itself before its frames pass.
@@ -127,7 +139,11 @@ impl Relation {
             self,
             Self::RequireUp
                 | Self::VlanPassthru
+                | Self::EnabledRouters
                 | Self::LocalSwitches
+                | Self::LocalRouters
+                | Self::Translates
+                | Self::Resident
                 | Self::FloodChunks
                 | Self::GroupKeys
                 | Self::Filtered

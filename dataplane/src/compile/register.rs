@@ -58,29 +58,37 @@ bits! {
     Planned ORIGINAL_PORT = Reg(1), 0, 24, "BalanceTrack" => "Balance: protocol and port before translation";
     Built ANSWER_MAC_HIGH = Reg(2), 0, 16, "Neighbour" => "NeighbourReply: MAC of the address asked for, upper part";
     Built ANSWER_MAC_LOW = Reg(3), 0, 32, "Neighbour" => "NeighbourReply: its lower part";
-    Planned NEXT_HOP_0 = Reg(4), 0, 32, "Route, RoutePolicy" => "NextHop: address of the next hop; IPv4 in reg7 alone";
-    Planned NEXT_HOP_1 = Reg(5), 0, 32, "Route, RoutePolicy" => "NextHop";
-    Planned NEXT_HOP_2 = Reg(6), 0, 32, "Route, RoutePolicy" => "NextHop";
-    Planned NEXT_HOP_3 = Reg(7), 0, 32, "Route, RoutePolicy" => "NextHop";
+    Planned NEXT_HOP = Reg(4), 0, 32, "Route, RoutePolicy" => "NextHop: address of the next hop";
+    Planned NEXT_HOP_1 = Reg(5), 0, 32, "Route, RoutePolicy" => "NextHop: the same";
+    Planned NEXT_HOP_2 = Reg(6), 0, 32, "Route, RoutePolicy" => "NextHop: the same";
+    Planned NEXT_HOP_3 = Reg(7), 0, 32, "Route, RoutePolicy" => "NextHop: its last part; IPv4 has zeros before";
     Built CHUNK = Reg(8), 0, 16, "Flood" => "FloodPorts: chunk of a group's local ports";
-    Planned ROUTE_GROUP = Reg(8), 16, 16, "Route" => "RouteMember: group of equal routes";
+    Planned ROUTE_TABLE = Reg(8), 16, 16, "RouterAdmit" => "Route: the ingress port has a route table of its own";
     Built TUNNEL = Reg(9), 0, 16, "Output" => "TunnelOut: OpenFlow port of the tunnel";
-    Planned ROUTE_MEMBER = Reg(9), 16, 16, "Route" => "RouteMember: chosen member";
+    Planned POLICY_CHAIN = Reg(9), 16, 16, "RoutePolicy" => "RoutePolicy: chain of policies that is asked";
     Planned FLAG_LOOPBACK = Reg(10), 0, 1, "RouterInput, Hairpin" => "Output: may leave by the port it came from";
+    Planned FLAG_PKT_LARGER = Reg(10), 2, 1, "RouterLarge" => "RouterLarge: above the MTU";
+    Planned FLAG_NEIGHBOUR_KNOWN = Reg(10), 3, 1, "RouterNeighbour" => "RouterNeighbour: its sender is known, or the agent was told";
+    Planned FLAG_EGRESS_LOOPBACK = Reg(10), 4, 1, "RouterOut" => "RouterInput: may come from an address of the router";
+    Planned FLAG_FORCE_SNAT = Reg(10), 5, 1, "RouterTranslate" => "RouterSource";
+    Planned FLAG_SKIP_SNAT = Reg(10), 6, 1, "RouterTranslate" => "RouterSource";
+    Planned FLAG_GATEWAY = Reg(10), 8, 4, "RouterGateway" => "RouterGateway, Output";
     Built FLAG_FROM_TUNNEL = Reg(10), 16, 1, "Classify" => "Output, FloodPorts: never sent into a tunnel, or to a localport";
     Built FLAG_FROM_LOCALPORT = Reg(10), 17, 1, "Classify" => "Output, FloodPorts: not to the physical network";
     Built FLAG_FROM_LOCALNET = Reg(10), 18, 1, "Classify" => "Neighbour: answered only where the address is";
-    Planned ROUTER_ZONE = Reg(11), 0, 16, "Classify, Output" => "RouterTrack, RouterSource: zone of the router";
+    Planned FLAG_FROM_ROUTER = Reg(10), 19, 1, "Output, Deliver" => "Output: not flooded to other routers";
+    Planned DNAT_ZONE = Reg(11), 0, 16, "RouterAdmit, Output" => "RouterTranslate, RouterUndo: zone of the router";
+    Planned SNAT_ZONE = Reg(11), 16, 16, "RouterAdmit, Output" => "RouterTrack, RouterSource: zone of the router";
     Built LABEL = Reg(12), 0, 32, "FromPolicy, AfterPolicy, ToPolicy" => "FromVerdict, AfterVerdict, ToVerdict: label of the connection";
     Built PORT_ZONE = Reg(13), 0, 16, "FromTrack, ToTrack" => "FromVerdict, AfterVerdict, ToVerdict: zone of the port";
     Built IN_PORT = Reg(14), 0, 32, "Classify" => "key of the port a packet came from";
     Built OUT_PORT = Reg(15), 0, 32, "Forward, Classify" => "key of the port or group it goes to";
     Built MARK_BLOCKED = CtMark, 0, 1, "FromVerdict, AfterVerdict, ToVerdict" => "the same, FromPolicy, AfterPolicy, ToPolicy: a rule forbade the connection later";
     Planned MARK_TRANSLATED = CtMark, 1, 1, "Balance" => "Hairpin: made by a load balancer";
-    Planned MARK_SKIP_SNAT = CtMark, 2, 1, "RouterBalance" => "RouterSource";
-    Planned MARK_FORCE_SNAT = CtMark, 3, 1, "RouterBalance" => "RouterSource";
+    Planned MARK_SKIP_SNAT = CtMark, 2, 1, "RouterTranslate" => "RouterSource";
+    Planned MARK_FORCE_SNAT = CtMark, 3, 1, "RouterTranslate" => "RouterSource";
     Built MARK_ALLOW_ESTABLISHED = CtMark, 6, 1, "FromVerdict, AfterVerdict, ToVerdict" => "FromPolicy, AfterPolicy, ToPolicy: allowed whatever rules say now";
-    Planned MARK_REPLY_PORT = CtMark, 16, 16, "RouterInput" => "Route: replies leave by the port of the request";
+    Planned MARK_REPLY_PORT = CtMark, 16, 16, "RouterTranslate" => "Route: replies leave by the port of the request";
 }
 
 /// Zones of connection tracking.
@@ -92,7 +100,7 @@ pub const ZONES: &[(&str, &str, Status)] = &[
     ),
     (
         "router",
-        "one for each router with translation here, for source and destination alike",
+        "two for each router with translation here, one for destinations and one for sources",
         Status::Planned,
     ),
 ];
@@ -137,6 +145,38 @@ pub const FROM_TUNNEL: Subfield = Field::reg(10).bit(16);
 pub const FROM_LOCALPORT: Subfield = Field::reg(10).bit(17);
 /// Came from a physical network.
 pub const FROM_LOCALNET: Subfield = Field::reg(10).bit(18);
+/// Came into the switch from a router.
+pub const FROM_ROUTER: Subfield = Field::reg(10).bit(19);
+/// Address of the next hop, in registers 4 to 7; see [`next_hop`].
+pub const NEXT_HOP: Field = Field::xxreg(1);
+/// Not 0 where the port that a packet came by has a route table of its own.
+pub const ROUTE_TABLE: Subfield = Field::reg(8).range(16, 16);
+/// Chain of policies that is asked.
+pub const POLICY_CHAIN: Subfield = Field::reg(9).range(16, 16);
+/// May leave by the port it came from.
+pub const LOOPBACK: Subfield = Field::reg(10).bit(0);
+/// Larger than the MTU of the port that it leaves by.
+pub const PKT_LARGER: Subfield = Field::reg(10).bit(2);
+/// The sender of an ARP or ND packet is known as it is, or the agent was told of it.
+pub const NEIGHBOUR_KNOWN: Subfield = Field::reg(10).bit(3);
+/// Came back from the router's egress: its source may be an address of the router.
+pub const EGRESS_LOOPBACK: Subfield = Field::reg(10).bit(4);
+/// Its source is to be translated whatever rules say.
+pub const FORCE_SNAT: Subfield = Field::reg(10).bit(5);
+/// Its source is not to be translated.
+pub const SKIP_SNAT: Subfield = Field::reg(10).bit(6);
+/// Zone of the router's destination translations.
+pub const DNAT_ZONE: Subfield = Field::reg(11).range(0, 16);
+/// Zone of the router's source translations.
+pub const SNAT_ZONE: Subfield = Field::reg(11).range(16, 16);
+
+/// An address as [`NEXT_HOP`] holds it. No IPv6 host has an address that begins with 96 zeros.
+pub fn next_hop(ip: std::net::IpAddr) -> u128 {
+    match ip {
+        std::net::IpAddr::V4(ip) => u32::from(ip).into(),
+        std::net::IpAddr::V6(ip) => ip.into(),
+    }
+}
 
 /// Group key of all enabled ports.
 pub const GROUP_FLOOD: u16 = 0x8000;

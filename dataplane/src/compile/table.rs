@@ -6,8 +6,9 @@
 //! # Invariants
 //! - A packet that matches nothing in a table is dropped, always: bridges are made with `fail_mode=secure` and no
 //!   table has a miss entry that forwards. Where passing on is the default, a flow says so.
-//! - Flows resubmit forward only, except where `Table::Dhcp` and `Table::Neighbour` return to the main path, and
-//!   where a verdict table asks its policy table for the next tier.
+//! - Flows resubmit forward only, except where `Table::Dhcp` and `Table::Neighbour` return to the main path, where
+//!   a verdict table asks its policy table for the next tier, and where a packet crosses into the datapath of a
+//!   port's peer (`logical::across`).
 
 /// Whether anything fills a table yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -66,23 +67,25 @@ tables! {
     Built Dhcp = 15, "DHCPv4 requests of ports with options: to the agent.", miss "flood or forward, by flows";
     Planned Services = 16, "DNS, DHCPv6 and router solicitations: to the agent.", miss "flood or forward, by flows";
     Built Forward = 17, "Destination MAC to port: static, learned, unknown.", miss "drop";
-    Planned RouterAdmit = 18, "Router port by MAC.", miss "drop";
-    Planned RouterInput = 19, "What is for the router itself: ARP, ND, echo, martians, TTL.", miss "pass, by a flow";
-    Planned RouterTrack = 20, "Undo of source translation and floating IPs: one lookup in the router's zone.", miss "pass, by a flow";
-    Planned RouterBalance = 21, "New connections to a virtual address of the router.", miss "pass, by a flow";
-    Planned Route = 22, "Longest prefix to next hop and port.", miss "drop";
-    Planned RouteMember = 23, "Member of equal-cost routes.", miss "drop";
+    Planned RouterAdmit = 18, "Router port by MAC: its own, or a group's.", miss "drop";
+    Planned RouterInput = 19, "Martians, time to live, what is for the router itself; ARP and ND leave the main path.", miss "pass, by a flow";
+    Planned RouterNeighbour = 20, "ARP and ND that reach a router port: learned, answered.", miss "drop";
+    Planned RouterTrack = 21, "Routers with translation: undo of source translation, in the router's SNAT zone.", miss "pass, by a flow";
+    Planned RouterTranslate = 22, "Translation of destinations, in the router's DNAT zone.", miss "pass, by a flow";
+    Planned Route = 23, "Longest prefix to next hop and port.", miss "drop";
     Planned RoutePolicy = 24, "Policies that override the route.", miss "pass, by a flow";
     Planned NextHop = 25, "Next hop to MAC: known ports, then learned neighbours.", miss "to NextHopMissing, by a flow";
     Planned NextHopMissing = 26, "Neighbours to be asked for by the agent.", miss "drop";
     Planned RouterLarge = 27, "Packets above the MTU of a gateway port.", miss "pass, by a flow";
     Planned RouterGateway = 28, "To the chassis that holds the gateway, unless it is this.", miss "pass, by a flow";
-    Planned RouterSource = 29, "Source translation: one commit in the router's zone.", miss "pass, by a flow";
     Built Output = 32, "Port key to place: here, another hypervisor, or a group.", miss "drop";
     Built TunnelOut = 33, "Writes the keys into the tunnel header and sends.", miss "drop";
     Built Flood = 34, "Group to the chunks of its local ports.", miss "drop";
     Built FloodPorts = 35, "Chunk of at most 256 local ports to outputs.", miss "drop";
     Built Return = 36, "Answers go back by the port that asked, with its VLAN.", miss "out of the ingress port, by a flow";
+    Planned RouterUndo = 37, "Leaving a router with translation: undo of destination translation, in the DNAT zone.", miss "pass, by a flow";
+    Planned RouterSource = 38, "Leaving a router with translation: source translation, in the SNAT zone.", miss "pass, by a flow";
+    Planned RouterOut = 39, "Leaving a router with translation: back in what is for its own external addresses, else across.", miss "drop";
     Built ToTrack = 40, "Switches with filters: connection lookup in the receiver's zone.", miss "drop";
     Built ToPolicy = 41, "to-lport rules: the matching one of highest priority, as conjunctions.", miss "to ToVerdict without a verdict, by a flow";
     Built ToVerdict = 42, "Commit, forbid, reject, next tier, default.", miss "drop";
@@ -125,8 +128,8 @@ pub struct Path {
 use Table::{
     Admit, AdmitNeighbour, AdmitOut, Balance, BalanceTrack, Classify, Deliver, Dhcp, Flood, FloodPorts,
     Forward, FromPolicy, FromTrack, FromVerdict, LearnMac, Neighbour, NeighbourReply, NextHop, Output,
-    Return, Route, RouteMember, RoutePolicy, RouterAdmit, RouterGateway, RouterInput, RouterSource,
-    RouterTrack, Steer, ToPolicy, ToTrack, ToVerdict, TunnelOut,
+    Return, Route, RoutePolicy, RouterAdmit, RouterGateway, RouterInput, RouterOut, RouterSource,
+    RouterTrack, RouterTranslate, RouterUndo, Steer, ToPolicy, ToTrack, ToVerdict, TunnelOut,
 };
 
 /// The paths that the design is measured by.
@@ -211,15 +214,33 @@ pub const PATHS: &[Path] = &[
             RouterAdmit,
             RouterInput,
             Route,
-            RouteMember,
-            RoutePolicy,
             NextHop,
-            RouterGateway,
             Output,
             Steer,
             Forward,
             Output,
-            AdmitOut,
+            Deliver,
+        ],
+        passes: 1,
+        status: Status::Planned,
+    },
+    Path {
+        name: "routed by a policy, one hypervisor",
+        tables: &[
+            Classify,
+            Admit,
+            Steer,
+            Forward,
+            Output,
+            RouterAdmit,
+            RouterInput,
+            Route,
+            RoutePolicy,
+            NextHop,
+            Output,
+            Steer,
+            Forward,
+            Output,
             Deliver,
         ],
         passes: 1,
@@ -227,20 +248,7 @@ pub const PATHS: &[Path] = &[
     },
     Path {
         name: "source translation, at the gateway",
-        tables: &[
-            Classify,
-            Output,
-            RouterAdmit,
-            RouterInput,
-            RouterTrack,
-            Route,
-            RoutePolicy,
-            NextHop,
-            RouterGateway,
-            RouterSource,
-            Output,
-            Deliver,
-        ],
+        tables: &[Classify, Output, RouterUndo, RouterSource, RouterOut, Steer, Forward, Output, Deliver],
         passes: 2,
         status: Status::Planned,
     },
@@ -254,11 +262,17 @@ pub const PATHS: &[Path] = &[
             Output,
             RouterAdmit,
             RouterInput,
+            RouterTrack,
+            RouterTranslate,
             Route,
-            RoutePolicy,
             NextHop,
             RouterGateway,
-            RouterTrack,
+            Output,
+            RouterUndo,
+            RouterSource,
+            RouterOut,
+            Steer,
+            Forward,
             Output,
             Deliver,
         ],

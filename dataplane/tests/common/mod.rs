@@ -7,7 +7,7 @@ use quantumnet_dataplane::compile::{Compiler, FlowDelta, RowUpdate};
 use quantumnet_model::{
     DynRow, Row, Rows, TableId, Uuid, Weak,
     host::{HostActivated, HostInterface, HostPatch, HostSelf, HostTunnel},
-    nb::{DhcpOptions, LogicalSwitch, LogicalSwitchPort},
+    nb::{DhcpOptions, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort},
     sb::{Chassis, DatapathBinding, Encap, Fdb, PortBinding},
 };
 
@@ -15,6 +15,7 @@ pub mod filters;
 pub mod interpreter;
 pub mod ovs;
 pub mod random;
+pub mod routers;
 
 /// A uuid that says what it is for.
 pub fn id(kind: Kind, number: u32) -> Uuid {
@@ -38,6 +39,10 @@ pub enum Kind {
     Acl,
     Group,
     Set,
+    RouterPort,
+    Route,
+    Policy,
+    Neighbour,
 }
 
 /// A logical port in few words.
@@ -58,6 +63,23 @@ pub struct PortSpec {
     pub tag: Option<i64>,
     /// Chassis that have it besides `chassis`.
     pub further: Vec<u32>,
+    pub options: Vec<(String, String)>,
+}
+
+/// A router's port in few words: `r<number>`, key `number`, MAC `router_mac(number)`.
+#[derive(Clone, Debug, Default)]
+pub struct RouterPortSpec {
+    pub number: u32,
+    pub router: u32,
+    /// `10.1.0.254/24`, …
+    pub networks: Vec<String>,
+    /// The switch that it is on: its port there is `number` plus 1000, named `s<number>`, whose addresses are `router`.
+    pub switch: Option<u32>,
+    /// The other router's port.
+    pub peer: Option<u32>,
+    pub disabled: bool,
+    /// A gateway router's chassis.
+    pub chassis: Option<u32>,
     pub options: Vec<(String, String)>,
 }
 
@@ -84,6 +106,12 @@ pub fn options(pairs: &[(&str, &str)]) -> imbl::OrdMap<Arc<str>, Arc<str>> {
 pub fn mac(number: u32) -> String {
     let [_, a, b, c] = number.to_be_bytes();
     format!("0a:00:00:{a:02x}:{b:02x}:{c:02x}")
+}
+
+/// The MAC of router port `number`.
+pub fn router_mac(number: u32) -> String {
+    let [_, a, b, c] = number.to_be_bytes();
+    format!("0a:ff:00:{a:02x}:{b:02x}:{c:02x}")
 }
 
 impl Model {
@@ -135,6 +163,89 @@ impl Model {
         self.put(
             id(Kind::Switch, number),
             LogicalSwitch { name: text(&format!("sw{number}")), ..LogicalSwitch::default() },
+        );
+    }
+
+    /// Router `number`: its datapath has that key. Routers and switches share keys and uuids.
+    pub fn router(&mut self, number: u32) {
+        self.put(
+            id(Kind::Switch, number),
+            DatapathBinding {
+                tunnel_key: i64::from(number),
+                r#type: Some(text("logical-router")),
+                ..DatapathBinding::default()
+            },
+        );
+        self.put(
+            id(Kind::Switch, number),
+            LogicalRouter { name: text(&format!("lr{number}")), ..LogicalRouter::default() },
+        );
+    }
+
+    /// A router's port, and that of its switch.
+    pub fn router_port(&mut self, spec: &RouterPortSpec) {
+        let (uuid, name, mac) =
+            (id(Kind::RouterPort, spec.number), format!("r{}", spec.number), router_mac(spec.number));
+        self.put(
+            uuid,
+            LogicalRouterPort {
+                name: text(&name),
+                mac: text(&mac),
+                networks: texts(&spec.networks),
+                peer: spec.peer.map(|peer| text(&format!("r{peer}"))),
+                enabled: spec.disabled.then_some(false),
+                options: spec.options.iter().map(|(key, value)| (text(key), text(value))).collect(),
+                ..LogicalRouterPort::default()
+            },
+        );
+        let binding = |peer: String| {
+            let mut options = imbl::OrdMap::unit(text("peer"), text(&peer));
+            if let Some(chassis) = spec.chassis {
+                options.insert(text("l3gateway-chassis"), text(&format!("hv{chassis}")));
+            }
+            PortBinding {
+                r#type: text(if spec.chassis.is_some() { "l3gateway" } else { "patch" }),
+                options,
+                ..PortBinding::default()
+            }
+        };
+        let peer = match (spec.peer, spec.switch) {
+            (Some(peer), _) => format!("r{peer}"),
+            (None, _) => format!("s{}", spec.number),
+        };
+        self.put(
+            uuid,
+            PortBinding {
+                logical_port: text(&name),
+                datapath: id(Kind::Switch, spec.router).into(),
+                tunnel_key: i64::from(spec.number),
+                mac: texts([format!("{mac} {}", spec.networks.join(" "))]),
+                ..binding(peer)
+            },
+        );
+        let Some(switch) = spec.switch else { return };
+        let number = spec.number + SWITCH_SIDE;
+        let ips = spec.networks.iter().filter_map(|net| net.split('/').next());
+        let ips: Vec<&str> = ips.collect();
+        self.put(
+            id(Kind::Port, number),
+            LogicalSwitchPort {
+                name: text(&format!("s{}", spec.number)),
+                r#type: text("router"),
+                options: options(&[("router-port", &name)]),
+                addresses: texts(["router"]),
+                ..LogicalSwitchPort::default()
+            },
+        );
+        self.put(
+            id(Kind::Port, number),
+            PortBinding {
+                logical_port: text(&format!("s{}", spec.number)),
+                datapath: id(Kind::Switch, switch).into(),
+                tunnel_key: i64::from(number),
+                mac: texts([format!("{mac} {}", ips.join(" "))]),
+                ..binding(name)
+            },
         );
     }
 
@@ -265,6 +376,9 @@ impl Model {
         compiler
     }
 }
+
+/// Added to the number of a router's port for its switch's side.
+pub const SWITCH_SIDE: u32 = 1000;
 
 /// A plain port: key and MAC by its number, address 10.0.0.number.
 pub fn plain(number: u32, switch: u32, chassis: u32) -> PortSpec {

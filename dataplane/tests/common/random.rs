@@ -11,7 +11,9 @@ use quantumnet_model::{
 use super::{
     Kind, Model, PortSpec,
     filters::{self, FilterStep},
-    id, mac, options, text,
+    id, mac, options,
+    routers::{self, RouterStep},
+    text,
 };
 
 /// One change of one object.
@@ -46,6 +48,7 @@ pub enum Step {
     Activated(u32, bool),
     OldMac(u32, bool),
     Filter(FilterStep),
+    Router(RouterStep),
 }
 
 const KINDS: &[&str] =
@@ -133,6 +136,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => (0..2u32).prop_map(Step::DropDhcp),
         2 => (0..3u32, 0..4u32, 0..4i64, 0..4u32).prop_map(|(number, switch, port, mac)| Step::Fdb(number, switch, port, mac)),
         1 => (0..3u32).prop_map(Step::DropFdb),
+        8 => routers::step().prop_map(Step::Router),
         20 => filters::step().prop_map(Step::Filter),
         1 => any::<bool>().prop_map(Step::LspDown),
         1 => (0..4u32, proptest::option::of(0..4u32)).prop_map(|(port, encap)| Step::PortEncap(port, encap)),
@@ -265,6 +269,7 @@ impl Step {
             Self::DropDhcp(number) => model.remove::<DhcpOptions>(id(Kind::Dhcp, *number)),
             Self::Fdb(number, switch, port, address) => model.fdb(*number, *switch, *port, &mac(*address)),
             Self::Filter(step) => step.take(model),
+            Self::Router(step) => step.take(model),
             Self::DropFdb(number) => model.remove::<Fdb>(id(Kind::Fdb, *number)),
             Self::LspDown(ignore) => model.put(
                 id(Kind::Own, 9),
@@ -277,7 +282,7 @@ impl Step {
     }
 }
 
-fn edit<T: Row>(model: &mut Model, uuid: quantumnet_model::Uuid, change: impl FnOnce(&mut T)) {
+pub(super) fn edit<T: Row>(model: &mut Model, uuid: quantumnet_model::Uuid, change: impl FnOnce(&mut T)) {
     if let Some(mut row) = model.rows.get::<T>(uuid).cloned() {
         change(&mut row);
         model.put(uuid, row);

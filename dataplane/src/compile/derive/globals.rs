@@ -2,7 +2,8 @@
 //!
 //! # Contract
 //! - `own_chassis`: reads `Host_Self` and `Chassis` by name. `require_up`: reads `NB_Global`; as in OVN ports that are
-//!   down are answered for unless `ignore_lsp_down` is false. `vlan_passthru`: reads `Logical_Switch`.
+//!   down are answered for unless `ignore_lsp_down` is false. `vlan_passthru`: reads `Logical_Switch`. `enabled_routers`:
+//!   reads `Logical_Router`.
 //!
 //! # Invariants
 //! - Readers of these facts do not run when other columns of those rows change.
@@ -11,7 +12,7 @@ use ovsdb::value::Atom;
 use quantumnet_model::{
     Row,
     host::HostSelf,
-    nb::{LogicalSwitch, NbGlobal},
+    nb::{LogicalRouter, LogicalSwitch, NbGlobal},
     sb::Chassis,
 };
 use uuid::Uuid;
@@ -51,6 +52,15 @@ pub(in crate::compile) const VLAN_PASSTHRU: Stage = Stage {
     emit: vlan_passthru,
 };
 
+pub(in crate::compile) const ENABLED_ROUTERS: Stage = Stage {
+    number: 48,
+    name: "enabled_routers",
+    owners: Owners::Rows(LogicalRouter::TABLE),
+    tables: &[],
+    relations: &[Relation::EnabledRouters],
+    emit: enabled_routers,
+};
+
 fn own_chassis(view: &View<'_>, _: Owner, out: &mut Sink) {
     let Some((_, host)) = view.find_one::<HostSelf>(By::HostSelf, &[]) else { return };
     let name = Atom::String(host.chassis.clone());
@@ -70,5 +80,12 @@ fn vlan_passthru(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(switch) = view.row::<LogicalSwitch>(owner.row()) else { return };
     if switch.other_config.get("vlan-passthru").is_some_and(|value| &**value == "true") {
         out.fact(Relation::VlanPassthru, owner.row(), 0, Uuid::nil());
+    }
+}
+
+fn enabled_routers(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let router = view.row::<LogicalRouter>(owner.row());
+    if router.is_some_and(|row| row.enabled != Some(false)) {
+        out.fact(Relation::EnabledRouters, owner.row(), 0, Uuid::nil());
     }
 }

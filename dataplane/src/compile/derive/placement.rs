@@ -4,6 +4,8 @@
 //! - `placement`: owner one `Port_Binding`. Reads: it, its switch, its northbound row, what carries its frames, own chassis.
 //!   A port is local when its binding names this chassis (localports and localnets: always) and something that carries
 //!   its frames has a port number. While the binding names this chassis but nothing is plugged the port is nowhere.
+//!   A port to another datapath is local while that one's port works here: the centre sends the rows of whatever can be
+//!   reached from a port that is here, and nothing else.
 //! - `wanted_patches`: owner one port to a physical network. A localnet is wanted where its switch has another port.
 //! - `announced`: owner one local port. Guests behind a localnet are announced there, unless `disable_garp_rarp` is set.
 //!
@@ -16,7 +18,7 @@ use quantumnet_model::{Row, sb::PortBinding};
 use uuid::Uuid;
 
 use crate::compile::{
-    logical::{Kind, SwitchPort},
+    logical::{Kind, RouterPort, SwitchPort},
     owner::{Owner, Owners, Relation},
     register,
     sink::Sink,
@@ -31,6 +33,9 @@ pub(in crate::compile) const STAGE: Stage = Stage {
     tables: &[],
     relations: &[
         Relation::LocalSwitches,
+        Relation::LocalRouters,
+        Relation::RouterPorts,
+        Relation::Resident,
         Relation::LocalPorts,
         Relation::ZonedPorts,
         Relation::WaitingPorts,
@@ -44,6 +49,7 @@ pub(in crate::compile) const STAGE: Stage = Stage {
         Relation::RemoteUnknown,
         Relation::FloodPorts,
         Relation::FloodChunks,
+        Relation::FloodPeers,
     ],
     emit,
 };
@@ -67,9 +73,15 @@ pub(in crate::compile) const ANNOUNCED: Stage = Stage {
 };
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    let Some(port) = SwitchPort::read(view, owner.row()) else { return };
     let Some(own) = view.related_one(Relation::OwnChassis, Uuid::nil()) else { return };
+    let Some(port) = SwitchPort::read(view, owner.row()) else {
+        router_port(view, owner.row(), out);
+        return;
+    };
     let bound = port.is_here(view);
+    if port.chassis(view).first() == Some(&own) {
+        out.fact(Relation::Resident, port.uuid, 0, Uuid::nil());
+    }
     if bound && let Some(row) = port.interface_row(view) {
         out.fact(Relation::BoundInterfaces, Uuid::nil(), 0, row);
     }
@@ -77,7 +89,7 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         return;
     }
     if !matches!(port.kind, Kind::Virtual | Kind::Localport | Kind::Localnet) {
-        for chassis in port.chassis().filter(|chassis| *chassis != own) {
+        for chassis in port.chassis(view).into_iter().filter(|chassis| *chassis != own) {
             out.fact(Relation::RemoteChassis, port.switch, 0, chassis);
             if port.is_unknown() {
                 out.fact(Relation::RemoteUnknown, port.switch, 0, chassis);
@@ -99,6 +111,17 @@ fn local(view: &View<'_>, port: &SwitchPort<'_>, own: Uuid, out: &mut Sink) {
     if port.kind.is_physical() {
         out.fact(Relation::PhysicalPorts, port.switch, 0, port.uuid);
     }
+    if port.kind.leads_on() {
+        if port.leads_somewhere(view) {
+            out.fact(Relation::LocalSwitches, port.switch, 0, Uuid::nil());
+            out.fact(Relation::LocalPorts, port.switch, 0, port.uuid);
+            let unknown = port.is_unknown().then_some(register::GROUP_UNKNOWN);
+            for group in [register::GROUP_FLOOD].into_iter().chain(unknown) {
+                out.fact(Relation::FloodPeers, port.switch, group.into(), port.uuid);
+            }
+        }
+        return;
+    }
     if port.interface(view).is_none() {
         return;
     }
@@ -112,7 +135,7 @@ fn local(view: &View<'_>, port: &SwitchPort<'_>, own: Uuid, out: &mut Sink) {
     if port.kind == Kind::Localnet {
         out.fact(Relation::Localnet, port.switch, 0, port.uuid);
     }
-    if port.chassis().any(|chassis| chassis != own) {
+    if port.chassis(view).iter().any(|chassis| *chassis != own) {
         out.fact(Relation::MovingPorts, port.switch, 0, port.uuid);
     }
     out.fact(Relation::LocalPorts, port.switch, 0, port.uuid);
@@ -124,6 +147,15 @@ fn local(view: &View<'_>, port: &SwitchPort<'_>, own: Uuid, out: &mut Sink) {
     for group in [register::GROUP_FLOOD].into_iter().chain(unknown) {
         out.fact(Relation::FloodPorts, port.switch, chunk_part(group, chunk), port.uuid);
         out.fact(Relation::FloodChunks, port.switch, group.into(), Uuid::from_u128(chunk.into()));
+    }
+}
+
+fn router_port(view: &View<'_>, uuid: Uuid, out: &mut Sink) {
+    let Some(port) = RouterPort::read(view, uuid) else { return };
+    out.fact(Relation::LocalRouters, port.router, 0, Uuid::nil());
+    out.fact(Relation::RouterPorts, port.router, 0, port.uuid);
+    if &*port.binding.r#type == "l3gateway" {
+        out.fact(Relation::Resident, port.uuid, 0, Uuid::nil());
     }
 }
 

@@ -3,7 +3,7 @@
 //! # Contract
 //! - `tunnel_to`: of one `Chassis`; reads its endpoints and the tunnel ports that exist. The preferred one is that of
 //!   a Geneve endpoint marked `is_default`, else of the first by address.
-//! - `tunnel_peers`: of one switch that has a port here; reads which chassis have ports of it.
+//! - `tunnel_peers`: of one switch or router that is here; reads which chassis have ports of it.
 //! - `wanted_tunnels`: of one peer; all its Geneve endpoints, if both are in a common transport zone, or in none.
 
 use std::net::IpAddr;
@@ -67,7 +67,7 @@ fn tunnel_to(view: &View<'_>, owner: Owner, out: &mut Sink) {
 }
 
 fn tunnel_peers(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    if !view.holds(Relation::LocalSwitches, owner.row()) {
+    if ![Relation::LocalSwitches, Relation::LocalRouters].iter().any(|here| view.holds(*here, owner.row())) {
         return;
     }
     for chassis in view.related(Relation::RemoteChassis, owner.row(), 0) {

@@ -44,6 +44,10 @@ pub(super) const COMMON: Stage = Stage {
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = SwitchPort::read(view, owner.row()) else { return };
+    if port.kind.leads_on() {
+        // What crosses into the switch comes in behind this.
+        return;
+    }
     let stripped = port.kind.is_physical() || port.kind == Kind::Nested;
     if stripped && !view.holds(Relation::VlanPassthru, port.switch) {
         out.flow(Table::Admit, 105, port.from().tagged(), []);

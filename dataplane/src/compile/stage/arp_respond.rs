@@ -119,7 +119,7 @@ pub(super) fn answered<'a>(view: &View<'a>, owner: Owner) -> Option<SwitchPort<'
         && view.holds(Relation::LocalSwitches, port.switch)
         && !view.holds(Relation::VlanPassthru, port.switch)
         && port.enabled(view);
-    let up = port.kind == Kind::Localport
+    let up = matches!(port.kind, Kind::Localport | Kind::Router)
         || port.binding.up == Some(true)
         || !view.holds(Relation::RequireUp, Uuid::nil());
     (known && up).then_some(port)

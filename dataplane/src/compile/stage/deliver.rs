@@ -3,11 +3,13 @@
 //! # Contract
 //! - Owner: one local port; reads it and its interface. In: the port's key. Out: the frame, by its interface and with its
 //!   VLAN; during a live migration a copy also goes to the other hypervisors that have the port.
+//! - A port to another datapath: across, into that one.
 //! - `return`: what answers a port's own request goes back by the port it came from, with its VLAN.
 //!
 //! # Invariants
 //! - A frame for the port that sent it is dropped, since OVS does not output to the ingress port. Where several ports
 //!   share an interface (nested ones and their parent) it is the ports that are compared.
+//! - Nothing goes back to the datapath that it came from.
 //! - What came from a localport does not reach the physical network.
 
 use ofpacket::{Action, Match, Port, field};
@@ -61,6 +63,13 @@ pub(super) const RETURN_COMMON: Stage = Stage {
 fn output(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = SwitchPort::read(view, owner.row()) else { return };
     let here = go(logical::toward(view, &port));
+    if port.kind.leads_on() {
+        let Some(across) = port.crossing(view) else { return };
+        let filtered = view.holds(Relation::Filtered, port.switch);
+        out.flow(Table::Output, 115, port.to().with(register::IN_PORT, port.key), []);
+        out.flow(Table::Output, 100, port.to(), if filtered { vec![here] } else { across });
+        return;
+    }
     if port.kind == Kind::Localnet {
         out.flow(Table::Output, 110, port.to().with_bits(register::FROM_LOCALPORT, 1u8), []);
     }
@@ -78,6 +87,11 @@ fn output(view: &View<'_>, owner: Owner, out: &mut Sink) {
 
 fn deliver(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = SwitchPort::read(view, owner.row()) else { return };
+    if let Some(across) = port.crossing(view) {
+        out.flow(Table::Deliver, 110, port.to().with(register::IN_PORT, port.key), []);
+        out.flow(Table::Deliver, 100, port.to(), across);
+        return;
+    }
     let Some(interface) = port.interface(view) else { return };
     let mut actions = logical::output(&interface, Port(interface.ofport.into()));
     if interface.shared {
@@ -91,6 +105,10 @@ fn deliver(view: &View<'_>, owner: Owner, out: &mut Sink) {
 
 fn back(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = SwitchPort::read(view, owner.row()) else { return };
+    if let Some(across) = port.crossing(view) {
+        out.flow(Table::Return, 100, port.from(), across);
+        return;
+    }
     let Some(interface) = port.interface(view).filter(|interface| interface.tag.is_some()) else { return };
     out.flow(Table::Return, 100, port.from(), logical::output(&interface, Port::IN_PORT));
 }

@@ -5,6 +5,8 @@
 //! - `group`: owner one switch; reads its chunks here and the chassis that have ports of it. A packet of this hypervisor
 //!   goes to the chunks and once into a tunnel to each such chassis, or to the physical network if the switch has one
 //!   here; one from a tunnel to the chunks only.
+//! - What a hypervisor's own ports send also crosses to routers and other switches, in a copy for each; what a router sends
+//!   to no other router, as OVN keeps routers' own ARP from them.
 //! - `chunk`: owner one chunk of at most 256 local ports; reads them and their interfaces. Sends to each.
 //!
 //! # Invariants
@@ -94,14 +96,42 @@ fn group(view: &View<'_>, owner: Owner, out: &mut Sink) {
                 here.clone(),
             );
         }
+        let (routers, switches) = peers(view, switch, group);
         // What goes to the physical network reaches the other hypervisors there.
         let physical = view.holds(Relation::Localnet, switch);
         let tunnels = if physical { Vec::new() } else { tunnels(view, elsewhere, switch) };
-        let actions = [here, tunnels].concat();
-        if !actions.is_empty() {
-            out.flow(Table::Output, 100, to_group.with_bits(register::FROM_TUNNEL, 0u8), actions);
+        let to_group = to_group.with_bits(register::FROM_TUNNEL, 0u8);
+        let mut flow = |matches: Match, actions: Vec<Action>| {
+            if !actions.is_empty() {
+                out.flow(Table::Output, 100, matches, actions);
+            }
+        };
+        if routers.is_empty() {
+            flow(to_group, [here, switches, tunnels].concat());
+        } else {
+            let from_router = |bit: u8| to_group.clone().with_bits(register::FROM_ROUTER, bit);
+            flow(from_router(1), [&here[..], &switches, &tunnels].concat());
+            flow(from_router(0), [here, routers, switches, tunnels].concat());
         }
     }
+}
+
+/// Copies into the datapaths that the switch's ports lead to: routers, and other switches. Not back to the port that a
+/// packet came from.
+fn peers(view: &View<'_>, switch: Uuid, group: u16) -> (Vec<Action>, Vec<Action>) {
+    let filtered = view.holds(Relation::Filtered, switch);
+    let ports = view.related(Relation::FloodPeers, switch, group.into());
+    let mut ports: Vec<SwitchPort<'_>> = ports.filter_map(|port| SwitchPort::read(view, port)).collect();
+    ports.sort_by_key(|port| port.key);
+    let copies = |ports: Vec<SwitchPort<'_>>| {
+        let copy = |port: SwitchPort<'_>| {
+            let next = if filtered { Table::ToTrack } else { Table::Deliver };
+            Action::Clone(vec![Action::load(register::OUT_PORT, port.key.into()), go(next)])
+        };
+        ports.into_iter().map(copy).collect()
+    };
+    let (routers, switches) = ports.into_iter().partition(|port| port.kind == Kind::Router);
+    (copies(routers), copies(switches))
 }
 
 fn tunnels(view: &View<'_>, elsewhere: Relation, switch: Uuid) -> Vec<Action> {

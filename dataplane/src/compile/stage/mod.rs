@@ -20,6 +20,7 @@ mod forward;
 mod learn;
 mod nd_respond;
 mod neighbour_reply;
+mod router;
 mod steer;
 mod tunnel_out;
 mod virtual_claim;
@@ -46,6 +47,7 @@ pub const STAGES: &[&Stage] = &[
     &globals::OWN_CHASSIS,
     &globals::REQUIRE_UP,
     &globals::VLAN_PASSTHRU,
+    &globals::ENABLED_ROUTERS,
     &placement::STAGE,
     &tunnels::TUNNEL_TO,
     &tunnels::TUNNEL_PEERS,
@@ -84,6 +86,7 @@ pub const STAGES: &[&Stage] = &[
     &deliver::RETURN,
     &deliver::RETURN_COMMON,
     &deliver::DELIVER,
+    &router::output::STAGE,
 ];
 
 /// The stage that made a flow, by its cookie, and the first 32 bits of the row's uuid.

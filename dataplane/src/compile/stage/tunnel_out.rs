@@ -80,7 +80,8 @@ fn remote(view: &View<'_>, owner: Owner, out: &mut Sink) {
 pub(super) fn copies(view: &View<'_>, port: &SwitchPort<'_>) -> Vec<Action> {
     let Some(own) = view.related_one(Relation::OwnChassis, Uuid::nil()) else { return Vec::new() };
     let mut ofports: Vec<u16> = port
-        .chassis()
+        .chassis(view)
+        .into_iter()
         .filter(|chassis| *chassis != own)
         .filter_map(|chassis| logical::ofport(tunnel(view, port, chassis)?.ofport))
         .collect();

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::compile::{
     index::By,
-    logical::{self, SwitchPort},
+    logical,
     owner::{Relation, pair},
     register,
     view::View,
@@ -123,11 +123,9 @@ fn resolve(view: &View<'_>, place: Place, term: &Term) -> Resolved {
         }
         Term::Resident { name, negated } => {
             let named = Atom::String(name.as_str().into());
-            let found = view.find_one::<PortBinding>(By::LogicalPort, &[named]);
-            let port = found.and_then(|(uuid, _)| SwitchPort::read(view, uuid));
-            let own = view.related_one(Relation::OwnChassis, Uuid::nil());
-            let holder = port.and_then(|port| port.binding.chassis).map(|chassis| chassis.uuid());
-            if (holder.is_some() && holder == own) != *negated {
+            let port = view.uuids(By::LogicalPort, &[named]).first().copied();
+            let resident = port.is_some_and(|port| view.holds(Relation::Resident, port));
+            if resident != *negated {
                 return Resolved::Always;
             }
             Vec::new()

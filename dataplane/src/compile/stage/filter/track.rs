@@ -6,7 +6,7 @@
 //! - `filter_around`: what is from or for ports of switches without filters passes by.
 //!
 //! # Invariants
-//! - As in OVN, connections of physical networks' ports are not tracked, nor group frames, neighbour discovery, router
+//! - As in OVN, connections of physical networks' and of routers' ports are not tracked, nor group frames, neighbour discovery, router
 //!   advertisements and multicast listener reports.
 //! - IP of a port that should be tracked and has no zone yet is dropped.
 
@@ -73,7 +73,8 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
             continue;
         }
         out.flow(table, 10, of_port.clone(), untracked.clone());
-        if !stateful || port.kind == Kind::Localnet {
+        // The other direction may pass a router on another hypervisor. What goes to one keeps the sender's state.
+        if !stateful || port.kind == Kind::Localnet || port.kind.leads_on() {
             continue;
         }
         out.flow(table, 110, to_group(of_port.clone()), untracked.clone());
@@ -93,6 +94,9 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         };
         out.flow(table, 100, of_port.clone().ipv4(), tracked.clone());
         out.flow(table, 100, of_port.ipv6(), tracked);
+    }
+    if stateful && port.kind.leads_on() {
+        super::verdict::uncommitted(view, &port.to(), out);
     }
     rejects(view, &port, out);
     // Port security of what is sent comes behind the filters, for ports that have it.

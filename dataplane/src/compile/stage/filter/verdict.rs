@@ -170,6 +170,19 @@ impl Passes {
     }
 }
 
+/// What goes to a port that has no zone: the sender's state decides, and nothing is kept.
+pub(super) fn uncommitted(view: &View<'_>, to_port: &Match, out: &mut Sink) {
+    let mut says = |verdict: Verdict, actions: Vec<Action>| {
+        let matches = to_port.clone().with_bits(register::VERDICT, verdict as u8);
+        // Below what asks the next tier.
+        out.flow(Round::To.verdict(), 300, matches, actions);
+    };
+    let passes = vec![go(Table::AdmitOut)];
+    says(Verdict::None, if dropped_by_default(view) { Vec::new() } else { passes.clone() });
+    says(Verdict::Allow, passes);
+    says(Verdict::Drop, Vec::new());
+}
+
 /// What a rule rejects: told, and its connection forbidden.
 pub(super) fn rejected(
     view: &View<'_>,

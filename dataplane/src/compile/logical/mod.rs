@@ -5,6 +5,8 @@
 //! - An address that does not parse is skipped; a `port_security` entry that does not parse allows nothing, and the
 //!   port stays secured by the others (OVN takes such a port for an open one).
 
+mod router;
+
 use std::net::IpAddr;
 
 use ofpacket::{Action, Match, Port, VLAN_PRESENT, field};
@@ -16,6 +18,8 @@ use quantumnet_model::{
     sb::{Chassis, DatapathBinding, PortBinding},
 };
 use uuid::Uuid;
+
+pub(crate) use router::{RouterPort, across, is_at_its_chassis, peer};
 
 use super::{index::By, owner::Relation, register, table::Table, view::View};
 
@@ -47,6 +51,10 @@ pub(crate) enum Kind {
     External,
     /// An address that moves between other ports.
     Virtual,
+    /// A router.
+    Router,
+    /// Another switch.
+    Patch,
 }
 
 /// A local port's way out of the switch.
@@ -64,7 +72,7 @@ impl<'a> SwitchPort<'a> {
     /// The port of that binding, if it is of a kind that belongs to a switch.
     pub(crate) fn read(view: &View<'a>, uuid: Uuid) -> Option<Self> {
         let binding: &PortBinding = view.row(uuid)?;
-        let kind = kind(binding)?;
+        let kind = kind(view, uuid, binding)?;
         let switch = binding.datapath.uuid();
         Some(Self {
             uuid,
@@ -98,7 +106,7 @@ impl<'a> SwitchPort<'a> {
                 let (_, row) = view.find_one::<HostPatch>(By::PatchPort, &[own])?;
                 (row.ofport, row.meter, vlan(self.binding.tag), false)
             }
-            Kind::External | Kind::Virtual => return None,
+            Kind::External | Kind::Virtual | Kind::Router | Kind::Patch => return None,
         };
         let meters = u32::try_from(meter).ok().filter(|base| (1..METERS_MAX).contains(base));
         Some(Interface { ofport: ofport(number)?, meters, tag, shared })
@@ -114,32 +122,53 @@ impl<'a> SwitchPort<'a> {
     }
 
     /// Chassis that have the port, the one that holds it first.
-    pub(crate) fn chassis(&self) -> impl Iterator<Item = Uuid> + use<'a> {
-        let binding = self.binding;
-        binding
-            .chassis
-            .iter()
-            .map(|chassis| chassis.uuid())
-            .chain(binding.additional_chassis.iter().map(|chassis| chassis.uuid()))
+    pub(crate) fn chassis(&self, view: &View<'_>) -> Vec<Uuid> {
+        if let Some(name) = router::gateway_chassis(self.binding) {
+            return view.uuids(By::ChassisName, &[Atom::String(name.into())]);
+        }
+        let holder = self.binding.chassis.iter().map(|chassis| chassis.uuid());
+        holder.chain(self.binding.additional_chassis.iter().map(|chassis| chassis.uuid())).collect()
     }
 
     /// Whether this hypervisor has it, as far as its binding says.
     pub(crate) fn is_here(&self, view: &View<'_>) -> bool {
         let own = view.related_one(Relation::OwnChassis, Uuid::nil());
-        own.is_some_and(|own| self.chassis().any(|chassis| chassis == own))
+        own.is_some_and(|own| self.chassis(view).contains(&own))
     }
 
     /// Whether what is for it is delivered here: `Relation::LocalPorts`, for who needs to know of one port only.
     pub(crate) fn is_delivered(&self, view: &View<'_>) -> bool {
         (self.is_everywhere() || self.is_here(view))
             && self.enabled(view)
-            && self.interface(view).is_some()
+            && (self.interface(view).is_some() || self.leads_somewhere(view))
             && self.awaits(view).is_none()
+    }
+
+    /// The port of another datapath that it leads to, if that is here.
+    fn other_side(&self, view: &View<'_>) -> Option<Uuid> {
+        if !self.kind.leads_on() || !is_at_its_chassis(view, self.binding) {
+            return None;
+        }
+        peer(view, self.binding)
+    }
+
+    /// Whether it leads to a port that works here.
+    pub(crate) fn leads_somewhere(&self, view: &View<'_>) -> bool {
+        self.other_side(view).is_some_and(|peer| router::takes(view, peer))
+    }
+
+    /// What takes its packets into the datapath that it leads to.
+    pub(crate) fn crossing(&self, view: &View<'_>) -> Option<Vec<Action>> {
+        across(view, self.other_side(view)?)
     }
 
     /// Whether each hypervisor has its own, so that the binding names none.
     pub(crate) fn is_everywhere(&self) -> bool {
-        matches!(self.kind, Kind::Localport | Kind::Localnet)
+        match self.kind {
+            Kind::Localport | Kind::Localnet => true,
+            Kind::Router | Kind::Patch => &*self.binding.r#type == "patch",
+            _ => false,
+        }
     }
 
     /// What it waits for before its frames may pass here, while it is here beside the chassis that holds it
@@ -186,7 +215,8 @@ impl<'a> SwitchPort<'a> {
 
     /// Entries of port security; `None` when it is off.
     pub(crate) fn security(&self) -> Option<Vec<PortSecurity>> {
-        if self.binding.port_security.is_empty() {
+        // As in OVN, where no chassis holds such a port.
+        if self.binding.port_security.is_empty() || self.kind.leads_on() {
             return None;
         }
         Some(self.binding.port_security.iter().filter_map(|text| text.parse().ok()).collect())
@@ -197,6 +227,7 @@ impl<'a> SwitchPort<'a> {
         let may = match self.kind {
             Kind::Vif | Kind::Nested => !self.says("lsp_learn_fdb", "false"),
             Kind::Localnet => self.says("localnet_learn_fdb", "true"),
+            Kind::Patch => true,
             _ => false,
         };
         may && self.is_unknown() && self.binding.port_security.is_empty()
@@ -222,6 +253,11 @@ impl Kind {
     /// Frames come from outside of all hypervisors.
     pub(crate) fn is_physical(self) -> bool {
         matches!(self, Self::Localnet | Self::L2Gateway)
+    }
+
+    /// Frames go to another datapath, not to an interface.
+    pub(crate) fn leads_on(self) -> bool {
+        matches!(self, Self::Router | Self::Patch)
     }
 }
 
@@ -249,7 +285,7 @@ impl Activation {
 }
 
 /// The kind of a binding's port; `None` if no switch has such a port, or a nested one has no VLAN.
-fn kind(binding: &PortBinding) -> Option<Kind> {
+fn kind(view: &View<'_>, uuid: Uuid, binding: &PortBinding) -> Option<Kind> {
     let nested = binding.parent_port.as_ref().is_some_and(|parent| !parent.is_empty());
     Some(match &*binding.r#type {
         "" if nested => vlan(binding.tag).map(|_| Kind::Nested)?,
@@ -259,6 +295,10 @@ fn kind(binding: &PortBinding) -> Option<Kind> {
         "l2gateway" => Kind::L2Gateway,
         "external" => Kind::External,
         "virtual" => Kind::Virtual,
+        "patch" | "l3gateway" => {
+            let row = view.row::<LogicalSwitchPort>(uuid)?;
+            if &*row.r#type == "switch" { Kind::Patch } else { Kind::Router }
+        }
         _ => return None,
     })
 }
