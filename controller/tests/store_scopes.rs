@@ -24,14 +24,16 @@ use quantumnet_model::{
     intent::Cluster,
     nb::{Acl, DhcpOptions, LogicalSwitch, LogicalSwitchPort, PortGroup},
     row::TableId,
-    sb::{AddressSet, Chassis, DatapathBinding, Encap, Fdb, PortBinding},
+    sb::{AddressSet, Chassis, DatapathBinding, Encap, Fdb, HaChassis, HaChassisGroup, PortBinding},
     tables,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 const CHASSIS: u128 = 4;
-const SWITCHES: u128 = 3;
+const SWITCHES: u128 = 5;
 const PORTS: u128 = 6;
+const PATCHES: u128 = 8;
+const GROUPS: u128 = 2;
 
 fn uuid(kind: u128, n: u128) -> Uuid {
     Uuid::from_u128(kind << 32 | (n + 1))
@@ -54,7 +56,7 @@ fn change(txn: &mut Txn<'_>, rng: &mut StdRng) -> Result<(), Refusal> {
     for _ in 0..rng.random_range(1..5) {
         let (c, s, p) =
             (rng.random_range(0..CHASSIS), rng.random_range(0..SWITCHES), rng.random_range(0..PORTS));
-        match rng.random_range(0..17) {
+        match rng.random_range(0..24) {
             0 => {
                 let encap = Encap { r#type: "geneve".into(), ip: c.to_string().into(), ..Encap::default() };
                 txn.put(uuid(2, c), encap);
@@ -137,6 +139,10 @@ fn change(txn: &mut Txn<'_>, rng: &mut StdRng) -> Result<(), Refusal> {
                 txn.put(uuid(8, 0), PortGroup { name: "group".into(), ports, acls, ..PortGroup::default() });
             }
             15 => _ = txn.delete::<PortGroup>(uuid(8, 0)),
+            16..20 => patch(txn, rng),
+            20 => _ = txn.delete::<PortBinding>(uuid(10, rng.random_range(0..PATCHES))),
+            21 => group(txn, rng),
+            22 => gateway(txn, rng),
             _ => {
                 let acls = acls(txn, rng);
                 txn.update::<LogicalSwitch>(uuid(3, s), |row| row.acls = acls);
@@ -144,6 +150,63 @@ fn change(txn: &mut Txn<'_>, rng: &mut StdRng) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+fn text(name: &str, n: u128) -> Text {
+    format!("{name}{n}").into()
+}
+
+/// A port of a pair: to the other of two neighbours, mostly.
+fn patch(txn: &mut Txn<'_>, rng: &mut StdRng) {
+    let (s, n) = (rng.random_range(0..SWITCHES), rng.random_range(0..PATCHES));
+    let peer = if rng.random_bool(0.8) { n ^ 1 } else { rng.random_range(0..PATCHES) };
+    let mut options = imbl::OrdMap::unit("peer".into(), text("r", peer));
+    if rng.random_bool(0.3) {
+        options.insert("chassis-redirect-port".into(), text("cr", n));
+    }
+    let row = PortBinding {
+        logical_port: text("r", n),
+        r#type: if rng.random_bool(0.9) { "patch" } else { "l3gateway" }.into(),
+        options,
+        datapath: Strong::new(uuid(3, s)),
+        tunnel_key: i64::try_from(n).unwrap() + 100,
+        ..PortBinding::default()
+    };
+    txn.put(uuid(10, n), row);
+}
+
+fn group(txn: &mut Txn<'_>, rng: &mut StdRng) {
+    let g = rng.random_range(0..GROUPS);
+    let members: Vec<Uuid> = (0..CHASSIS).filter(|_| rng.random()).map(|c| uuid(13, g << 8 | c)).collect();
+    for (c, member) in members.iter().enumerate() {
+        let chassis = rng.random_bool(0.9).then(|| Weak::new(chassis(c as u128)));
+        txn.put(*member, HaChassis { chassis, ..HaChassis::default() });
+    }
+    let row =
+        HaChassisGroup { name: text("group", g), ha_chassis: set(members), ..HaChassisGroup::default() };
+    txn.put(uuid(12, g), row);
+}
+
+/// Where the traffic of a port goes that is redirected, always or not; or an external port.
+fn gateway(txn: &mut Txn<'_>, rng: &mut StdRng) {
+    let (s, n) = (rng.random_range(0..SWITCHES), rng.random_range(0..PATCHES));
+    let datapath = txn.get::<PortBinding>(uuid(10, n)).map_or(uuid(3, s), |row| row.datapath.uuid());
+    let group = uuid(12, rng.random_range(0..GROUPS));
+    let group = txn.get::<HaChassisGroup>(group).map(|_| Strong::new(group));
+    let mut options = imbl::OrdMap::unit("distributed-port".into(), text("r", n));
+    if rng.random_bool(0.7) {
+        options.insert("always-redirect".into(), "true".into());
+    }
+    let row = PortBinding {
+        logical_port: text("cr", n),
+        r#type: if rng.random_bool(0.9) { "chassisredirect" } else { "external" }.into(),
+        options,
+        datapath: Strong::new(datapath),
+        tunnel_key: i64::try_from(n).unwrap() + 200,
+        ha_chassis_group: group.filter(|_| rng.random_bool(0.9)),
+        ..PortBinding::default()
+    };
+    txn.put(uuid(11, n), row);
 }
 
 /// Filters that name address sets, made or changed, of which some are to be referred to.
@@ -232,13 +295,46 @@ fn held(state: &State, chassis: Uuid) -> BTreeSet<Uuid> {
     if state.get::<Chassis>(chassis).is_none() {
         return BTreeSet::new();
     }
+    let members = |row: &PortBinding| -> bool {
+        let group = row.ha_chassis_group.and_then(|group| state.get::<HaChassisGroup>(group.uuid()));
+        let members = group.into_iter().flat_map(|group| group.ha_chassis.iter());
+        let mut members = members.filter_map(|member| state.get::<HaChassis>(member.uuid()).unwrap().chassis);
+        members.any(|by| by.uuid() == chassis)
+    };
     let here = |row: &PortBinding| {
         let single = row.chassis.iter().chain(&row.requested_chassis);
         let more = row.additional_chassis.iter().chain(row.requested_additional_chassis.iter());
-        single.chain(more).any(|by| by.uuid() == chassis)
+        single.chain(more).any(|by| by.uuid() == chassis) || members(row)
     };
     let bound = state.iter::<PortBinding>().filter(|(_, row)| here(row)).map(|(_, row)| row.datapath.uuid());
-    bound.chain([chassis, Uuid::nil()]).collect()
+    let mut held: BTreeSet<Uuid> = bound.collect();
+    loop {
+        let before = held.len();
+        for (_, from) in state.iter::<PortBinding>() {
+            let to = state.iter::<PortBinding>().map(|(_, row)| row).find(|to| {
+                let names = |a: &PortBinding, b: &PortBinding| a.options.get("peer") == Some(&b.logical_port);
+                &*from.r#type == "patch" && &*to.r#type == "patch" && names(from, to) && names(to, from)
+            });
+            let redirect = from.options.get("chassis-redirect-port");
+            let gateway = |name: &Text| {
+                state.iter::<PortBinding>().map(|(_, row)| row).find(|row| row.logical_port == *name)
+            };
+            let crosses = redirect.is_none_or(|name| {
+                gateway(name).is_some_and(|row| !row.options.contains_key("always-redirect") || members(row))
+            });
+            // A member holds the gateway's router anyway, where there is one.
+            let from_here = held.contains(&from.datapath.uuid())
+                || redirect.and_then(gateway).is_some_and(|row| row.options.contains_key("always-redirect"));
+            if let Some(to) = to.filter(|_| crosses && from_here) {
+                held.insert(to.datapath.uuid());
+            }
+        }
+        if held.len() == before {
+            break;
+        }
+    }
+    held.extend([chassis, Uuid::nil()]);
+    held
 }
 
 /// Rows that an agent is to hold, without the columns that it is not sent.

@@ -1,5 +1,5 @@
 //! Which chassis holds a port: derived from the interfaces that agents report, never claimed. A port of type
-//! `external` is held by the active chassis of its group, `l2gateway` by the one it names, `virtual` by that of the
+//! `external` is held by the active chassis of its group, `l2gateway` and `l3gateway` by the one it names, `virtual` by that of the
 //! parent behind which agents saw its address; other types are held by none.
 //!
 //! # Contract
@@ -116,6 +116,14 @@ pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
         }
         if touched.new.is_none() {
             lookup::set(txn, lookup::VIRTUAL_PARENT, touched.uuid, &[]);
+            lookup::set(txn, lookup::GATEWAY, touched.uuid, &[]);
+        }
+    }
+    for touched in txn.touched_in::<Chassis>() {
+        if touched.old.is_some() != touched.new.is_some() {
+            let row = touched.after::<Chassis>().or_else(|| touched.before());
+            let waiting = row.map(|row| lookup::rows(txn.state(), lookup::GATEWAY, &row.name));
+            dirty.bindings.extend(waiting.into_iter().flatten());
         }
     }
     // Those that follow others come after them: a parent is no virtual port.
@@ -154,6 +162,7 @@ fn bind(txn: &mut Txn<'_>, uuid: Uuid, dirty: &mut Dirty) {
     }
 
     lookup::set(txn, lookup::VIRTUAL_PARENT, uuid, &[]);
+    lookup::set(txn, lookup::GATEWAY, uuid, &[]);
     let port =
         txn.get::<PortBinding>(uuid).expect("it was there above, and only rows of other tables were written");
     let moved = decision.holder != holder_before;
@@ -183,6 +192,7 @@ fn bind(txn: &mut Txn<'_>, uuid: Uuid, dirty: &mut Dirty) {
 fn follow(txn: &mut Txn<'_>, uuid: Uuid) {
     let Some(port) = txn.get::<PortBinding>(uuid).cloned() else { return };
     let parent = port.virtual_parent.clone().filter(|parent| is_parent(txn.state(), &port, parent));
+    let gateway = port.options.get("l3gateway-chassis").filter(|_| &*port.r#type == "l3gateway").cloned();
     let holder = match &*port.r#type {
         "virtual" => parent.as_deref().and_then(|parent| {
             let parent = txn.find::<PortBinding>(&[("logical_port", parent.into())])?;
@@ -193,16 +203,19 @@ fn follow(txn: &mut Txn<'_>, uuid: Uuid) {
             let name = port.options.get("l2gateway-chassis");
             name.and_then(|name| facts::chassis_named(txn.state(), name))
         }
+        // By name only, as in OVN.
+        "l3gateway" => gateway.as_ref().and_then(|name| txn.find::<Chassis>(&[("name", (&**name).into())])),
         _ => None,
     };
+    lookup::set(txn, lookup::GATEWAY, uuid, gateway.as_slice());
     lookup::set(txn, lookup::VIRTUAL_PARENT, uuid, parent.as_slice());
     let next = PortBinding {
         chassis: holder.map(Weak::new),
         additional_chassis: imbl::OrdSet::new(),
         encap: port.encap.filter(|_| holder == port.chassis.map(|chassis| chassis.uuid())),
         up: match (&*port.r#type, holder) {
-            ("virtual" | "external" | "l2gateway", None) => Some(false),
-            ("virtual" | "external" | "l2gateway", Some(holder)) => {
+            ("virtual" | "external" | "l2gateway" | "l3gateway", None) => Some(false),
+            ("virtual" | "external" | "l2gateway" | "l3gateway", Some(holder)) => {
                 port.up.filter(|_| port.chassis == Some(Weak::new(holder))).or(Some(false))
             }
             // Those are nowhere, or everywhere; nobody says that they are up.

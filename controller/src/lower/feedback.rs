@@ -27,7 +27,7 @@ fn ports(txn: &mut Txn<'_>, dirty: &mut Dirty) {
         let Some(binding) = touched.after::<PortBinding>() else { continue };
         dirty.work.rows += 1;
         let up = match (&*binding.r#type, binding.chassis) {
-            ("patch", _) => true,
+            ("patch" | "l3gateway", _) => true,
             (_, Some(_)) => binding.up.unwrap_or(true),
             (_, None) => false,
         };

@@ -33,6 +33,8 @@ pub(super) const WAITS: &str = "waits";
 pub(super) const VLAN: &str = "vlan";
 /// Name of the router port behind a port of type `router`.
 pub(super) const ROUTER_PORT: &str = "router-port";
+/// Name of the chassis of a `Port_Binding` of type `l3gateway`.
+pub(super) const GATEWAY: &str = "gateway";
 /// What a port contributes to port groups.
 pub(super) const MEMBER: &str = "member";
 /// Group and datapath of a Southbound `Port_Group`.

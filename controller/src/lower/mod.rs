@@ -14,8 +14,8 @@
 //! - Cost follows the rows touched: no stage walks a table, with few exceptions. When the least MTU of the underlay
 //!   changes, every `DHCP_Options` row whose network derives its MTU is written anew, for it changes; with the prefix
 //!   of dynamic MACs every port is looked at, and with the subnet of a switch every port of that switch.
-//! - Stages run in the order global, facts, intent, groups, switches, dns, ACLs, ports, port groups, address sets, bindings,
-//!   fdb, feedback, features; none writes what an earlier one reads.
+//! - Stages run in the order global, facts, intent, groups, switches, routers, dns, ACLs, ports, router ports, port groups,
+//!   address sets, bindings, fdb, feedback, features; none writes what an earlier one reads.
 
 mod acl;
 pub mod address;
@@ -38,6 +38,8 @@ pub mod owner;
 mod port;
 mod port_group;
 mod problem;
+mod router;
+mod router_port;
 mod switch;
 
 use std::collections::BTreeSet;
@@ -60,6 +62,8 @@ struct Dirty {
     subnets: BTreeSet<Uuid>,
     /// `Logical_Switch_Port` rows.
     ports: BTreeSet<Uuid>,
+    /// `Logical_Router_Port` rows.
+    router_ports: BTreeSet<Uuid>,
     /// Rows by iface-id whose binding may change.
     interfaces: BTreeSet<Text>,
     /// `Port_Binding` rows whose binding may change.
@@ -82,9 +86,11 @@ pub fn run_counted(txn: &mut Txn<'_>) -> Result<Work, Refusal> {
     intent::lower(txn, &mut dirty)?;
     group::lower(txn, &mut dirty);
     switch::lower(txn, &mut dirty)?;
+    router::lower(txn, &mut dirty)?;
     dns::lower(txn, &mut dirty);
     acl::lower(txn, &mut dirty);
     port::lower(txn, &mut dirty)?;
+    router_port::lower(txn, &mut dirty);
     let sets = port_group::lower(txn, &mut dirty);
     address_set::lower(txn, &sets, &mut dirty);
     binding::lower(txn, &mut dirty);

@@ -24,9 +24,9 @@ use crate::{
         facts, keys, lookup,
         owner::owner,
         problem::{self, Problems},
-        switch,
+        router, router_port, switch,
     },
-    store::{Class, Refusal, Txn},
+    store::{Class, Refusal, State, Txn},
 };
 
 /// Options of a `Port_Binding` that are state and not from the Northbound row.
@@ -36,7 +36,15 @@ const KEPT_OPTIONS: [&str; 4] = [ACTIVATED, "vport-last-claim", "vport-backoff",
 const ACTIVATED: &str = "additional-chassis-activated";
 
 pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) -> Result<(), Refusal> {
-    dirty.ports.extend(txn.touched_in::<LogicalSwitchPort>().iter().map(|touched| touched.uuid));
+    for touched in txn.touched_in::<LogicalSwitchPort>() {
+        dirty.ports.insert(touched.uuid);
+        for row in [touched.before::<LogicalSwitchPort>(), touched.after()].into_iter().flatten() {
+            if let Some(name) = row.options.get("router-port") {
+                // Of several that lead there one is the first.
+                router::mark_behind(txn.state(), name, dirty);
+            }
+        }
+    }
     dynamic::mark(txn, dirty);
     let ports = std::mem::take(&mut dirty.ports);
     // Keys that are given back first, so that a port may take over what another leaves in the same transaction.
@@ -142,8 +150,10 @@ fn one(
             options.insert(kept.into(), value.clone());
         }
     }
-    let r#type = southbound_type(&port, &mut options, &mut problems);
-    if &*r#type != "patch" && txn.get::<LogicalSwitch>(datapath).is_some_and(switch::passes_vlans) {
+    let r#type = southbound_type(txn.state(), &port, &mut options, &mut problems);
+    if !matches!(&*r#type, "patch" | "l3gateway")
+        && txn.get::<LogicalSwitch>(datapath).is_some_and(switch::passes_vlans)
+    {
         options.insert("vlan-passthru".into(), "true".into());
     }
     let state = present.clone().unwrap_or_default();
@@ -155,7 +165,7 @@ fn one(
         tunnel_key,
         parent_port: parent_port.clone(),
         tag,
-        mac: addresses(&port, &mut problems),
+        mac: addresses(txn.state(), &port, &mut problems),
         port_security: port
             .port_security
             .iter()
@@ -201,6 +211,7 @@ fn requested(port: &LogicalSwitchPort) -> Vec<Text> {
 
 /// The type that agents see (ovn-semantics, section 25).
 fn southbound_type(
+    state: &State,
     port: &LogicalSwitchPort,
     options: &mut imbl::OrdMap<Text, Text>,
     problems: &mut Problems,
@@ -239,13 +250,30 @@ fn southbound_type(
             problems.push(("type", format!("nothing acts on ports of type {} yet", port.r#type)));
             port.r#type.clone()
         }
-        "router" | "switch" => {
-            let peer = if &*port.r#type == "router" { port.options.get("router-port") } else { None };
-            // Nothing of the port's own: a patch says what it leads to.
+        // Nothing of the port's own: a patch says what it leads to.
+        "router" => {
             options.clear();
-            match peer.or(port.peer.as_ref()) {
+            let behind = router::behind(state, port);
+            match port.options.get("router-port") {
+                Some(peer) => {
+                    options.insert("peer".into(), peer.clone());
+                    lone(state, port, peer, behind.is_some(), problems);
+                }
+                None => problems.push(("options", "a port of type router needs router-port".to_owned())),
+            }
+            match behind.and_then(|behind| router::chassis(behind.router)) {
+                Some(chassis) => {
+                    options.insert("l3gateway-chassis".into(), chassis.clone());
+                    "l3gateway".into()
+                }
+                None => "patch".into(),
+            }
+        }
+        "switch" => {
+            options.clear();
+            match &port.peer {
                 Some(peer) => _ = options.insert("peer".into(), peer.clone()),
-                None => problems.push(("peer", format!("a port of type {} needs a peer", port.r#type))),
+                None => problems.push(("peer", "a port of type switch needs a peer".to_owned())),
             }
             "patch".into()
         }
@@ -256,12 +284,27 @@ fn southbound_type(
     }
 }
 
-/// The port's addresses as they can be read, with what was given in the place of `dynamic`.
-fn addresses(port: &LogicalSwitchPort, problems: &mut Problems) -> OrdSet<Text> {
+/// Says why nothing crosses from the switch port to the router port that it names.
+fn lone(state: &State, port: &LogicalSwitchPort, peer: &str, is_there: bool, problems: &mut Problems) {
+    let first = router_port::leading_to(state, peer);
+    if !is_there {
+        problems.push(("options", format!("router-port is {peer}, and no router has a port of that name")));
+    } else if let Some(first) = first.filter(|first| *first != port.name) {
+        problems.push(("options", format!("router-port {peer} is that of port {first} already")));
+    }
+}
+
+/// The port's addresses as they can be read, with what was given in the place of `dynamic` and `router`.
+fn addresses(state: &State, port: &LogicalSwitchPort, problems: &mut Problems) -> OrdSet<Text> {
     let mut served = OrdSet::new();
     for text in &port.addresses {
         match text.parse::<LspAddress>() {
             Ok(LspAddress::Dynamic { .. }) => served.extend(port.dynamic_addresses.clone()),
+            Ok(LspAddress::Router) => {
+                served.extend(
+                    router::behind(state, port).and_then(|behind| router_port::addresses(behind.port)),
+                );
+            }
             Ok(_) => _ = served.insert(text.clone()),
             Err(error) => problems.push(("addresses", format!("{text:?} has no effect: {error}"))),
         }

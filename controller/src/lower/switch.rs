@@ -57,14 +57,19 @@ pub(super) fn sweep(txn: &mut Txn<'_>) {
         if touched.new.is_some() {
             continue;
         }
-        let key = txn.get::<DatapathBinding>(touched.uuid).map(|datapath| datapath.tunnel_key);
-        if let Some(key) = key.and_then(|key| u128::try_from(key).ok()) {
-            keys::release(txn, keys::DATAPATHS, key);
-            keys::forget(txn, &keys::ports_of(touched.uuid));
-            keys::forget(txn, &keys::addresses_of(touched.uuid));
-            txn.delete::<DatapathBinding>(touched.uuid);
-        }
+        forget(txn, touched.uuid);
         problem::set::<LogicalSwitch>(txn, touched.uuid, Vec::new());
+    }
+}
+
+/// Deletes a datapath and its pools.
+pub(super) fn forget(txn: &mut Txn<'_>, datapath: Uuid) {
+    let key = txn.get::<DatapathBinding>(datapath).map(|datapath| datapath.tunnel_key);
+    if let Some(key) = key.and_then(|key| u128::try_from(key).ok()) {
+        keys::release(txn, keys::DATAPATHS, key);
+        keys::forget(txn, &keys::ports_of(datapath));
+        keys::forget(txn, &keys::addresses_of(datapath));
+        txn.delete::<DatapathBinding>(datapath);
     }
 }
 

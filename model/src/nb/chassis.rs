@@ -4,6 +4,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::{
     column::{Strong, Text},
+    row::Scope,
     table,
 };
 
@@ -71,6 +72,7 @@ table! {
         options: OrdMap<Text, Text>,
     }
     indexes [["logical_port", "dst_ip"]]
+    scopes [Scope::Key { column: "logical_port", table: "Logical_Router_Port", key: "name" }]
 }
 
 table! {

@@ -5,6 +5,7 @@ use imbl::OrdMap;
 use super::{AddressSet, LogicalRouterPort};
 use crate::{
     column::{Strong, Text, Weak},
+    row::Scope,
     table,
 };
 
@@ -42,4 +43,5 @@ table! {
         /// Free for clients.
         external_ids: OrdMap<Text, Text>,
     }
+    scopes [Scope::Referrers { table: "Logical_Router", column: "nat" }]
 }

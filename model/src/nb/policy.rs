@@ -36,6 +36,10 @@ table! {
         external_ids: OrdMap<Text, Text>,
     }
     indexes [["name"]]
+    scopes [
+        Scope::Referrers { table: "NAT", column: "allowed_ext_ips" },
+        Scope::Referrers { table: "NAT", column: "exempted_ext_ips" },
+    ]
 }
 
 table! {

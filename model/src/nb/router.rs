@@ -5,6 +5,7 @@ use imbl::{OrdMap, OrdSet};
 use super::{Bfd, Copp, DhcpRelay, GatewayChassis, HaChassisGroup, LoadBalancer, LoadBalancerGroup, Nat};
 use crate::{
     column::{Strong, Text, Weak},
+    row::Scope,
     table,
 };
 
@@ -14,7 +15,7 @@ table! {
         /// Name, for people; need not be unique.
         name: Text,
         /// Its ports. A port is in one router only.
-        ports: OrdSet<Strong<LogicalRouterPort>>,
+        ports: OrdSet<Strong<LogicalRouterPort>> => |c| c.central(),
         /// Routes besides those to the networks of its ports.
         static_routes: OrdSet<Strong<LogicalRouterStaticRoute>>,
         /// Rules that may overrule the route of a packet.
@@ -35,6 +36,7 @@ table! {
         /// Free for clients; `neutron:router_name` serves as a second name.
         external_ids: OrdMap<Text, Text>,
     }
+    scopes [Scope::Own]
 }
 
 table! {
@@ -72,6 +74,7 @@ table! {
         status: OrdMap<Text, Text>,
     }
     indexes [["name"]]
+    scopes [Scope::Referrers { table: "Logical_Router", column: "ports" }]
 }
 
 table! {
@@ -99,6 +102,7 @@ table! {
         /// Free for clients; `ic-learned-route` marks one from another availability zone.
         external_ids: OrdMap<Text, Text>,
     }
+    scopes [Scope::Referrers { table: "Logical_Router", column: "static_routes" }]
 }
 
 table! {
@@ -129,6 +133,7 @@ table! {
         /// Free for clients.
         external_ids: OrdMap<Text, Text>,
     }
+    scopes [Scope::Referrers { table: "Logical_Router", column: "policies" }]
 }
 
 table! {

@@ -33,6 +33,8 @@ table! {
         Scope::Own,
         Scope::Referrers { table: "Port_Binding", column: "chassis" },
         Scope::Referrers { table: "Port_Binding", column: "additional_chassis" },
+        Scope::Referrers { table: "HA_Chassis", column: "chassis" },
+        Scope::Referrers { table: "HA_Chassis_Group", column: "ref_chassis" },
     ]
 }
 
@@ -98,6 +100,7 @@ table! {
         /// `chassis-name`, also while none of that name is registered.
         external_ids: OrdMap<Text, Text>,
     }
+    scopes [Scope::Referrers { table: "HA_Chassis_Group", column: "ha_chassis" }]
 }
 
 table! {
@@ -113,6 +116,7 @@ table! {
         external_ids: OrdMap<Text, Text>,
     }
     indexes [["name"]]
+    scopes [Scope::Referrers { table: "Port_Binding", column: "ha_chassis_group" }]
 }
 
 table! {

@@ -72,7 +72,11 @@ table! {
         options: OrdMap<Text, Text>,
     }
     indexes [["name"]]
-    scopes [Scope::Named { column: "name", database: Database::Northbound, table: "ACL", by: "match", sigil: Some('$') }]
+    scopes [
+        Scope::Named { column: "name", database: Database::Northbound, table: "ACL", by: "match", sigil: Some('$') },
+        Scope::Named { column: "name", database: Database::Northbound, table: "Logical_Router_Policy", by: "match", sigil: Some('$') },
+        Scope::Named { column: "name", database: Database::Northbound, table: "NAT", by: "match", sigil: Some('$') },
+    ]
 }
 
 table! {

@@ -40,6 +40,7 @@ table! {
         datapath: Strong<DatapathBinding>,
     }
     indexes [["logical_port", "ip"]]
+    scopes [Scope::Of("datapath")]
 }
 
 table! {
@@ -57,6 +58,7 @@ table! {
         datapath: Strong<DatapathBinding>,
     }
     indexes [["logical_port", "ip"]]
+    scopes [Scope::Of("datapath")]
 }
 
 table! {

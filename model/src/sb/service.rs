@@ -5,6 +5,7 @@ use imbl::{OrdMap, OrdSet};
 use super::{Chassis, DatapathBinding};
 use crate::{
     column::{Strong, Text, Weak},
+    row::Scope,
     table,
 };
 
@@ -126,4 +127,5 @@ table! {
         options: OrdMap<Text, Text>,
     }
     indexes [["logical_port", "dst_ip", "src_port", "disc"]]
+    scopes [Scope::Key { column: "logical_port", table: "Port_Binding", key: "logical_port" }]
 }

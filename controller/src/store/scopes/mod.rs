@@ -2,14 +2,14 @@
 //!
 //! # Contract
 //! - Follows each applied transaction at a cost of what changed, from the declarations' `Scope` rules alone.
-//! - An agent holds the scope of its own `Chassis`, the global one, and every datapath with a port that it holds or
-//!   may be asked to hold. (Closing over patch links between datapaths will add to [`Scopes::follow_agents`].)
+//! - An agent holds the scope of its own `Chassis`, the global one, and the datapaths that [`reach`] leads it to.
 //!
 //! # Invariants
 //! - A row is in a scope as often as rules and carriers put it there; it is visible while that is more than never.
 //! - Incremental equals rebuilt; what an agent was sent equals the projection of the state onto its scopes.
 
 mod deliver;
+mod reach;
 mod rules;
 mod view;
 
@@ -20,11 +20,12 @@ use ovsdb::value::{Atom, Datum};
 use quantumnet_model::{
     Row, Uuid,
     row::{ColumnId, DynRow, TableId},
-    sb::{Chassis, PortBinding},
+    sb::Chassis,
     tables,
 };
 
 use crate::store::{ReferenceColumn, State, Touched, reference_columns};
+use reach::Reach;
 use rules::{Link, Rule, rules};
 
 pub use deliver::{Delivery, deliveries};
@@ -38,6 +39,7 @@ pub const GLOBAL: Uuid = Uuid::nil();
 pub struct Scopes {
     view: View,
     keys: Keys,
+    reach: Reach,
 }
 
 /// Rows that rules look up by value: (rule, value, row). Cloning is cheap.
@@ -118,7 +120,7 @@ impl Scopes {
                 flips.into_iter().map(move |(scope, on)| (table, row, scope, on))
             })
             .collect();
-        ScopeChanges { rows, agents: self.follow_agents(&by_table) }
+        ScopeChanges { rows, agents: self.follow_agents(before, after, &by_table) }
     }
 
     fn follow_rule(
@@ -228,27 +230,23 @@ impl Scopes {
         }
     }
 
-    fn follow_agents(&mut self, by_table: &ByTable<'_>) -> Vec<(Uuid, Uuid, bool)> {
-        let mut deltas: BTreeMap<(Uuid, Uuid), i64> = BTreeMap::new();
-        for row in by_table.get(&PortBinding::TABLE).into_iter().flatten() {
-            for (binding, delta) in [(row.before(), -1), (row.after(), 1)] {
-                let Some(binding) = binding else { continue };
-                each_chassis(binding, &mut |chassis| {
-                    *deltas.entry((chassis, binding.datapath.uuid())).or_default() += delta;
-                });
-            }
-        }
+    fn follow_agents(
+        &mut self,
+        before: &State,
+        after: &State,
+        by_table: &ByTable<'_>,
+    ) -> Vec<(Uuid, Uuid, bool)> {
+        let mut changed = self.reach.follow(&mut self.view, before, after, by_table);
         // An agent holds its own scope while its chassis is registered.
         for row in by_table.get(&Chassis::TABLE).into_iter().flatten() {
-            let delta = i64::from(row.new.is_some()) - i64::from(row.old.is_some());
-            *deltas.entry((row.uuid, row.uuid)).or_default() += delta;
-            *deltas.entry((row.uuid, GLOBAL)).or_default() += delta;
+            if row.new.is_some() != row.old.is_some() {
+                for scope in [row.uuid, GLOBAL] {
+                    self.view.set_agent(row.uuid, scope, row.new.is_some());
+                    changed.push((row.uuid, scope, row.new.is_some()));
+                }
+            }
         }
-        let changed = deltas.into_iter().filter(|(_, delta)| *delta != 0);
-        let flip = |((chassis, scope), delta)| {
-            self.view.count_agent(chassis, scope, delta).map(|gained| (chassis, scope, gained))
-        };
-        changed.filter_map(flip).collect()
+        changed
     }
 }
 
@@ -336,11 +334,4 @@ fn keyed<'a>(
 fn referring(table: TableId, column: ColumnId) -> ReferenceColumn {
     let mut declared = reference_columns(table).iter();
     *declared.find(|declared| declared.column == column).expect("the rules were made from reference columns")
-}
-
-/// Chassis that hold the port, or may be asked to.
-fn each_chassis(binding: &PortBinding, visit: &mut dyn FnMut(Uuid)) {
-    binding.chassis.iter().chain(&binding.requested_chassis).for_each(|chassis| visit(chassis.uuid()));
-    let further = binding.additional_chassis.iter().chain(binding.requested_additional_chassis.iter());
-    further.for_each(|chassis| visit(chassis.uuid()));
 }

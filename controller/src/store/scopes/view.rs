@@ -12,8 +12,8 @@ pub struct View {
     rows: OrdMap<(TableId, Uuid), OrdMap<Uuid, i64>>,
     /// The same, by scope.
     members: OrdSet<(Uuid, TableId, Uuid)>,
-    /// How often each chassis has each scope.
-    agents: OrdMap<(Uuid, Uuid), i64>,
+    /// Scopes of each chassis.
+    agents: OrdSet<(Uuid, Uuid)>,
     /// The same, by scope.
     holders: OrdSet<(Uuid, Uuid)>,
 }
@@ -32,7 +32,7 @@ impl View {
 
     /// Scopes that the chassis' agent holds.
     pub fn held_by(&self, chassis: Uuid) -> impl Iterator<Item = Uuid> + use<'_> {
-        self.agents.range((chassis, Uuid::nil())..=(chassis, Uuid::max())).map(|((_, scope), _)| *scope)
+        self.agents.range((chassis, Uuid::nil())..=(chassis, Uuid::max())).map(|(_, scope)| *scope)
     }
 
     /// Chassis whose agents hold the scope.
@@ -40,11 +40,16 @@ impl View {
         self.holders.range((scope, Uuid::nil())..=(scope, Uuid::max())).map(|(_, chassis)| *chassis)
     }
 
+    /// Whether the chassis' agent holds the scope.
+    pub fn holds(&self, chassis: Uuid, scope: Uuid) -> bool {
+        self.agents.contains(&(chassis, scope))
+    }
+
     /// Whether the chassis' agent holds the row.
     pub fn sees(&self, chassis: Uuid, table: TableId, row: Uuid) -> bool {
         let Some(scopes) = self.rows.get(&(table, row)) else { return false };
         if scopes.len() <= SCOPES_FEW {
-            scopes.keys().any(|scope| self.agents.contains_key(&(chassis, *scope)))
+            scopes.keys().any(|scope| self.holds(chassis, *scope))
         } else {
             self.held_by(chassis).any(|scope| scopes.contains_key(&scope))
         }
@@ -61,7 +66,7 @@ impl View {
             self.set_row(*table, *row, *scope, if *gained { 0 } else { 1 });
         }
         for (chassis, scope, gained) in &changes.agents {
-            self.set_agent(*chassis, *scope, if *gained { 0 } else { 1 });
+            self.set_agent(*chassis, *scope, !*gained);
         }
     }
 
@@ -71,15 +76,6 @@ impl View {
         let now = before + delta;
         debug_assert!(now >= 0, "row {row} left scope {scope} more often than it entered");
         self.set_row(table, row, scope, now);
-        flip(before, now)
-    }
-
-    /// Like [`Self::count_row`], for an agent.
-    pub(super) fn count_agent(&mut self, chassis: Uuid, scope: Uuid, delta: i64) -> Option<bool> {
-        let before = self.agents.get(&(chassis, scope)).copied().unwrap_or(0);
-        let now = before + delta;
-        debug_assert!(now >= 0, "chassis {chassis} gave up scope {scope} more often than it took it");
-        self.set_agent(chassis, scope, now);
         flip(before, now)
     }
 
@@ -99,9 +95,10 @@ impl View {
         }
     }
 
-    fn set_agent(&mut self, chassis: Uuid, scope: Uuid, count: i64) {
-        if count > 0 {
-            self.agents.insert((chassis, scope), count);
+    /// Makes the chassis' agent hold the scope, or not.
+    pub(super) fn set_agent(&mut self, chassis: Uuid, scope: Uuid, holds: bool) {
+        if holds {
+            self.agents.insert((chassis, scope));
             self.holders.insert((scope, chassis));
         } else {
             self.agents.remove(&(chassis, scope));
