@@ -13,7 +13,7 @@ use quantumnet_dataplane::compile::{
 };
 use quantumnet_model::{
     Strong,
-    host::{HostAcl, HostZone},
+    host::HostZone,
     nb::{Acl, LogicalSwitch},
 };
 
@@ -44,7 +44,6 @@ fn example() -> Model {
             ..Acl::default()
         };
         model.put(id(Kind::Acl, number), acl);
-        model.put(id(Kind::Acl, number), HostAcl { conjunction: i64::from(number) * 256 + 1, meter: 0 });
     }
     model.put(id(Kind::Port, 4), HostZone { zone: 1 });
     let acls = (0..3).map(|number| Strong::new(id(Kind::Acl, number))).collect();
@@ -60,6 +59,7 @@ fn example() -> Model {
             ..RouterPortSpec::default()
         });
     }
+    model.number_conjunctions(Some(1));
     model
 }
 

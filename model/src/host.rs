@@ -88,10 +88,18 @@ table! {
 }
 
 table! {
-    /// The numbers of an ACL's conjunctive matches, given by the agent. The row has the uuid of the `ACL`.
+    /// The number of a conjunctive match, given by the agent. The row has the uuid by which the compiler asked for it.
+    pub struct HostConjunction = Host "Host_Conjunction" [root] {
+        /// Its id in the switch.
+        id: i64,
+        /// Of flows that belong to very many conjunctions there are several; which of them it is in.
+        list: i64,
+    }
+}
+
+table! {
+    /// The numbers of an ACL, given by the agent. The row has the uuid of the `ACL`.
     pub struct HostAcl = Host "Host_ACL" [root] {
-        /// The first of its conjunction ids; the next 255 are its own too.
-        conjunction: i64,
         /// Number of the meter of its log records; 0 for none.
         meter: i64,
     }

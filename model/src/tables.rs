@@ -116,6 +116,7 @@ tables![
     host::HostActivated,
     host::HostOldMac,
     host::HostZone,
+    host::HostConjunction,
     host::HostAcl,
 ];
 

@@ -1,11 +1,8 @@
-//! Numbers that filters need: a connection tracking zone for each port here, conjunction ids for each ACL, a meter for each
-//! that logs.
+//! Numbers that filters need: a connection tracking zone for each port here, a meter for each ACL that logs.
 //!
 //! # Invariants
 //! - A zone is emptied before the first flow that names it is in the switch. A port keeps its zone, also over restarts, as
 //!   long as the store knows it: connections outlive what happens to its interface.
-//! - Conjunction ids follow from the ACL's uuid, so that a restart finds the switch's flows as they are; only where two ACLs
-//!   would share them does the later one get others.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,20 +16,17 @@ use quantumnet_model::{
     nb::Acl,
     sb::PortBinding,
 };
-use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
 use crate::{
     agent::{Agent, Effect},
-    compile::{By, CONJUNCTIONS, FlowDelta, RowUpdate},
+    compile::{By, FlowDelta, RowUpdate},
     switch,
 };
 
-/// Numbers by ACL.
+/// Meters by ACL.
 #[derive(Debug, Default)]
 pub(super) struct AclNumbers {
-    bases: FxHashMap<u32, Uuid>,
-    acls: BTreeMap<Uuid, u32>,
     /// Places of ACLs that log, from 0. Their meters are counted down from the switch's last: those of interfaces, which are
     /// kept over restarts, are counted up from the first.
     logging: BTreeMap<Uuid, u32>,
@@ -41,14 +35,12 @@ pub(super) struct AclNumbers {
 impl AclNumbers {
     /// The numbers of an ACL on a switch with so many meters.
     fn row(&self, acl: Uuid, meters: u32) -> Option<HostAcl> {
-        let conjunction = i64::from(*self.acls.get(&acl)?);
-        let meter = self.logging.get(&acl).and_then(|place| meters.checked_sub(*place + 1));
-        Some(HostAcl { conjunction, meter: meter.map_or(0, i64::from) })
+        let meter = meters.checked_sub(*self.logging.get(&acl)? + 1);
+        Some(HostAcl { meter: meter.map_or(0, i64::from) })
     }
 
-    /// An ACL that came or changed.
+    /// An ACL that came, changed or went.
     fn note(&mut self, acl: Uuid, logs: bool) {
-        self.conjunction(acl);
         if !logs {
             self.logging.remove(&acl);
         } else if !self.logging.contains_key(&acl) {
@@ -58,32 +50,9 @@ impl AclNumbers {
         }
     }
 
-    /// The first conjunction id of an ACL, new or known.
-    fn conjunction(&mut self, acl: Uuid) -> u32 {
-        if let Some(base) = self.acls.get(&acl) {
-            return *base;
-        }
-        // Of random uuids any bits will do. Ids start at 1, and each ACL has its block.
-        let mut block = acl.as_fields().0 % BLOCKS;
-        while self.bases.contains_key(&block) {
-            block = (block + 1) % BLOCKS;
-        }
-        self.bases.insert(block, acl);
-        let base = block * CONJUNCTIONS + 1;
-        self.acls.insert(acl, base);
-        base
-    }
-
-    fn forget(&mut self, acl: Uuid) {
-        self.logging.remove(&acl);
-        if let Some(base) = self.acls.remove(&acl) {
-            self.bases.remove(&(base / CONJUNCTIONS));
-        }
-    }
-
     /// All of them, on a switch with so many meters.
     pub(super) fn rows(&self, meters: u32) -> impl Iterator<Item = (Uuid, HostAcl)> {
-        self.acls.keys().filter_map(move |acl| Some((*acl, self.row(*acl, meters)?)))
+        self.logging.keys().filter_map(move |acl| Some((*acl, self.row(*acl, meters)?)))
     }
 }
 
@@ -93,13 +62,10 @@ impl Agent {
         let meters = self.meters();
         let changed = batch.iter().filter(|(table, ..)| *table == Acl::TABLE);
         let logs = |row: &Arc<dyn DynRow>| row.as_any().downcast_ref::<Acl>().is_some_and(|acl| acl.log);
-        let acls: Vec<(Uuid, Option<bool>)> =
-            changed.map(|(_, acl, row)| (*acl, row.as_ref().map(logs))).collect();
-        for (acl, present) in acls {
-            match present {
-                Some(logs) => self.acl_numbers.note(acl, logs),
-                None => self.acl_numbers.forget(acl),
-            }
+        let acls: Vec<(Uuid, bool)> =
+            changed.map(|(_, acl, row)| (*acl, row.as_ref().is_some_and(logs))).collect();
+        for (acl, logs) in acls {
+            self.acl_numbers.note(acl, logs);
             let numbers = self.acl_numbers.row(acl, meters).map(|row| Arc::new(row) as _);
             batch.push((HostAcl::TABLE, acl, numbers));
         }
@@ -164,27 +130,21 @@ pub(super) fn zone_rows(zones: &BTreeMap<Uuid, u16>) -> impl Iterator<Item = (Uu
     zones.iter().map(|(port, zone)| (*port, HostZone { zone: i64::from(*zone) }))
 }
 
-const BLOCKS: u32 = (u32::MAX - 1) / CONJUNCTIONS;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_follow_from_the_uuid_and_are_not_shared() {
+    fn those_that_log_have_meters() {
         let mut numbers = AclNumbers::default();
-        let acl = |low: u128| Uuid::from_u128(7 << 96 | low);
-        let first = |numbers: &mut AclNumbers, low| numbers.conjunction(acl(low));
-        assert_eq!([first(&mut numbers, 1), first(&mut numbers, 2)], [7 * 256 + 1, 8 * 256 + 1]);
-        assert_eq!(first(&mut numbers, 1), 7 * 256 + 1);
-        numbers.forget(acl(1));
-        assert_eq!(first(&mut numbers, 3), 7 * 256 + 1);
+        let acl = Uuid::from_u128;
+        numbers.note(acl(1), false);
         numbers.note(acl(2), true);
         numbers.note(acl(3), true);
-        let meter = |numbers: &AclNumbers, low, of| numbers.row(acl(low), of).unwrap().meter;
-        assert_eq!([meter(&numbers, 2, 65_536), meter(&numbers, 3, 65_536)], [65_535, 65_534]);
-        assert_eq!(meter(&numbers, 2, 0), 0, "a switch without meters");
+        let meter = |numbers: &AclNumbers, low, of| numbers.row(acl(low), of).map(|row| row.meter);
+        assert_eq!([meter(&numbers, 2, 65_536), meter(&numbers, 3, 65_536)], [Some(65_535), Some(65_534)]);
+        assert_eq!(meter(&numbers, 2, 0), Some(0), "a switch without meters");
         numbers.note(acl(2), false);
-        assert_eq!(meter(&numbers, 2, 65_536), 0);
+        assert_eq!([meter(&numbers, 1, 65_536), meter(&numbers, 2, 65_536)], [None, None]);
     }
 }

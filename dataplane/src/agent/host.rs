@@ -12,7 +12,10 @@ use std::{
 use quantumnet_api::v1::LocalInterface;
 use quantumnet_model::{
     DynRow, Row, TableId,
-    host::{HostAcl, HostActivated, HostInterface, HostOldMac, HostPatch, HostSelf, HostTunnel, HostZone},
+    host::{
+        HostAcl, HostActivated, HostConjunction, HostInterface, HostOldMac, HostPatch, HostSelf, HostTunnel,
+        HostZone,
+    },
     row::Database,
     sb::{Fdb, PortBinding},
     tables,
@@ -211,6 +214,9 @@ impl Agent {
         }
         for (port, row) in filters::zone_rows(&self.zones_here) {
             rows.insert((HostZone::TABLE, port), Arc::new(row));
+        }
+        for (uuid, row) in self.conjunctions.rows() {
+            rows.insert((HostConjunction::TABLE, uuid), Arc::new(row));
         }
         for (acl, row) in self.acl_numbers.rows(self.meters()) {
             rows.insert((HostAcl::TABLE, acl), Arc::new(row));

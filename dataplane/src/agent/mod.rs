@@ -10,6 +10,7 @@
 //! - A change that does not fit changes nothing: the rows before it stay in effect.
 
 mod aging;
+mod conjunctions;
 mod event;
 mod filters;
 mod host;
@@ -68,6 +69,7 @@ pub struct Agent {
     /// Zones of the ports that are here.
     zones_here: BTreeMap<Uuid, u16>,
     acl_numbers: filters::AclNumbers,
+    conjunctions: conjunctions::Conjunctions,
     punts: Punts,
     learner: Learner,
     announcer: Announcer,
@@ -114,6 +116,7 @@ impl Agent {
             zones: start.zones.clone(),
             zones_here: BTreeMap::new(),
             acl_numbers: filters::AclNumbers::default(),
+            conjunctions: conjunctions::Conjunctions::default(),
             start,
             config: None,
             replica: None,

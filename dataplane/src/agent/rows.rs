@@ -92,6 +92,7 @@ impl Agent {
         let aging = Self::aging_rows(&batch);
         let batch = self.with_acl_numbers(batch);
         let delta = self.compiler.apply(batch);
+        let delta = self.with_conjunctions(delta);
         let delta = self.with_zones(now, delta, out);
         self.grow_old(now, &aging);
         self.tag += 1;

@@ -79,6 +79,8 @@ pub struct Compiler {
     readers: Readers,
     desired: Desired,
     dirty: Vec<Vec<UnitId>>,
+    /// Relations that the last batch changed.
+    changed: FxHashSet<Relation>,
     counters: Counters,
 }
 
@@ -132,6 +134,7 @@ impl Compiler {
             readers: Readers::default(),
             desired: Desired::default(),
             dirty: vec![Vec::new(); STAGES.len()],
+            changed: FxHashSet::default(),
             counters: Counters::default(),
         };
         this.set_owner(Owners::Switch, Owner::Switch, true);
@@ -181,6 +184,11 @@ impl Compiler {
     /// See [`Counters`].
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Whether the last batch changed a derived relation.
+    pub(crate) fn changed(&self, relation: Relation) -> bool {
+        self.changed.contains(&relation)
     }
 
     /// Values of a derived relation, for the parts of the agent that are not flows.
@@ -287,6 +295,7 @@ impl Compiler {
 
     /// Runs all dirty units, stage by stage.
     fn settle(&mut self) -> FlowDelta {
+        self.changed.clear();
         let mut before = Before::default();
         let mut dead = Vec::new();
         for stage in 0..STAGES.len() {
@@ -315,6 +324,7 @@ impl Compiler {
     }
 
     fn set_fact(&mut self, fact: Fact, holds: bool) {
+        self.changed.insert(fact.relation);
         let key = (fact.relation, fact.of, fact.part);
         let values = self.store.facts.entry(key).or_default();
         if holds {

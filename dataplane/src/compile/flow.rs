@@ -85,20 +85,25 @@ impl FlowDelta {
         if later.is_empty() {
             return;
         }
-        let mut flows: BTreeMap<Arc<FlowKey>, Option<FlowValue>> = BTreeMap::new();
+        if self.is_empty() {
+            *self = later;
+            return;
+        }
+        // Both are in order, so that a large one costs no more than its length.
+        let gone: Vec<Arc<FlowKey>> = later.delete;
+        let put = std::mem::take(&mut self.put).into_iter();
+        let kept = put.filter(|flow| gone.binary_search(&flow.key).is_err());
+        self.put = merged(kept.collect(), later.put, |flow| &flow.key);
+        let delete = std::mem::take(&mut self.delete).into_iter();
+        let kept = delete.filter(|key| self.put.binary_search_by(|flow| flow.key.cmp(key)).is_err());
+        self.delete = merged(kept.collect(), gone, |key| key);
         let mut meters: BTreeMap<u32, Option<MeterSpec>> = BTreeMap::new();
-        for delta in [std::mem::take(self), later] {
-            flows.extend(delta.put.into_iter().map(|flow| (flow.key, Some(flow.value))));
-            flows.extend(delta.delete.into_iter().map(|key| (key, None)));
-            meters.extend(delta.meters_put.into_iter().map(|(number, spec)| (number, Some(spec))));
-            meters.extend(delta.meters_delete.into_iter().map(|number| (number, None)));
-        }
-        for (key, value) in flows {
-            match value {
-                Some(value) => self.put.push(DesiredFlow { key, value }),
-                None => self.delete.push(key),
-            }
-        }
+        meters.extend(
+            std::mem::take(&mut self.meters_put).into_iter().map(|(number, spec)| (number, Some(spec))),
+        );
+        meters.extend(std::mem::take(&mut self.meters_delete).into_iter().map(|number| (number, None)));
+        meters.extend(later.meters_put.into_iter().map(|(number, spec)| (number, Some(spec))));
+        meters.extend(later.meters_delete.into_iter().map(|number| (number, None)));
         for (number, spec) in meters {
             match spec {
                 Some(spec) => self.meters_put.push((number, spec)),
@@ -114,6 +119,24 @@ impl FlowDelta {
             && self.meters_put.is_empty()
             && self.meters_delete.is_empty()
     }
+}
+
+/// Two lists in order as one; of two items with one key the later list's.
+fn merged<T, K: Ord>(earlier: Vec<T>, later: Vec<T>, key: impl Fn(&T) -> &K) -> Vec<T> {
+    if earlier.is_empty() {
+        return later;
+    }
+    let mut all = Vec::with_capacity(earlier.len() + later.len());
+    let mut earlier = earlier.into_iter().peekable();
+    for item in later {
+        while let Some(before) = earlier.next_if(|before| key(before) < key(&item)) {
+            all.push(before);
+        }
+        earlier.next_if(|same| key(same) == key(&item));
+        all.push(item);
+    }
+    all.extend(earlier);
+    all
 }
 
 /// The cookie of a flow that `stage` makes for the row `uuid`.

@@ -67,6 +67,8 @@ indexes! {
     SwitchAcls = LogicalSwitch, ["acls"];
     /// Port groups by an ACL of theirs.
     GroupAcls = PortGroup, ["acls"];
+    /// Port groups by a member.
+    PortGroups = PortGroup, ["ports"];
     /// A port group by its name.
     GroupName = PortGroup, ["name"];
     /// An address set by its name.

@@ -37,5 +37,5 @@ pub use index::{By, INDEXES, Index};
 pub use outside::{WantedPatch, WantedTunnel};
 pub use owner::{Dep, Fact, Owner, Owners, Relation};
 pub use sink::Sink;
-pub use stage::{filter::CONJUNCTIONS, stage_of};
+pub use stage::{filter::LONGEST, stage_of};
 pub use view::View;

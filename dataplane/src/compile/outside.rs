@@ -62,6 +62,16 @@ impl Compiler {
         self.related(Relation::ZonedPorts, Uuid::nil()).filter_map(name).collect()
     }
 
+    /// Conjunctions that need a `Host_Conjunction` row of that uuid, in order.
+    pub fn conjunctions(&self) -> impl Iterator<Item = Uuid> {
+        self.related(Relation::Numbered, Uuid::nil())
+    }
+
+    /// Whether the last batch changed which those are.
+    pub fn conjunctions_changed(&self) -> bool {
+        self.changed(Relation::Numbered)
+    }
+
     /// Interfaces whose ports are bound to this hypervisor.
     pub fn bound_interfaces(&self) -> BTreeSet<Uuid> {
         self.related(Relation::BoundInterfaces, Uuid::nil()).collect()

@@ -66,12 +66,28 @@ pub enum Relation {
     GroupSwitches,
     /// (port group and switch) → key of a member; see [`pair`].
     GroupKeys,
-    /// switch → ACL that applies to it, where the switch has a usable port here.
-    Acls,
+    /// port group → place of a member here: keys of switch and port.
+    GroupPlaces,
+    /// (port group, places or switches) → how many there are, as far as that matters.
+    GroupSize,
+    /// switch or port group → what an ACL of it needs.
+    AclNeeds,
+    /// switch or port group → signature of a conjunction of an ACL of it.
+    Conjunctions,
+    /// nil → signature that needs a number.
+    Numbered,
+    /// signature → ACL that has it.
+    Joined,
+    /// (address set, width of addresses) → use by a conjunction.
+    SetUses,
+    /// (address set, width and prefix length) → addresses in it, as an integer.
+    SetMembers,
     /// switch → nil while an ACL applies to it.
     Filtered,
     /// switch → nil while one of them needs connection tracking.
     Stateful,
+    /// nil → nil while any switch is `Stateful`.
+    AnyStateful,
     /// switch → nil while one of them is asked after load balancing.
     FilteredAfter,
     /// (switch, direction) → tier of one of them.
@@ -146,6 +162,14 @@ impl Relation {
                 | Self::Resident
                 | Self::FloodChunks
                 | Self::GroupKeys
+                | Self::GroupPlaces
+                | Self::GroupSize
+                | Self::AclNeeds
+                | Self::Conjunctions
+                | Self::Numbered
+                | Self::SetUses
+                | Self::SetMembers
+                | Self::AnyStateful
                 | Self::Filtered
                 | Self::Stateful
                 | Self::FilteredAfter

@@ -16,6 +16,7 @@ pub enum FilterStep {
     Acl { number: u32, what: usize, action: usize, to: bool, tier: i64, option: usize },
     DropAcl(u32),
     Number(u32, Option<i64>),
+    Conjunctions(Option<u32>),
     OfSwitch(u32, Vec<u32>),
     Group(u32, Vec<u32>, Vec<u32>),
     DropGroup(u32),
@@ -39,6 +40,11 @@ const MATCHES: &[&str] = &[
     "reg0 == 1",
     "tcp.dst ==",
     "100 <= udp.dst <= 200 && ip.ttl < 3",
+    "inport == @g0 && outport == @g1 && ip4",
+    "outport == @g0 && ip4.src == $s0 && ip4.dst != $s1 && tcp.src == {1, 2} && tcp.dst == {3, 4}",
+    "ip6.src == {$s0, fd00::77} && eth.src == $s1",
+    "outport == @g1 && tcp.dst == 80",
+    "outport == @g1 && tcp.dst == 443",
 ];
 const ACTIONS: &[&str] = &["allow", "allow-related", "allow-stateless", "drop", "reject", "pass"];
 const OPTIONS: &[&[(&str, &str)]] = &[&[], &[("apply-after-lb", "true")], &[("persist-established", "true")]];
@@ -53,6 +59,7 @@ pub fn step() -> impl Strategy<Value = FilterStep> {
         ),
         1 => (0..4u32).prop_map(FilterStep::DropAcl),
         3 => (0..4u32, proptest::option::of(0..3i64)).prop_map(|(acl, number)| FilterStep::Number(acl, number)),
+        5 => proptest::option::weighted(0.9, 1..4u32).prop_map(FilterStep::Conjunctions),
         4 => (0..3u32, some(4)).prop_map(|(switch, acls)| FilterStep::OfSwitch(switch, acls)),
         4 => (0..2u32, some(4), some(4)).prop_map(|(group, ports, acls)| FilterStep::Group(group, ports, acls)),
         1 => (0..2u32).prop_map(FilterStep::DropGroup),
@@ -84,12 +91,10 @@ impl FilterStep {
             ),
             Self::DropAcl(number) => model.remove::<Acl>(id(Kind::Acl, *number)),
             Self::Number(acl, Some(number)) => {
-                model.put(
-                    id(Kind::Acl, *acl),
-                    HostAcl { conjunction: number * 256 + 1, meter: 7_000 + number },
-                );
+                model.put(id(Kind::Acl, *acl), HostAcl { meter: 7_000 + number });
             }
             Self::Number(acl, None) => model.remove::<HostAcl>(id(Kind::Acl, *acl)),
+            Self::Conjunctions(first) => model.number_conjunctions(*first),
             Self::OfSwitch(switch, numbers) => {
                 let uuid = id(Kind::Switch, *switch);
                 if let Some(mut row) = model.rows.get::<LogicalSwitch>(uuid).cloned() {

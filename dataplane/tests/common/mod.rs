@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use quantumnet_dataplane::compile::{Compiler, FlowDelta, RowUpdate};
 use quantumnet_model::{
     DynRow, Row, Rows, TableId, Uuid, Weak,
-    host::{HostActivated, HostInterface, HostPatch, HostSelf, HostTunnel},
+    host::{HostActivated, HostConjunction, HostInterface, HostPatch, HostSelf, HostTunnel},
     nb::{DhcpOptions, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort},
     sb::{Chassis, DatapathBinding, Encap, Fdb, PortBinding},
 };
@@ -362,6 +362,17 @@ impl Model {
             updates.extend(new.iter().map(|(uuid, row)| (table, *uuid, Some(row.clone()))));
         }
         updates
+    }
+
+    /// Gives each conjunction that the rows ask for a number, from `first` on and in several lists; or takes all back.
+    pub fn number_conjunctions(&mut self, first: Option<u32>) {
+        let asked: Vec<Uuid> = self.clone().compiled().conjunctions().collect();
+        let gone: Vec<Uuid> = self.rows.table(HostConjunction::TABLE).keys().copied().collect();
+        gone.into_iter().for_each(|uuid| self.remove::<HostConjunction>(uuid));
+        let Some(first) = first else { return };
+        for (id, uuid) in (i64::from(first)..).zip(asked) {
+            self.put(uuid, HostConjunction { id, list: i64::from(first) - 1 });
+        }
     }
 
     /// All rows, compiled anew.

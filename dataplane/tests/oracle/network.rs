@@ -3,7 +3,7 @@
 use quantumnet_model::{
     Strong, Weak,
     address::Mac,
-    host::{HostAcl, HostZone},
+    host::HostZone,
     nb::{Acl, LogicalSwitch, NbGlobal, PortGroup},
     sb::AddressSet,
 };
@@ -177,11 +177,11 @@ impl Network {
                 ..Acl::default()
             };
             model.put(uuid, row);
-            model.put(uuid, HostAcl { conjunction: rule.priority * 256 + 1, meter: 0 });
         }
         let drop = if self.default_drop { "true" } else { "false" };
         let row = NbGlobal { options: options(&[("default_acl_drop", drop)]), ..NbGlobal::default() };
         model.put(id(Kind::Own, 1), row);
+        model.number_conjunctions(Some(1));
         model
     }
 }

@@ -1,9 +1,10 @@
 //! ACLs (ovn-nb(5), `ACL`; ovn-architecture(7)): what passes, in three rounds of a tracking, a policy and a verdict table.
 //!
 //! # Contract
-//! - [`scope`]: which ACLs apply to which switch here, and what that switch needs for them.
+//! - [`scope`]: where an ACL applies, and what the switches need for it.
 //! - [`track`]: the sender's or receiver's zone is looked up before rules are asked, where the switch is stateful.
-//! - [`rule`]: one ACL on one switch: of what it matches it says what is to become, in `VERDICT`.
+//! - [`rule`]: one ACL: of what it matches it says what is to become, in `VERDICT`. It is compiled once, however many switches
+//!   it applies to; [`shape`] says what it may share with others, [`conjunction`] and [`set`] are what is shared.
 //! - [`verdict`]: what does become of it, given the connection's state: pass, commit, forbid, reject, ask the next tier.
 //!
 //! # Invariants
@@ -14,14 +15,18 @@
 //! - Requests of established connections are asked about again, each of them; a rule that goes cuts what it allowed.
 //! - Nothing passes a table of a stateful switch while the port has no zone yet.
 
+pub(super) mod conjunction;
 pub(super) mod expression;
 pub(super) mod rule;
 pub(super) mod scope;
+pub(super) mod set;
+pub(super) mod shape;
 pub(super) mod track;
 pub(super) mod verdict;
 
-pub use rule::CONJUNCTIONS;
+pub use conjunction::LONGEST;
 
+use quantumnet_expr::Field;
 use quantumnet_model::nb::Acl;
 
 use crate::compile::table::Table;
@@ -53,6 +58,14 @@ impl Round {
     /// As the part of a fact.
     pub(super) const fn part(self) -> u32 {
         self as u32
+    }
+
+    /// The port whose rules they are.
+    pub(super) const fn own(self) -> Field {
+        match self {
+            Self::From | Self::After => Field::Inport,
+            Self::To => Field::Outport,
+        }
     }
 
     pub(super) const fn policy(self) -> Table {

@@ -1,25 +1,29 @@
-//! One ACL on one switch: what it matches gets its verdict.
+//! One ACL: what it matches gets its verdict, on all switches at once.
 //!
 //! # Contract
-//! - Owner: one ACL that applies to one switch. Reads: it, its numbers, the sets and groups that its match names, whether
-//!   the switch has tiers and is stateful.
+//! - Owner: one ACL. Reads: it, the number of its meter, who refers to it, how many places it has here.
 //! - Out: flows of the round's policy table that load the verdict; for `allow-stateless` also the way around connection
-//!   tracking.
+//!   tracking. What a clause shares with others is left to [`super::conjunction`], which is told of it.
 //!
 //! # Invariants
 //! - A match that does not parse, or that the switch can't express, has no flows: the controller has told so.
-//! - The match is what it is on every hypervisor; only who is in sets, groups and where differs.
+//! - In few places a clause has a flow for each. Else it is the last dimension of a conjunction, and what the conjunction leads
+//!   to: a conjunction is complete exactly where one of its rules says what follows, so that of two which a packet fulfils
+//!   either leads to a verdict.
 
 use ofpacket::{Action, Controller, Match, MeterId, field};
 use quantumnet_expr::Expr;
-use quantumnet_model::{host::HostAcl, nb::Acl};
+use quantumnet_model::{Row, host::HostAcl, nb::Acl};
+use uuid::Uuid;
 
 use super::{
-    PRIORITY_ACL, Round, Verdict,
-    expression::{Part, Place, parts},
+    Round, Verdict,
+    conjunction::Number,
+    scope::{Scope, Size},
+    shape::{Line, Shape},
 };
 use crate::compile::{
-    logical::{self, go, on_switch},
+    logical::go,
     owner::{Owner, Owners, Relation},
     punt::{Punt, PuntReason},
     register,
@@ -32,52 +36,91 @@ use crate::compile::{
 pub(in crate::compile) const STAGE: Stage = Stage {
     number: 44,
     name: "acl",
-    owners: Owners::Facts(Relation::Acls),
+    owners: Owners::Rows(Acl::TABLE),
     tables: &[Table::FromTrack, Table::FromPolicy, Table::AfterPolicy, Table::ToTrack, Table::ToPolicy],
-    relations: &[],
+    relations: &[Relation::Conjunctions, Relation::Numbered, Relation::Joined],
     emit,
 };
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    let Some(fact) = owner.fact() else { return };
-    let (switch, Some(acl)) = (fact.of, view.row::<Acl>(fact.value)) else { return };
-    let Some(key) = logical::switch_key(view, switch) else { return };
-    let Some(clauses) = Expr::parse(&acl.r#match).ok().and_then(|expr| expr.normalize().ok()) else { return };
-    let Some(priority) = u16::try_from(acl.priority).ok().map(|own| own.saturating_add(PRIORITY_ACL)) else {
-        return;
-    };
-    let round = Round::of(acl);
-    let numbers = view.row::<HostAcl>(fact.value);
-    let conjunction = numbers.and_then(|row| u32::try_from(row.conjunction).ok());
-    let meter = numbers.and_then(|row| u32::try_from(row.meter).ok()).filter(|meter| acl.log && *meter > 0);
+    let uuid = owner.row();
+    let Some(acl) = view.row::<Acl>(uuid) else { return };
+    let scope = Scope::of(view, uuid);
+    let Some(policy) = Line::policy(acl).filter(|_| scope.is_here(view)) else { return };
+    let Some(shapes) = shapes(view, acl) else { return };
+    let meter = view.row::<HostAcl>(uuid).and_then(|row| u32::try_from(row.meter).ok());
+    let meter = meter.filter(|meter| acl.log && *meter > 0);
     if let Some(meter) = meter {
         out.meter(meter, PuntReason::AclLog.rate());
     }
-    let place = Place { switch, key };
-    let clauses: Vec<Vec<Part>> = clauses.iter().map(|clause| parts(view, place, clause)).collect();
-
-    let tiers = view.related(Relation::FilterTiers, switch, round.part()).next().is_some();
-    let of_tier = |matches: Match| match u8::try_from(acl.tier) {
-        Ok(tier) if tiers => matches.with_bits(register::TIER, tier),
-        _ => matches,
-    };
-    let says = Flows { table: round.policy(), priority, key, conjunction };
-    says.put(out, &clauses, &of_tier, &verdict(fact.value, acl, round, meter));
-
-    let track = match round {
-        Round::From | Round::After => Table::FromTrack,
-        Round::To => Table::ToTrack,
-    };
-    if &*acl.action == "allow-stateless" && view.holds(Relation::Stateful, switch) {
-        let around = Flows { table: track, priority, key, conjunction };
-        let first = if round == Round::To { Round::To } else { Round::From };
+    let says = verdict(uuid, acl, policy.round, meter);
+    let rule = Rule { uuid, scope: &scope };
+    shapes.iter().for_each(|shape| rule.put(view, out, policy, shape, &says));
+    if let Some(around) = Line::around(acl).filter(|_| view.holds(Relation::AnyStateful, Uuid::nil())) {
+        let first = if policy.round == Round::To { Round::To } else { Round::From };
         let entry = [super::track::cleared(first), vec![go(first.policy())]].concat();
-        around.put(out, &clauses, &|matches| matches, &entry);
+        shapes.iter().for_each(|shape| rule.put(view, out, around, shape, &entry));
     }
 }
 
+/// The clauses of an ACL that may be true here; `None` if its match is none.
+pub(super) fn shapes(view: &View<'_>, acl: &Acl) -> Option<Vec<Shape>> {
+    let clauses = Expr::parse(&acl.r#match).ok()?.normalize().ok()?;
+    Some(clauses.iter().filter_map(|clause| Shape::of(view, clause)).collect())
+}
+
+/// An ACL and where it applies.
+struct Rule<'a> {
+    uuid: Uuid,
+    scope: &'a Scope,
+}
+
+impl Rule<'_> {
+    fn put(&self, view: &View<'_>, out: &mut Sink, line: Line, shape: &Shape, actions: &[Action]) {
+        let ports = shape.ports.first();
+        let size = self.scope.size(view, line.round, ports);
+        if size == Size::None || shape.rest().is_empty() {
+            return;
+        }
+        if size == Size::Few || shape.dimensions() < 2 {
+            let places = self.scope.places(view, line.round, ports);
+            if let Some(listed) = shape.listed(places.len()) {
+                for place in places {
+                    let base = line.of_tier(place.matches());
+                    for matches in &listed {
+                        out.flow(line.table, line.priority, both(&base, matches), actions);
+                    }
+                }
+                return;
+            }
+        }
+        let signature = line.signature(self.scope, shape);
+        for referrer in self.scope.referrers().take(1) {
+            out.fact(Relation::Conjunctions, referrer, 0, signature);
+        }
+        out.fact(Relation::Numbered, Uuid::nil(), 0, signature);
+        out.fact(Relation::Joined, signature, 0, self.uuid);
+        let Some(number) = Number::of(view, signature) else { return };
+        let complete = |matches: Match| matches.with(field::CONJ_ID, number.id);
+        if !shape.rest {
+            out.flow(line.table, line.priority, complete(Match::new()), actions);
+            return;
+        }
+        let Some(last) = shape.dimensions().checked_sub(1) else { return };
+        for matches in shape.rest() {
+            number.term(out, line, matches.clone(), last, shape.dimensions());
+            out.flow(line.table, line.priority, complete(matches), actions);
+        }
+    }
+}
+
+/// All conditions of two matches that have no field in common.
+fn both(place: &Match, matches: &Match) -> Match {
+    matches.iter().fold(place.clone(), |both, entry| both.with_bytes(entry.field, entry.value, entry.mask))
+}
+
 /// What is done to a packet that the rule is about.
-fn verdict(uuid: uuid::Uuid, acl: &Acl, round: Round, meter: Option<u32>) -> Vec<Action> {
+fn verdict(uuid: Uuid, acl: &Acl, round: Round, meter: Option<u32>) -> Vec<Action> {
     let mut actions = Vec::new();
     if acl.log {
         let punt = Punt { reason: PuntReason::AclLog, row: uuid };
@@ -104,47 +147,5 @@ fn verdict(uuid: uuid::Uuid, acl: &Acl, round: Round, meter: Option<u32>) -> Vec
     actions
 }
 
-/// Where flows of an expression go.
-struct Flows {
-    table: Table,
-    priority: u16,
-    key: u32,
-    conjunction: Option<u32>,
-}
-
-impl Flows {
-    fn put(
-        &self,
-        out: &mut Sink,
-        clauses: &[Vec<Part>],
-        narrow: &dyn Fn(Match) -> Match,
-        actions: &[Action],
-    ) {
-        for (clause, parts) in (0u32..).zip(clauses) {
-            let conjunction = self.conjunction.filter(|_| clause < CONJUNCTIONS);
-            let mut conjunctive = false;
-            for part in parts {
-                match part {
-                    Part::Whole(matches) => {
-                        out.flow(self.table, self.priority, narrow(matches.clone()), actions);
-                    }
-                    Part::Term { matches, dimension, dimensions } => {
-                        let Some(base) = conjunction else { continue };
-                        conjunctive = true;
-                        let term = Action::conjunction(base + clause, *dimension, *dimensions);
-                        out.flow(self.table, self.priority, narrow(matches.clone()), [term]);
-                    }
-                }
-            }
-            if let Some(base) = conjunction.filter(|_| conjunctive) {
-                let all = on_switch(self.key).with(field::CONJ_ID, base + clause);
-                out.flow(self.table, self.priority, all, actions);
-            }
-        }
-    }
-}
-
-/// Conjunction ids of one ACL; see `Host_ACL.conjunction`.
-pub const CONJUNCTIONS: u32 = 256;
 /// Octets of a packet that a log record is made of: all headers.
 const LOGGED_OCTETS: u16 = 128;

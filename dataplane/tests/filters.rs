@@ -1,0 +1,385 @@
+//! ACLs in a real Open vSwitch: for random rules over groups, sets and switches the verdict is that of the rules as they read,
+//! rule by rule, and what changes in them costs what it should.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{Kind, Model, id, mac, ovs::Ovs, plain, text, texts};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+use quantumnet_dataplane::compile::{Compiler, compile_full, table::Table};
+use quantumnet_expr::{Constant, Expr, Field, Packet};
+use quantumnet_model::{
+    Strong, Weak,
+    nb::{Acl, LogicalSwitch, PortGroup},
+    sb::AddressSet,
+};
+
+/// Port, its switch, and whether it is here.
+const PORTS: &[(u32, u32, bool)] =
+    &[(1, 7, true), (2, 7, true), (3, 7, true), (4, 8, true), (5, 8, true), (6, 7, false)];
+const GROUPS: &[&[u32]] = &[&[1, 2, 3, 4, 6], &[1], &[4, 5], &[2, 5, 6]];
+const SETS: &[&[&str]] =
+    &[&["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.1.0.7"], &["10.0.0.0/30", "10.0.0.9", "fd00::1"], &[]];
+const SOURCES: &[[u8; 4]] = &[[10, 0, 0, 1], [10, 0, 0, 9], [10, 1, 0, 7]];
+/// Protocol and destination port.
+const KINDS: &[(u8, u16)] = &[(6, 80), (6, 443), (6, 22), (17, 53), (1, 0)];
+
+/// Of each direction; `OWN` and `OTHER` stand for its ports.
+const MATCHES: &[&str] = &[
+    "OWN == @g0 && ip4.src == $s0 && tcp.dst == 80",
+    "OWN == @g0 && ip4.src == $s0 && tcp.dst == 443",
+    "OWN == @g0 && ip4.src == $s0",
+    "OWN == @g0 && ip4.src == $s1 && tcp.dst == {22, 80}",
+    "OWN == @g0 && tcp.dst == 80",
+    "OWN == @g0 && tcp.dst == {22, 443}",
+    "OWN == @g0 && ip4",
+    "OWN == @g0 && udp && ip4.src == $s2",
+    "OWN == @g1 && ip4.src != $s0",
+    "OWN == @g1 && ip4.src == $s1",
+    "OWN == @g2 && ip4.src == {10.0.0.1, 10.0.0.9} && tcp.dst == {80, 443}",
+    "OWN == @g2 && ip4.src == {10.0.0.1, 10.0.0.9} && ip4.dst == {10.0.0.4, 10.0.0.5} && tcp.dst == {80, 22}",
+    "OWN == @g3",
+    "OWN == @g3 && (icmp4 || udp.dst == 53)",
+    "ip4.src == $s0 && tcp",
+    "tcp.dst == 80 && ip4.src == 10.1.0.7",
+    "ip4.src == $s1 && ip4.src == $s0",
+    "OWN == \"p1\" || OWN == \"p5\"",
+    "1",
+];
+const FAR: &[&str] = &[
+    "OTHER == @g3 && OWN == @g0 && ip4",
+    "OTHER == @g0 && tcp.dst == 80",
+    "OTHER == {\"p6\", \"p4\"} && ip4.src == $s0",
+];
+const ACTIONS: &[&str] = &["allow", "drop", "pass"];
+
+#[derive(Clone, Debug)]
+struct Rule {
+    what: usize,
+    to: bool,
+    priority: i64,
+    tier: i64,
+    action: usize,
+    /// Groups it is of, or switches 7 and 8.
+    of: BTreeSet<u32>,
+}
+
+impl Rule {
+    fn text(&self) -> String {
+        let all: Vec<&str> = MATCHES.iter().chain(FAR).copied().collect();
+        // What a sender's rules say of where a packet goes is known after them only.
+        let what = if self.to { self.what % all.len() } else { self.what % MATCHES.len() };
+        let [own, other] = if self.to { ["outport", "inport"] } else { ["inport", "outport"] };
+        all[what].replace("OWN", own).replace("OTHER", other)
+    }
+
+    fn applies_to(&self, switch: u32) -> bool {
+        self.of.iter().any(|of| {
+            let members = GROUPS.get(*of as usize).copied().unwrap_or_default();
+            *of == switch || members.iter().any(|member| switch_of(*member) == switch)
+        })
+    }
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    let of = proptest::sample::subsequence(vec![0, 1, 2, 3, 7, 8], 1..=2);
+    (0..1000usize, any::<bool>(), 0..4i64, 0..2i64, 0..ACTIONS.len(), of).prop_map(
+        |(what, to, priority, tier, action, of)| Rule {
+            what,
+            to,
+            priority: priority * 100,
+            tier,
+            action,
+            of: of.into_iter().collect(),
+        },
+    )
+}
+
+fn switch_of(port: u32) -> u32 {
+    PORTS.iter().find(|(number, ..)| *number == port).map_or(0, |(_, switch, _)| *switch)
+}
+
+fn network() -> Model {
+    let mut model = Model::hypervisor(2);
+    [7, 8].into_iter().for_each(|switch| model.switch(switch));
+    for (number, switch, here) in PORTS {
+        model.port(&plain(*number, *switch, if *here { 1 } else { 2 }));
+    }
+    for (number, members) in (0..).zip(SETS) {
+        let row = AddressSet {
+            name: text(&format!("s{number}")),
+            addresses: texts(*members),
+            ..AddressSet::default()
+        };
+        model.put(id(Kind::Set, number), row);
+    }
+    model
+}
+
+fn with_rules(rules: &[Rule]) -> Model {
+    let mut model = network();
+    let acls = |of: u32| {
+        (0..)
+            .zip(rules)
+            .filter(move |(_, rule)| rule.of.contains(&of))
+            .map(|(number, _)| Strong::new(id(Kind::Acl, number)))
+            .collect()
+    };
+    for (number, members) in (0..).zip(GROUPS) {
+        let row = PortGroup {
+            name: text(&format!("g{number}")),
+            ports: members.iter().map(|port| Weak::new(id(Kind::Port, *port))).collect(),
+            acls: acls(number),
+            ..PortGroup::default()
+        };
+        model.put(id(Kind::Group, number), row);
+    }
+    for switch in [7, 8] {
+        model.put(id(Kind::Switch, switch), LogicalSwitch { acls: acls(switch), ..LogicalSwitch::default() });
+    }
+    for (number, rule) in (0..).zip(rules) {
+        let row = Acl {
+            priority: rule.priority,
+            direction: text(if rule.to { "to-lport" } else { "from-lport" }),
+            r#match: text(&rule.text()),
+            action: text(ACTIONS[rule.action]),
+            tier: rule.tier,
+            ..Acl::default()
+        };
+        model.put(id(Kind::Acl, number), row);
+    }
+    model.number_conjunctions(Some(1));
+    model
+}
+
+/// A packet as an expression sees it.
+struct Seen {
+    from: String,
+    to: String,
+    source: u32,
+    destination: u32,
+    kind: (u8, u16),
+    sets: Vec<Vec<Constant>>,
+}
+
+impl Packet for Seen {
+    fn field(&self, field: Field) -> Option<u128> {
+        let (protocol, port) = self.kind;
+        Some(match field {
+            Field::EthType => 0x800,
+            Field::IpProto => protocol.into(),
+            Field::IpFrag | Field::VlanTci => 0,
+            Field::Ip4Src => self.source.into(),
+            Field::Ip4Dst => self.destination.into(),
+            Field::TcpDst if protocol == 6 => port.into(),
+            Field::UdpDst if protocol == 17 => port.into(),
+            Field::Icmp4Type if protocol == 1 => 8,
+            _ => return None,
+        })
+    }
+
+    fn port(&self, field: Field) -> Option<&str> {
+        Some(if field == Field::Inport { &self.from } else { &self.to })
+    }
+
+    fn address_set(&self, name: &str) -> &[Constant] {
+        name.strip_prefix('s')
+            .and_then(|number| self.sets.get(number.parse::<usize>().ok()?))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    fn is_in_port_group(&self, group: &str, port: &str) -> bool {
+        let number =
+            |text: &str, prefix| text.strip_prefix(prefix).and_then(|rest: &str| rest.parse::<u32>().ok());
+        let members =
+            number(group, 'g').and_then(|group| GROUPS.get(group as usize)).copied().unwrap_or_default();
+        number(port, 'p').is_some_and(|port| members.contains(&port))
+    }
+
+    fn is_resident(&self, _: &str) -> bool {
+        false
+    }
+}
+
+/// What the rules of one direction say; `None` where rules of one priority disagree, as then either may win.
+fn passes(rules: &[Rule], to: bool, switch: u32, packet: &Seen) -> Option<bool> {
+    for tier in 0..2 {
+        let says = |rule: &&Rule| {
+            rule.to == to
+                && rule.tier == tier
+                && rule.applies_to(switch)
+                && Expr::parse(&rule.text()).expect("the test's own matches parse").eval(packet)
+        };
+        let matching: Vec<&Rule> = rules.iter().filter(says).collect();
+        let Some(highest) = matching.iter().map(|rule| rule.priority).max() else { continue };
+        let actions: BTreeSet<&str> = matching
+            .iter()
+            .filter(|rule| rule.priority == highest)
+            .map(|rule| ACTIONS[rule.action])
+            .collect();
+        match actions.into_iter().collect::<Vec<_>>().as_slice() {
+            ["allow"] => return Some(true),
+            ["drop"] => return Some(false),
+            ["pass"] => {}
+            _ => return None,
+        }
+    }
+    Some(true)
+}
+
+fn check(ovs: &Ovs, rules: &[Rule]) -> Result<(), TestCaseError> {
+    let mut model = with_rules(rules);
+    let compiler = model.compiled();
+    ovs.load(&compiler);
+    let sets: Vec<Vec<Constant>> =
+        SETS.iter().map(|set| set.iter().filter_map(|member| member.parse().ok()).collect()).collect();
+    for (from, to) in [(1, 2), (3, 1), (4, 5), (6, 1), (6, 2), (5, 4)] {
+        let here = PORTS.iter().any(|(number, _, here)| *number == from && *here);
+        let switch = switch_of(from);
+        for source in SOURCES {
+            for (protocol, port) in KINDS {
+                let packet = Seen {
+                    from: format!("p{from}"),
+                    to: format!("p{to}"),
+                    source: u32::from_be_bytes(*source),
+                    destination: 0x0a00_0000 + to,
+                    kind: (*protocol, *port),
+                    sets: sets.clone(),
+                };
+                let sent = if here { passes(rules, false, switch, &packet) } else { Some(true) };
+                let (Some(sent), Some(got)) = (sent, passes(rules, true, switch, &packet)) else { continue };
+                let way = if here {
+                    format!("in_port={from}")
+                } else {
+                    format!("in_port=1002,tun_id={switch},tun_metadata0={:#x}", from << 16 | to)
+                };
+                let ports = match protocol {
+                    6 => format!("tcp,tcp_dst={port}"),
+                    17 => format!("udp,udp_dst={port}"),
+                    _ => "icmp,icmp_type=8".to_owned(),
+                };
+                let [a, b, c, d] = source;
+                let trace = ovs.trace(&format!(
+                    "{way},dl_src={},dl_dst={},{ports},nw_src={a}.{b}.{c}.{d},nw_dst=10.0.0.{to},nw_ttl=64",
+                    mac(from),
+                    mac(to)
+                ));
+                let out = format!("p{to}");
+                prop_assert_eq!(
+                    trace.ports().contains(&out.as_str()),
+                    sent && got,
+                    "{:#?}\n{}",
+                    rules.iter().map(|rule| (rule.text(), rule)).collect::<Vec<_>>(),
+                    trace.text
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn verdicts_are_those_of_the_rules() {
+    let Some(ovs) = Ovs::start(6, 2) else { return };
+    let mut runner = TestRunner::new(Config { cases: 24, max_shrink_iters: 60, ..Config::default() });
+    runner
+        .run(&vec(rule(), 1..14), |rules| check(&ovs, &rules))
+        .unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// A group of twenty ports here and `rules` rules over ten sets of 450 addresses that no prefix joins.
+fn large(rules: u32) -> Model {
+    let mut model = Model::hypervisor(1);
+    model.switch(1);
+    (1..=20).for_each(|port| model.port(&plain(port, 1, 1)));
+    for set in 0..10 {
+        let member = |number: u32| format!("10.{}.{}.{}", set, number >> 7, (number & 127) * 2);
+        let addresses = texts((0..450).map(member));
+        let row = AddressSet { name: text(&format!("s{set}")), addresses, ..AddressSet::default() };
+        model.put(id(Kind::Set, set), row);
+    }
+    (0..rules).for_each(|number| model.put(id(Kind::Acl, number), large_rule(number)));
+    large_group(&mut model, rules);
+    model.number_conjunctions(Some(1));
+    model
+}
+
+fn large_rule(number: u32) -> Acl {
+    Acl {
+        priority: 1_000,
+        direction: text("to-lport"),
+        r#match: text(&format!(
+            "outport == @g && ip4.src == $s{} && tcp.dst == {}",
+            number % 10,
+            1_000 + number / 10
+        )),
+        action: text("allow-related"),
+        ..Acl::default()
+    }
+}
+
+fn large_group(model: &mut Model, rules: u32) {
+    let row = PortGroup {
+        name: text("g"),
+        ports: (1..=20).map(|port| Weak::new(id(Kind::Port, port))).collect(),
+        acls: (0..rules).map(|number| Strong::new(id(Kind::Acl, number))).collect(),
+        ..PortGroup::default()
+    };
+    model.put(id(Kind::Group, 0), row);
+}
+
+fn cost(model: &mut Model, compiler: &mut Compiler) -> (u64, u64) {
+    let before = compiler.counters();
+    model.apply(compiler);
+    let after = compiler.counters();
+    (after.units_run - before.units_run, after.flows_changed - before.flows_changed)
+}
+
+/// What one more rule and one more address cost.
+fn costs(rules: u32) -> [(u64, u64); 2] {
+    let mut model = large(rules);
+    let mut compiler = model.compiled();
+    model.put(id(Kind::Acl, rules), large_rule(rules));
+    large_group(&mut model, rules + 1);
+    let rule = cost(&mut model, &mut compiler);
+    let mut set = model.rows.get::<AddressSet>(id(Kind::Set, 3)).cloned().expect("it is there");
+    set.addresses.insert(text("10.99.0.1"));
+    model.put(id(Kind::Set, 3), set);
+    let address = cost(&mut model, &mut compiler);
+    assert!(compiler.recompute_check().is_empty());
+    [rule, address]
+}
+
+#[test]
+fn a_rule_or_an_address_costs_the_same_among_many() {
+    let (few, many) = (costs(100), costs(1_000));
+    assert_eq!(few, many);
+    let [rule, address] = many;
+    assert!(rule.0 <= 8 && rule.1 <= 3, "{rule:?}");
+    assert!(address.0 <= 3 && address.1 <= 1, "{address:?}");
+}
+
+#[test]
+fn flows_are_shared_by_rules_and_switches() {
+    let mut model = large(1_000);
+    let policy = |model: &Model| {
+        let table = Table::ToPolicy.number();
+        compile_full(&model.rows)
+            .flows
+            .keys()
+            .filter(|key| key.table == table && key.priority == 2_000)
+            .count()
+    };
+    // Twenty places, ten sets of 450, a hundred ports, a verdict a rule.
+    assert_eq!(policy(&model), 20 + 4_500 + 100 + 1_000);
+    model.switch(2);
+    for port in 1..=10 {
+        model.port(&plain(port, 2, 1));
+    }
+    assert_eq!(policy(&model), 20 + 4_500 + 100 + 1_000, "two switches have no more");
+}
