@@ -33,6 +33,7 @@ pub struct Metrics {
     agent_bytes: Counter,
     agents_connected: Gauge,
     macs_dropped: Counter,
+    neighbours_dropped: Counter,
     raft_term: Gauge,
     raft_leader: Gauge,
     raft_commit: Gauge,
@@ -150,6 +151,7 @@ impl Default for Metrics {
             agent_bytes: Counter::default(),
             agents_connected: Gauge::default(),
             macs_dropped: Counter::default(),
+            neighbours_dropped: Counter::default(),
             raft_term: Gauge::default(),
             raft_leader: Gauge::default(),
             raft_commit: Gauge::default(),
@@ -196,6 +198,8 @@ impl Metrics {
         to.register("agents_connected", "Agents with an open stream here", self.agents_connected.clone());
         let help = "Learned MACs over the limits of their port or network";
         to.register("learned_macs_dropped", help, self.macs_dropped.clone());
+        let help = "Learned neighbours over the limits of their router port";
+        to.register("learned_neighbours_dropped", help, self.neighbours_dropped.clone());
         to.register("raft_term", "Current term", self.raft_term.clone());
         to.register("raft_leader", "Member that leads, 0 while none is known", self.raft_leader.clone());
         to.register("raft_commit_index", "Highest committed index known here", self.raft_commit.clone());
@@ -281,6 +285,11 @@ impl Metrics {
     /// Learned MACs were over a limit.
     pub fn macs_dropped(&self, count: usize) {
         self.macs_dropped.inc_by(count as u64);
+    }
+
+    /// Learned neighbours were over a limit.
+    pub fn neighbours_dropped(&self, count: usize) {
+        self.neighbours_dropped.inc_by(count as u64);
     }
 
     /// Everything as text, gauges as they are now.

@@ -396,14 +396,18 @@ fn what_nothing_acts_on_is_warned_of_until_it_goes() {
         txn.update::<LogicalSwitchPort>(PORT, |row| row.external_ids = pairs(&[("colour", "red")]));
         let config = pairs(&[("mcast_snoop", "true"), ("mcast_querier", "true"), ("vlan-passthru", "true")]);
         txn.update::<LogicalSwitch>(SWITCH, |row| row.other_config = config);
-        txn.insert(Uuid::from_u128(9), LogicalRouter { name: "lr".into(), ..LogicalRouter::default() })
+        let options = pairs(&[("mcast_relay", "true")]);
+        txn.insert(
+            Uuid::from_u128(9),
+            LogicalRouter { name: "lr".into(), options, ..LogicalRouter::default() },
+        )
     });
     let mut problems = store.problems();
     problems.sort_unstable();
     assert_eq!(
         problems,
         [
-            "Logical_Router._uuid: packets are not routed yet; the row is kept (routing)",
+            "Logical_Router.options: options:mcast_relay: nothing acts on it yet (multicast); it is kept",
             "Logical_Switch.other_config: other_config:mcast_snoop: nothing acts on it yet (multicast); it is kept",
             "Logical_Switch_Port.options: options:colour: the key is not known; nothing acts on it; \
              options:qos_max_rate: nothing acts on it yet (qos); it is kept",

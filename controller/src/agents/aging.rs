@@ -1,8 +1,10 @@
-//! Learned MACs that nobody has seen for long are forgotten (ovn-nb(5), `fdb_age_threshold`).
+//! Learned MACs and neighbours that nobody has seen for long are forgotten (ovn-nb(5), `fdb_age_threshold` and
+//! `mac_binding_age_threshold`).
 //!
 //! # Contract
 //! - Reads `Logical_Switch.other_config:fdb_age_threshold` (seconds; absent or 0: never) and
-//!   `NB_Global.options:fdb_removal_limit` (rows in one transaction; absent or 0: all). Deletes `FDB` rows.
+//!   `NB_Global.options:fdb_removal_limit` (rows in one transaction; absent or 0: all). Deletes `FDB` rows; the same of
+//!   routers, and `MAC_Binding` rows.
 //!
 //! # Invariants
 //! - Only the member that leads deletes. Agents refresh the rows of MACs that are alive well before they are due.
@@ -17,10 +19,11 @@ use quantumnet_model::{
     Uuid,
     column::Text,
     nb::{LogicalSwitch, NbGlobal},
-    sb::{DatapathBinding, Fdb},
+    sb::{DatapathBinding, Fdb, MacBinding},
 };
 
 use crate::{
+    agents::neighbours,
     replica::{ProposeError, Replica},
     store::{Refusal, State, Txn},
 };
@@ -34,7 +37,11 @@ pub async fn age(replica: Replica) {
         if status.borrow().stopped.is_some() {
             return;
         }
-        if !status.borrow().writable || due(&applied.borrow().clone(), now_ms()).is_empty() {
+        if !status.borrow().writable {
+            continue;
+        }
+        let state = applied.borrow().clone();
+        if due(&state, now_ms()).is_empty() && due_neighbours(&state, now_ms()).is_empty() {
             continue;
         }
         match replica.propose("quantumnet-controller", forget).await {
@@ -49,6 +56,9 @@ pub async fn age(replica: Replica) {
 pub fn forget(txn: &mut Txn<'_>) -> Result<(), Refusal> {
     for row in due(txn.state(), txn.now_ms()) {
         txn.delete::<Fdb>(row);
+    }
+    for row in due_neighbours(txn.state(), txn.now_ms()) {
+        txn.delete::<MacBinding>(row);
     }
     Ok(())
 }
@@ -70,15 +80,22 @@ fn due(state: &State, now_ms: i64) -> Vec<Uuid> {
     if thresholds.is_empty() {
         return Vec::new();
     }
-    let limit = state
-        .iter::<NbGlobal>()
-        .find_map(|(_, global)| global.options.get("fdb_removal_limit")?.trim().parse::<usize>().ok())
-        .filter(|limit| *limit > 0)
-        .unwrap_or(usize::MAX);
+    let limit = removal_limit(state, "fdb_removal_limit");
     let old = |(_, row): &(Uuid, &Fdb)| {
         thresholds.get(&row.dp_key).is_some_and(|lives| now_ms.saturating_sub(row.timestamp) >= *lives)
     };
     state.iter::<Fdb>().filter(old).map(|(uuid, _)| uuid).take(limit).collect()
+}
+
+fn due_neighbours(state: &State, now_ms: i64) -> Vec<Uuid> {
+    neighbours::due(state, now_ms, removal_limit(state, "mac_binding_removal_limit"))
+}
+
+/// How many rows may go at once.
+fn removal_limit(state: &State, key: &str) -> usize {
+    let global = state.iter::<NbGlobal>().next();
+    let limit = global.and_then(|(_, global)| global.options.get(key)?.trim().parse::<usize>().ok());
+    limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX)
 }
 
 fn now_ms() -> i64 {

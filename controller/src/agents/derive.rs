@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use quantumnet_model::{
     Weak,
     nb::NbGlobal,
-    sb::{ChassisPrivate, PortBinding},
+    sb::{Chassis, ChassisPrivate, HaChassisGroup, PortBinding},
 };
 
 use crate::{
@@ -74,6 +74,12 @@ fn write(txn: &mut Txn<'_>, due: &Due) -> Result<(), Refusal> {
                 row.nb_cfg_timestamp = now_ms;
             });
         }
+    }
+    for (group, chassis) in &due.referring {
+        let registered =
+            chassis.iter().filter(|chassis| txn.get::<Chassis>(chassis.uuid()).is_some()).copied();
+        let registered = registered.collect();
+        txn.update::<HaChassisGroup>(*group, |row| row.ref_chassis = registered);
     }
     Ok(())
 }

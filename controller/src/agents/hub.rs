@@ -10,6 +10,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -19,12 +20,16 @@ use quantumnet_model::{
     Row, Uuid,
     change::RowChange,
     row::{DynRow, TableId},
-    sb::{Chassis, ChassisPrivate, Fdb},
+    sb::{Chassis, ChassisPrivate, Fdb, MacBinding},
 };
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
-    agents::pending::{Due, Pending},
+    agents::{
+        neighbours,
+        pending::{Due, Pending},
+        referring::Referring,
+    },
     metrics::Metrics,
     replica::Observer,
     store::{
@@ -55,6 +60,7 @@ struct Inner {
     connected: BTreeSet<Uuid>,
     session_last: u64,
     pending: Pending,
+    referring: Referring,
 }
 
 #[derive(Debug)]
@@ -109,6 +115,7 @@ impl Hub {
             connected: BTreeSet::new(),
             session_last: 0,
             pending: Pending::default(),
+            referring: Referring::default(),
         };
         Arc::new(Self {
             inner: Mutex::new(inner),
@@ -196,13 +203,16 @@ impl Hub {
     /// Takes the derived columns that are due.
     pub(crate) fn due(&self) -> Due {
         let mut inner = self.lock();
-        let Inner { state, pending, .. } = &mut *inner;
-        pending.take_due(state)
+        let Inner { state, scopes, pending, referring, .. } = &mut *inner;
+        let referring = referring.take_due(state, scopes.view());
+        Due { referring, ..pending.take_due(state) }
     }
 
     /// Says that what was taken with [`Self::due`] could not be written: it is due again.
     pub(crate) fn due_again(&self) {
-        self.lock().pending.due_again();
+        let mut inner = self.lock();
+        inner.pending.due_again();
+        inner.referring = Referring::of(&inner.state);
     }
 
     /// MACs learned on the port, and in its network.
@@ -213,6 +223,17 @@ impl Hub {
     /// Whether the MAC is known in the network, at whatever port.
     pub(crate) fn knows(&self, datapath_key: i64, mac: &str) -> bool {
         self.lock().state.find::<Fdb>(&[("mac", mac.into()), ("dp_key", datapath_key.into())]).is_some()
+    }
+
+    /// Whether the neighbour of a router port is known, and how many of that port are.
+    pub(crate) fn neighbours(&self, datapath_key: i64, port_key: i64, ip: IpAddr) -> (bool, usize) {
+        let inner = self.lock();
+        let Some((port, _)) = neighbours::port(&inner.state, datapath_key, port_key) else {
+            return (false, 0);
+        };
+        let name = &*port.logical_port;
+        let by_ip = [("logical_port", name.into()), ("ip", ip.to_string().into())];
+        (inner.state.find::<MacBinding>(&by_ip).is_some(), inner.pending.neighbours(name))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -227,6 +248,7 @@ impl Hub {
         let changes = inner.scopes.follow(&last, state, &transaction.touched);
         inner.state = state.clone();
         inner.pending.follow(transaction.revision, &transaction.touched);
+        inner.referring.follow(state, &transaction.touched, &changes);
         for chassis in unregistered(&transaction.touched) {
             // Not told of it: it keeps what it has until it is registered again.
             inner.end(chassis);
@@ -253,7 +275,7 @@ impl Hub {
             }
         }
         inner.remember(Step { transaction: transaction.clone(), scopes: changes });
-        let due = inner.pending.is_due();
+        let due = inner.pending.is_due() || inner.referring.is_due();
         drop(inner);
         self.revision.send_replace(transaction.revision);
         if due {
@@ -271,6 +293,7 @@ impl Hub {
         inner.connected.clear();
         // What is in a switch stays there.
         inner.pending = Pending::of(state, std::mem::take(&mut inner.pending));
+        inner.referring = Referring::of(state);
         drop(inner);
         self.revision.send_replace(state.revision());
     }

@@ -1,9 +1,12 @@
 //! What agents say, parsed at the border into what cannot be wrong.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use quantumnet_api::v1;
-use quantumnet_model::address::Mac;
+use quantumnet_model::{Uuid, address::Mac};
 use thiserror::Error;
 
 /// Why an agent's message was refused.
@@ -111,6 +114,19 @@ pub struct Claimed {
     pub parent_key: i64,
 }
 
+/// A neighbour of a router port.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Neighbour {
+    /// Key of the router's datapath.
+    pub datapath_key: i64,
+    /// Key of its port.
+    pub port_key: i64,
+    /// The neighbour's address.
+    pub ip: IpAddr,
+    /// Its MAC.
+    pub mac: Mac,
+}
+
 impl Facts {
     /// Parses what the agent sent.
     pub fn parse(facts: v1::ChassisFacts) -> Result<Self, InputError> {
@@ -176,22 +192,16 @@ impl Learned {
 
     /// As it was sent.
     pub(crate) fn message(&self) -> v1::LearnedMac {
-        let key = |key: i64| u32::try_from(key).expect("a key was parsed from an u32");
         v1::LearnedMac {
             mac: self.mac.to_string(),
-            datapath_key: key(self.datapath_key),
-            port_key: key(self.port_key),
+            datapath_key: sent(self.datapath_key),
+            port_key: sent(self.port_key),
         }
     }
 
     fn parse(learned: &v1::LearnedMac) -> Result<Self, InputError> {
-        let bad = || InputError::Mac { got: short(&learned.mac) };
-        let mac: Mac = learned.mac.parse().map_err(|_| bad())?;
-        if mac.0[0] & 1 == 1 || mac.0 == [0; 6] {
-            return Err(bad());
-        }
         Ok(Self {
-            mac,
+            mac: unicast(&learned.mac)?,
             datapath_key: key("datapath_key", learned.datapath_key, 0xff_ffff)?,
             port_key: key("port_key", learned.port_key, 0x7fff)?,
         })
@@ -213,6 +223,52 @@ impl Claimed {
     }
 }
 
+impl Neighbour {
+    /// Parses neighbours of router ports.
+    pub fn parse_all(learned: &[v1::LearnedNeighbour]) -> Result<Vec<Self>, InputError> {
+        few("neighbours_learned", learned.len(), LEARNED_MAX)?;
+        let parse = |one: &v1::LearnedNeighbour| {
+            Ok(Self {
+                datapath_key: key("datapath_key", one.datapath_key, 0xff_ffff)?,
+                port_key: key("port_key", one.port_key, 0x7fff)?,
+                ip: one.ip.parse().map_err(|_| InputError::Address { got: short(&one.ip) })?,
+                mac: unicast(&one.mac)?,
+            })
+        };
+        learned.iter().map(parse).collect()
+    }
+
+    /// As it was sent.
+    pub(crate) fn message(&self) -> v1::LearnedNeighbour {
+        v1::LearnedNeighbour {
+            datapath_key: sent(self.datapath_key),
+            port_key: sent(self.port_key),
+            ip: self.ip.to_string(),
+            mac: self.mac.to_string(),
+        }
+    }
+}
+
+/// Parses names of ports that a chassis serves.
+pub(crate) fn serves(ports: v1::ServedPorts) -> Result<BTreeSet<String>, InputError> {
+    few("serves", ports.ports.len(), INTERFACES_MAX)?;
+    ports.ports.into_iter().map(|name| text("serves", name, NAME_MAX)).collect()
+}
+
+/// Parses states of sessions, by the uuid of their row.
+pub(crate) fn bfd(states: Vec<v1::BfdState>) -> Result<BTreeMap<Uuid, String>, InputError> {
+    few("bfd", states.len(), CLAIMS_MAX)?;
+    let parse = |state: v1::BfdState| {
+        let bad = |field, got: &str| InputError::Text { field, max: NAME_MAX, got: short(got) };
+        let session = state.session.parse().map_err(|_| bad("session", &state.session))?;
+        match state.status.as_str() {
+            "admin_down" | "down" | "init" | "up" => Ok((session, state.status)),
+            other => Err(bad("status", other)),
+        }
+    };
+    states.into_iter().map(parse).collect()
+}
+
 /// Parses names of ports that were activated.
 pub(crate) fn activated(names: Vec<String>) -> Result<Vec<String>, InputError> {
     few("activated", names.len(), INTERFACES_MAX)?;
@@ -222,6 +278,16 @@ pub(crate) fn activated(names: Vec<String>) -> Result<Vec<String>, InputError> {
 /// Parses a chassis name.
 pub(crate) fn chassis_name(name: String) -> Result<String, InputError> {
     text("chassis", name, NAME_MAX)
+}
+
+fn unicast(text: &str) -> Result<Mac, InputError> {
+    let mac = text.parse().ok().filter(|mac: &Mac| !mac.is_multicast() && mac.0 != [0; 6]);
+    mac.ok_or_else(|| InputError::Mac { got: short(text) })
+}
+
+/// A key that [`key`] accepted.
+fn sent(key: i64) -> u32 {
+    u32::try_from(key).expect("a key was parsed from an u32")
 }
 
 fn key(field: &'static str, got: u32, max: u32) -> Result<i64, InputError> {

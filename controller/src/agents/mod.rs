@@ -17,7 +17,9 @@ mod derive;
 mod hub;
 mod input;
 mod limits;
+mod neighbours;
 mod pending;
+mod referring;
 mod registry;
 mod report;
 mod service;
@@ -26,8 +28,10 @@ mod session;
 pub use calls::AgentCalls;
 pub use derive::derive;
 pub use hub::{Attached, Hub, Push};
-pub use input::{Claimed, Facts, InputError, Interface, Learned};
-pub use limits::{LEARNED_PER_NETWORK_MAX, LEARNED_PER_PORT_MAX, LEARNED_PER_SECOND_MAX};
+pub use input::{Claimed, Facts, InputError, Interface, Learned, Neighbour};
+pub use limits::{
+    LEARNED_PER_NETWORK_MAX, LEARNED_PER_PORT_MAX, LEARNED_PER_SECOND_MAX, NEIGHBOURS_PER_PORT_MAX,
+};
 pub use registry::{AgentRegistry, AgentStatus, Registered};
 pub use report::{Report, register, store_reports};
 pub(crate) use report::{forget, unplug};

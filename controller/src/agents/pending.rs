@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use imbl::OrdSet;
 use quantumnet_model::{
-    Row, Uuid,
+    Row, Uuid, Weak,
+    column::Text,
     nb::NbGlobal,
     row::TableId,
-    sb::{Chassis, ChassisPrivate, Fdb, PortBinding},
+    sb::{Chassis, ChassisPrivate, Fdb, MacBinding, PortBinding},
 };
 
 use crate::store::{State, Touched};
@@ -27,6 +29,8 @@ pub(crate) struct Pending {
     learned: BTreeMap<(i64, i64), usize>,
     /// The same by datapath key.
     learned_in: BTreeMap<i64, usize>,
+    /// Learned neighbours by router port.
+    neighbours: BTreeMap<Text, usize>,
 }
 
 /// Derived columns that are due.
@@ -36,6 +40,8 @@ pub(crate) struct Due {
     pub(crate) up: Vec<(Uuid, Uuid)>,
     /// `nb_cfg` that is in the chassis' switch.
     pub(crate) nb_cfg: Vec<(Uuid, i64)>,
+    /// `ref_chassis` of these groups.
+    pub(crate) referring: Vec<(Uuid, OrdSet<Weak<Chassis>>)>,
 }
 
 impl Pending {
@@ -47,8 +53,10 @@ impl Pending {
             let rows = state.rows().table(table).iter();
             rows.map(move |(uuid, row)| Touched { table, uuid: *uuid, old: None, new: Some(row.clone()) })
         };
-        let rows: Vec<Touched> =
-            [PortBinding::TABLE, NbGlobal::TABLE, Fdb::TABLE].into_iter().flat_map(touched).collect();
+        let rows: Vec<Touched> = [PortBinding::TABLE, NbGlobal::TABLE, Fdb::TABLE, MacBinding::TABLE]
+            .into_iter()
+            .flat_map(touched)
+            .collect();
         pending.follow(state.revision(), &rows);
         pending
     }
@@ -92,6 +100,11 @@ impl Pending {
         (port, self.learned_in.get(&datapath_key).copied().unwrap_or(0))
     }
 
+    /// Neighbours learned by the router port of that name.
+    pub(crate) fn neighbours(&self, port: &str) -> usize {
+        self.neighbours.get(port).copied().unwrap_or(0)
+    }
+
     pub(crate) fn follow(&mut self, revision: u64, touched: &[Touched]) {
         for row in touched {
             if row.table == PortBinding::TABLE {
@@ -105,6 +118,13 @@ impl Pending {
                     if self.nb_cfg.len() > NB_CFG_MAX {
                         self.nb_cfg.pop_first();
                     }
+                }
+            } else if row.table == MacBinding::TABLE {
+                if let Some(old) = row.before::<MacBinding>() {
+                    forget(&mut self.neighbours, old.logical_port.clone());
+                }
+                if let Some(new) = row.after::<MacBinding>() {
+                    *self.neighbours.entry(new.logical_port.clone()).or_default() += 1;
                 }
             } else if row.table == Fdb::TABLE {
                 if let Some(old) = row.before::<Fdb>() {

@@ -5,7 +5,10 @@
 //!   from one of its own host that is not connected.
 //! - `claim` grows with each appearance of an interface anywhere, and stays when one is merely restated.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use imbl::OrdSet;
 use quantumnet_api::v1;
@@ -18,7 +21,11 @@ use quantumnet_model::{
 };
 
 use crate::{
-    agents::{Claimed, Facts, InputError, Interface, Learned, aging, input},
+    agents::{
+        Claimed, Facts, InputError, Interface, Learned, Neighbour, aging, input, limits::LEARNED_REFRESH_MS,
+        neighbours,
+    },
+    lower::{bfd, gateway},
     store::{Class, Refusal, Txn},
 };
 
@@ -37,6 +44,12 @@ pub struct Report {
     pub claims: Vec<Claimed>,
     /// Ports that waited here and have shown themselves, by name.
     pub activated: Vec<String>,
+    /// Gateways and external ports that the chassis serves, by name. Absent when unchanged.
+    pub serves: Option<BTreeSet<String>>,
+    /// Neighbours of router ports that were learned or are in use.
+    pub neighbours: Vec<Neighbour>,
+    /// States of BFD sessions that run on the chassis.
+    pub bfd: BTreeMap<Uuid, String>,
 }
 
 impl Report {
@@ -49,6 +62,9 @@ impl Report {
             learned: Learned::parse_all(&report.macs_learned)?,
             claims: Claimed::parse_all(&report.virtual_claims)?,
             activated: input::activated(report.activated)?,
+            serves: report.serves.map(input::serves).transpose()?,
+            neighbours: Neighbour::parse_all(&report.neighbours_learned)?,
+            bfd: input::bfd(report.bfd)?,
         })
     }
 }
@@ -112,6 +128,11 @@ pub fn store_reports(
         report.learned.iter().try_for_each(|learned| learn(txn, chassis, learned))?;
         report.claims.iter().for_each(|claimed| adopt(txn, chassis, claimed));
         report.activated.iter().for_each(|port| activate(txn, chassis, name, port));
+        if let Some(ports) = &report.serves {
+            gateway::serve(txn, chassis, ports);
+        }
+        report.neighbours.iter().for_each(|learned| neighbours::learn(txn, learned));
+        report.bfd.iter().for_each(|(session, status)| bfd::report(txn, chassis, *session, status));
     }
     Ok(problems)
 }
@@ -322,8 +343,6 @@ fn texts(pairs: &BTreeMap<String, String>) -> imbl::OrdMap<Text, Text> {
     pairs.iter().map(|(name, value)| (Text::from(name.as_str()), Text::from(value.as_str()))).collect()
 }
 
-/// A MAC that is learned again within this time keeps its timestamp.
-const LEARNED_REFRESH_MS: i64 = 30_000;
 /// Option of a `Port_Binding`: names of the further chassis on which the port has shown itself.
 const ACTIVATED: &str = "additional-chassis-activated";
 

@@ -26,8 +26,8 @@ use tonic::{Code, Status, Streaming};
 
 use crate::{
     agents::{
-        Agents, Facts, InputError, Interface, Learned, Report, calls, hub::Attached, input, limits::Limiter,
-        registry::now_ms,
+        Agents, Facts, InputError, Interface, Learned, Neighbour, Report, calls, hub::Attached, input,
+        limits::Limiter, registry::now_ms,
     },
     metrics::BadInput,
     store::ResumeToken,
@@ -142,6 +142,9 @@ impl Session<'_> {
         let learned = limiter.admit(&self.agents.hub, parsed.learned, Instant::now());
         self.agents.metrics.macs_dropped(report.macs_learned.len() - learned.len());
         report.macs_learned = learned.iter().map(Learned::message).collect();
+        let neighbours = limiter.admit_neighbours(&self.agents.hub, parsed.neighbours, Instant::now());
+        self.agents.metrics.neighbours_dropped(report.neighbours_learned.len() - neighbours.len());
+        report.neighbours_learned = neighbours.iter().map(Neighbour::message).collect();
         Ok(report)
     }
 

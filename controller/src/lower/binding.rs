@@ -1,5 +1,6 @@
 //! Which chassis holds a port: derived from the interfaces that agents report, never claimed. A port of type
-//! `external` is held by the active chassis of its group, `l2gateway` and `l3gateway` by the one it names, `virtual` by that of the
+//! `external` or `chassisredirect` is held by the member of its group that says that it serves it (an external one, until
+//! one says so, by the highest), `l2gateway` and `l3gateway` by the one it names, `virtual` by that of the
 //! parent behind which agents saw its address; other types are held by none.
 //!
 //! # Contract
@@ -20,7 +21,7 @@ use quantumnet_model::{
 };
 
 use crate::{
-    lower::{Dirty, facts, group, lookup, problem},
+    lower::{Dirty, facts, gateway, group, lookup, problem},
     store::{Refusal, State, Txn},
 };
 
@@ -117,8 +118,10 @@ pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
         if touched.new.is_none() {
             lookup::set(txn, lookup::VIRTUAL_PARENT, touched.uuid, &[]);
             lookup::set(txn, lookup::GATEWAY, touched.uuid, &[]);
+            lookup::set(txn, lookup::SERVED, touched.uuid, &[]);
         }
     }
+    gateway::mark_served(txn, dirty);
     for touched in txn.touched_in::<Chassis>() {
         if touched.old.is_some() != touched.new.is_some() {
             let row = touched.after::<Chassis>().or_else(|| touched.before());
@@ -198,7 +201,10 @@ fn follow(txn: &mut Txn<'_>, uuid: Uuid) {
             let parent = txn.find::<PortBinding>(&[("logical_port", parent.into())])?;
             txn.get::<PortBinding>(parent)?.chassis.map(|chassis| chassis.uuid())
         }),
-        "external" => port.ha_chassis_group.and_then(|group| group::active(txn.state(), group.uuid())),
+        "external" => gateway::serving(txn.state(), uuid, &port)
+            .or_else(|| port.ha_chassis_group.and_then(|group| group::active(txn.state(), group.uuid()))),
+        // Its agents decide.
+        "chassisredirect" => gateway::serving(txn.state(), uuid, &port),
         "l2gateway" => {
             let name = port.options.get("l2gateway-chassis");
             name.and_then(|name| facts::chassis_named(txn.state(), name))
@@ -214,8 +220,8 @@ fn follow(txn: &mut Txn<'_>, uuid: Uuid) {
         additional_chassis: imbl::OrdSet::new(),
         encap: port.encap.filter(|_| holder == port.chassis.map(|chassis| chassis.uuid())),
         up: match (&*port.r#type, holder) {
-            ("virtual" | "external" | "l2gateway" | "l3gateway", None) => Some(false),
-            ("virtual" | "external" | "l2gateway" | "l3gateway", Some(holder)) => {
+            ("virtual" | "external" | "l2gateway" | "l3gateway" | "chassisredirect", None) => Some(false),
+            ("virtual" | "external" | "l2gateway" | "l3gateway" | "chassisredirect", Some(holder)) => {
                 port.up.filter(|_| port.chassis == Some(Weak::new(holder))).or(Some(false))
             }
             // Those are nowhere, or everywhere; nobody says that they are up.

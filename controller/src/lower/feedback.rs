@@ -1,15 +1,16 @@
-//! Southbound facts that Northbound rows show: `Logical_Switch_Port.up`, `NB_Global.sb_cfg` and `hv_cfg`.
+//! Southbound facts that Northbound rows show: `Logical_Switch_Port.up`, `Logical_Router_Port.status`, `NB_Global.sb_cfg` and `hv_cfg`.
 //!
 //! # Invariants
 //! - `sb_cfg` is `nb_cfg`: Southbound rows are computed in the transaction that asks for them.
 //! - `hv_cfg` is the least `nb_cfg` of all `Chassis_Private` rows, those of absent hypervisors included, and
 //!   `nb_cfg` while there are none. Where `nb_cfg` falls, all of them begin at 0 again.
 
+use imbl::OrdMap;
 use quantumnet_model::{
     Uuid,
     column::Text,
-    nb::{LogicalSwitchPort, NbGlobal},
-    sb::{ChassisPrivate, PortBinding, SbGlobal},
+    nb::{LogicalRouterPort, LogicalSwitchPort, NbGlobal},
+    sb::{Chassis, ChassisPrivate, PortBinding, SbGlobal},
 };
 
 use crate::{
@@ -34,6 +35,22 @@ fn ports(txn: &mut Txn<'_>, dirty: &mut Dirty) {
         if txn.get::<LogicalSwitchPort>(touched.uuid).is_some_and(|port| port.up != Some(up)) {
             txn.update::<LogicalSwitchPort>(touched.uuid, |port| port.up = Some(up));
         }
+        if let Some(name) =
+            binding.options.get("distributed-port").filter(|_| &*binding.r#type == "chassisredirect")
+        {
+            gateway(txn, name, binding.chassis.map(|chassis| chassis.uuid()));
+        }
+    }
+}
+
+/// A router port shows where its gateway is.
+fn gateway(txn: &mut Txn<'_>, port: &str, chassis: Option<Uuid>) {
+    let Some(port) = txn.find::<LogicalRouterPort>(&[("name", port.into())]) else { return };
+    let name = chassis.and_then(|chassis| txn.get::<Chassis>(chassis)).map(|chassis| chassis.name.clone());
+    let status: OrdMap<Text, Text> =
+        name.map(|name| (Text::from("hosting-chassis"), name)).into_iter().collect();
+    if txn.get::<LogicalRouterPort>(port).is_some_and(|row| row.status != status) {
+        txn.update::<LogicalRouterPort>(port, |row| row.status = status);
     }
 }
 

@@ -35,6 +35,20 @@ pub(super) const VLAN: &str = "vlan";
 pub(super) const ROUTER_PORT: &str = "router-port";
 /// Name of the chassis of a `Port_Binding` of type `l3gateway`.
 pub(super) const GATEWAY: &str = "gateway";
+/// Name of the chassis of a `Gateway_Chassis`.
+pub(super) const GATEWAY_CHASSIS: &str = "gateway-chassis";
+/// Router of a `Logical_Router_Port` with a gateway.
+pub(super) const GATEWAY_PORT: &str = "gateway-port";
+/// Router of a `NAT` that each chassis does for its own ports.
+pub(super) const DISTRIBUTED_NAT: &str = "distributed-nat";
+/// Router behind a `Logical_Switch_Port`, and the switch it is in.
+pub(super) const ANNOUNCES: &str = "announces";
+/// Switch of a `Logical_Switch_Port` of type `localnet`.
+pub(super) const LOCALNET: &str = "localnet";
+/// Chassis that said that it serves a `Port_Binding`.
+pub(super) const SERVED: &str = "served";
+/// Router of a route or policy that has a problem.
+pub(super) const PATHLESS: &str = "pathless";
 /// What a port contributes to port groups.
 pub(super) const MEMBER: &str = "member";
 /// Group and datapath of a Southbound `Port_Group`.

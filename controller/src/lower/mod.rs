@@ -14,12 +14,14 @@
 //! - Cost follows the rows touched: no stage walks a table, with few exceptions. When the least MTU of the underlay
 //!   changes, every `DHCP_Options` row whose network derives its MTU is written anew, for it changes; with the prefix
 //!   of dynamic MACs every port is looked at, and with the subnet of a switch every port of that switch.
-//! - Stages run in the order global, facts, intent, groups, switches, routers, dns, ACLs, ports, router ports, port groups,
-//!   address sets, bindings, fdb, feedback, features; none writes what an earlier one reads.
+//! - Stages run in the order global, facts, intent, groups, switches, routers, dns, ACLs, ports, router ports with their
+//!   neighbours, NAT, routes, BFD, announcements, port groups, address sets, bindings, fdb, feedback, features; none writes what an earlier one reads.
 
 mod acl;
 pub mod address;
 mod address_set;
+mod announce;
+pub(crate) mod bfd;
 pub mod binding;
 pub mod dhcp;
 mod dns;
@@ -28,19 +30,25 @@ pub mod facts;
 mod fdb;
 pub mod features;
 mod feedback;
+pub mod gateway;
 mod global;
 mod group;
 pub(crate) mod intent;
 pub mod keys;
 pub(crate) mod localnet;
 mod lookup;
+mod matches;
+mod nat;
+mod neighbour;
 pub mod owner;
 mod port;
 mod port_group;
 mod problem;
+mod route;
 mod router;
 mod router_port;
 mod switch;
+pub mod threshold;
 
 use std::collections::BTreeSet;
 
@@ -64,6 +72,12 @@ struct Dirty {
     ports: BTreeSet<Uuid>,
     /// `Logical_Router_Port` rows.
     router_ports: BTreeSet<Uuid>,
+    /// `NAT` rows of which it may change whether they can be used.
+    nats: BTreeSet<Uuid>,
+    /// `Logical_Router` rows whose gateways may announce other addresses.
+    announcing: BTreeSet<Uuid>,
+    /// `Logical_Switch_Port` rows that lead to routers which may.
+    announced: BTreeSet<Uuid>,
     /// Rows by iface-id whose binding may change.
     interfaces: BTreeSet<Text>,
     /// `Port_Binding` rows whose binding may change.
@@ -91,6 +105,10 @@ pub fn run_counted(txn: &mut Txn<'_>) -> Result<Work, Refusal> {
     acl::lower(txn, &mut dirty);
     port::lower(txn, &mut dirty)?;
     router_port::lower(txn, &mut dirty);
+    nat::lower(txn, &mut dirty);
+    route::lower(txn, &mut dirty);
+    bfd::lower(txn, &mut dirty);
+    announce::lower(txn, &mut dirty);
     let sets = port_group::lower(txn, &mut dirty);
     address_set::lower(txn, &sets, &mut dirty);
     binding::lower(txn, &mut dirty);

@@ -84,6 +84,8 @@ fn remove(txn: &mut Txn<'_>, uuid: Uuid, dirty: &mut Dirty) {
     txn.delete::<Takeover>(uuid);
     lookup::set(txn, lookup::REQUESTED_CHASSIS, uuid, &[]);
     lookup::set(txn, lookup::PARENT, uuid, &[]);
+    lookup::set(txn, lookup::LOCALNET, uuid, &[]);
+    dirty.announced.insert(uuid);
     problem::set::<LogicalSwitchPort>(txn, uuid, Vec::new());
     problem::set::<PortBinding>(txn, uuid, Vec::new());
 }
@@ -156,6 +158,9 @@ fn one(
     {
         options.insert("vlan-passthru".into(), "true".into());
     }
+    let localnet = (&*port.r#type == "localnet").then(|| Text::from(datapath.to_string()));
+    lookup::set(txn, lookup::LOCALNET, uuid, localnet.as_slice());
+    dirty.announced.insert(uuid);
     let state = present.clone().unwrap_or_default();
     let binding = PortBinding {
         logical_port: port.name.clone(),

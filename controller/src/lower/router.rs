@@ -19,6 +19,7 @@ use crate::{
         Dirty, keys, lookup,
         problem::{self, Problems},
         switch,
+        threshold::Thresholds,
     },
     store::{Refusal, State, Touched, Txn},
 };
@@ -26,8 +27,12 @@ use crate::{
 /// The router port that a switch port of type `router` leads to, and its router.
 pub(super) struct Behind<'s> {
     /// The router port.
+    pub(super) uuid: Uuid,
+    /// Its row.
     pub(super) port: &'s LogicalRouterPort,
     /// Its router.
+    pub(super) router_uuid: Uuid,
+    /// Its row.
     pub(super) router: &'s LogicalRouter,
 }
 
@@ -36,7 +41,7 @@ pub(super) fn behind<'s>(state: &'s State, port: &LogicalSwitchPort) -> Option<B
     let name = port.options.get("router-port").filter(|_| &*port.r#type == "router")?;
     let uuid = state.find::<LogicalRouterPort>(&[("name", (&**name).into())])?;
     let router = of(state, uuid)?;
-    Some(Behind { port: state.get(uuid)?, router: state.get(router)? })
+    Some(Behind { uuid, port: state.get(uuid)?, router_uuid: router, router: state.get(router)? })
 }
 
 /// The router that lists the port.
@@ -133,6 +138,11 @@ fn one(txn: &mut Txn<'_>, touched: &Touched, dirty: &mut Dirty) -> Result<(), Re
         // Ports that wait for the datapath.
         dirty.router_ports.extend(router.ports.iter().map(Strong::uuid));
     }
+    if let Some(Err(wrong)) =
+        router.options.get("mac_binding_age_threshold").map(|text| Thresholds::parse(text))
+    {
+        problems.push(("options", format!("mac_binding_age_threshold: {wrong}; neighbours live for ever")));
+    }
     let datapath = DatapathBinding {
         tunnel_key: key,
         load_balancers: Column::zero(),
@@ -160,10 +170,7 @@ fn external_ids(uuid: Uuid, router: &LogicalRouter) -> OrdMap<Text, Text> {
         ("name2", second.cloned()),
         ("snat-ct-zone", number("snat-ct-zone").map(text)),
         ("always_learn_from_arp_request", learns_little.then(|| "false".into())),
-        (
-            "mac_binding_age_threshold",
-            number("mac_binding_age_threshold").filter(|seconds| *seconds > 0).map(text),
-        ),
+        ("mac_binding_age_threshold", Thresholds::of(router).least().map(|least| least.to_string().into())),
     ];
     pairs.into_iter().filter_map(|(key, value)| Some((Text::from(key), value?))).collect()
 }

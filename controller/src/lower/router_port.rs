@@ -19,7 +19,7 @@ use quantumnet_model::{
 
 use crate::{
     lower::{
-        Dirty, keys, lookup,
+        Dirty, gateway, keys, lookup, nat, neighbour,
         problem::{self, Problems},
         router, switch,
     },
@@ -28,24 +28,27 @@ use crate::{
 
 pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
     mark(txn, dirty);
+    gateway::mark(txn, dirty);
+    nat::mark(txn, dirty);
     let mut staying = Vec::new();
     for uuid in std::mem::take(&mut dirty.router_ports) {
         dirty.work.rows += 1;
         match router::of(txn.state(), uuid).filter(|router| txn.get::<DatapathBinding>(*router).is_some()) {
             Some(router) => staying.push((uuid, router)),
             None => {
-                remove(txn, uuid);
+                remove(txn, uuid, dirty);
                 problem::set::<LogicalRouterPort>(txn, uuid, Vec::new());
             }
         }
     }
     for (uuid, router) in staying {
         let mut problems = Problems::new();
-        if one(txn, uuid, router, &mut problems).is_none() {
-            remove(txn, uuid);
+        if one(txn, uuid, router, &mut problems, dirty).is_none() {
+            remove(txn, uuid, dirty);
         }
         problem::set::<LogicalRouterPort>(txn, uuid, problems);
     }
+    neighbour::lower(txn, dirty);
     router::sweep(txn);
 }
 
@@ -69,7 +72,8 @@ fn mark(txn: &Txn<'_>, dirty: &mut Dirty) {
     dirty.router_ports.extend(names.iter().filter_map(named));
 }
 
-fn remove(txn: &mut Txn<'_>, uuid: Uuid) {
+fn remove(txn: &mut Txn<'_>, uuid: Uuid, dirty: &mut Dirty) {
+    gateway::remove(txn, uuid, dirty);
     if let Some(binding) = txn.get::<PortBinding>(uuid).cloned() {
         give_back(txn, &binding);
         txn.delete::<PortBinding>(uuid);
@@ -83,7 +87,13 @@ fn give_back(txn: &mut Txn<'_>, binding: &PortBinding) {
 }
 
 /// Writes the binding of a port; `None` when it is to have none.
-fn one(txn: &mut Txn<'_>, uuid: Uuid, datapath: Uuid, problems: &mut Problems) -> Option<()> {
+fn one(
+    txn: &mut Txn<'_>,
+    uuid: Uuid,
+    datapath: Uuid,
+    problems: &mut Problems,
+    dirty: &mut Dirty,
+) -> Option<()> {
     let port = txn.get::<LogicalRouterPort>(uuid)?.clone();
     let router = txn.get::<LogicalRouter>(datapath)?.clone();
     if txn.referrers_through::<LogicalRouterPort, LogicalRouter>(uuid, "ports").nth(1).is_some() {
@@ -123,7 +133,9 @@ fn one(txn: &mut Txn<'_>, uuid: Uuid, datapath: Uuid, problems: &mut Problems) -
     };
     let chassis = router::chassis(&router);
     let mut options = OrdMap::new();
-    match peer(txn.state(), &port) {
+    let peer = peer(txn.state(), &port);
+    let is_joined = peer.is_some();
+    match peer {
         Some(peer) => _ = options.insert("peer".into(), peer),
         None => {
             if let Some(peer) = &port.peer {
@@ -134,7 +146,7 @@ fn one(txn: &mut Txn<'_>, uuid: Uuid, datapath: Uuid, problems: &mut Problems) -
     if let Some(chassis) = chassis {
         options.insert("l3gateway-chassis".into(), chassis.clone());
     }
-    let binding = PortBinding {
+    let mut binding = PortBinding {
         logical_port: port.name.clone(),
         r#type: if chassis.is_some() { "l3gateway" } else { "patch" }.into(),
         options,
@@ -144,6 +156,9 @@ fn one(txn: &mut Txn<'_>, uuid: Uuid, datapath: Uuid, problems: &mut Problems) -
         external_ids: port.external_ids.clone(),
         ..present.clone().unwrap_or_default()
     };
+    if gateway::one(txn, uuid, &port, &binding, problems, dirty) && is_joined {
+        binding.options.insert("chassis-redirect-port".into(), gateway::name_of(&port.name));
+    }
     if present.as_ref() != Some(&binding) {
         txn.put(uuid, binding);
     }

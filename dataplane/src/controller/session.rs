@@ -15,9 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use quantumnet_api::{
     AGENT_FORMAT,
     v1::{
-        AgentApplied, AgentHello, AgentMessage, AgentReport, ChassisFacts, ControllerHello,
-        ControllerMessage, LearnedMac, LocalInterface, ResumeToken, RowChanges, VirtualClaim, agent_message,
-        controller_message,
+        AgentApplied, AgentHello, AgentMessage, AgentReport, BfdState, ChassisFacts, ControllerHello,
+        ControllerMessage, LearnedMac, LearnedNeighbour, LocalInterface, ResumeToken, RowChanges,
+        ServedPorts, VirtualClaim, agent_message, controller_message,
     },
 };
 use quantumnet_model::change::{ChangeError, RowChange};
@@ -44,6 +44,12 @@ pub enum Input {
     Claimed(VirtualClaim),
     /// A port that waited has shown itself.
     Activated(String),
+    /// These are the gateways and external ports, by name, that this hypervisor serves now.
+    Serves(BTreeSet<String>),
+    /// Router ports learned MACs of neighbours, or found them in use.
+    Neighbours(Vec<LearnedNeighbour>),
+    /// These are the states of the BFD sessions that run here now, by the uuid of their row.
+    Bfd(BTreeMap<String, String>),
     /// This revision is in the switch, past the barrier.
     Applied(u64),
 }
@@ -118,6 +124,13 @@ pub struct Session {
     learned: Vec<LearnedMac>,
     claims: Vec<VirtualClaim>,
     activated: BTreeSet<String>,
+    /// Gateways and external ports that this hypervisor serves, by name; `None` while nobody has said.
+    serves: Option<BTreeSet<String>>,
+    told_serves: Option<BTreeSet<String>>,
+    neighbours: Vec<LearnedNeighbour>,
+    /// States of sessions by the uuid of their row.
+    bfd: BTreeMap<String, String>,
+    told_bfd: BTreeMap<String, String>,
     /// The report that is not stored yet.
     under_way: Option<AgentReport>,
     sequence: u64,
@@ -151,6 +164,11 @@ impl Session {
             learned: Vec::new(),
             claims: Vec::new(),
             activated: BTreeSet::new(),
+            serves: None,
+            told_serves: None,
+            neighbours: Vec::new(),
+            bfd: BTreeMap::new(),
+            told_bfd: BTreeMap::new(),
             under_way: None,
             sequence,
             resume,
@@ -213,6 +231,12 @@ impl Session {
                 }
             }
             Input::Activated(port) => drop(self.activated.insert(port)),
+            Input::Serves(ports) => self.serves = Some(ports),
+            Input::Neighbours(neighbours) => {
+                let room = LEARNED_MAX.saturating_sub(self.neighbours.len());
+                self.neighbours.extend(neighbours.into_iter().take(room));
+            }
+            Input::Bfd(states) => self.bfd = states,
             // While a snapshot is under way, what is in the switch is of an earlier history.
             Input::Applied(_) if self.snapshot => {}
             Input::Applied(revision) => self.applied = self.applied.max(Some(revision)),
@@ -239,11 +263,14 @@ impl Session {
         self.told_facts = self.facts.clone();
         self.told_interfaces = self.interfaces.clone();
         self.told_applied = None;
-        // Facts and interfaces are in the hello; what was seen is not.
+        // Facts and interfaces are in the hello; what was seen, and what is served, is not.
+        self.told_serves = None;
+        self.told_bfd.clear();
         if let Some(report) = self.under_way.take() {
             self.learned.splice(0..0, report.macs_learned);
             self.claims.splice(0..0, report.virtual_claims);
             self.activated.extend(report.activated);
+            self.neighbours.splice(0..0, report.neighbours_learned);
         }
         out.push(send(agent_message::Message::Hello(hello)));
     }
@@ -334,17 +361,30 @@ impl Session {
         let macs_learned = std::mem::take(&mut self.learned);
         let virtual_claims = std::mem::take(&mut self.claims);
         let activated: Vec<String> = std::mem::take(&mut self.activated).into_iter().collect();
+        let serves = self.serves.clone().filter(|_| self.serves != self.told_serves);
+        let serves = serves.map(|ports| ServedPorts { ports: ports.into_iter().collect() });
+        let neighbours_learned = std::mem::take(&mut self.neighbours);
+        let changed = |(session, status): (&String, &String)| {
+            let state = BfdState { session: session.clone(), status: status.clone() };
+            (self.told_bfd.get(session) != Some(status)).then_some(state)
+        };
+        let bfd: Vec<BfdState> = self.bfd.iter().filter_map(changed).collect();
         if facts.is_none()
             && interfaces_added.is_empty()
             && interfaces_removed.is_empty()
             && macs_learned.is_empty()
             && virtual_claims.is_empty()
             && activated.is_empty()
+            && serves.is_none()
+            && neighbours_learned.is_empty()
+            && bfd.is_empty()
         {
             return None;
         }
         self.told_facts = self.facts.clone();
         self.told_interfaces = self.interfaces.clone();
+        self.told_serves = self.serves.clone();
+        self.told_bfd = self.bfd.clone();
         self.sequence += 1;
         Some(AgentReport {
             sequence: self.sequence,
@@ -354,6 +394,9 @@ impl Session {
             macs_learned,
             virtual_claims,
             activated,
+            serves,
+            neighbours_learned,
+            bfd,
         })
     }
 
@@ -432,6 +475,38 @@ mod tests {
             .filter(|output| message(output))
             .filter_map(|output| if let Output::Send(m) = output { m.message.as_ref() } else { None })
             .collect()
+    }
+
+    fn reports(out: &[Output]) -> Vec<&AgentReport> {
+        let report =
+            |message| if let agent_message::Message::Report(report) = message { Some(report) } else { None };
+        sent(out).into_iter().filter_map(report).collect()
+    }
+
+    #[test]
+    fn what_is_served_and_the_states_of_sessions_are_told_once_a_stream() {
+        let mut session = Session::new("hv1", None, 0);
+        session.handle(Input::Serves(["cr-a".to_owned()].into()));
+        session.handle(Input::Bfd([("s".to_owned(), "up".to_owned())].into()));
+        let neighbour =
+            LearnedNeighbour { datapath_key: 1, port_key: 2, ip: "192.0.2.1".into(), mac: "02::".into() };
+        session.handle(Input::Neighbours(vec![neighbour.clone()]));
+        for _ in 0..2 {
+            session.handle(Input::Connected);
+            let out = session.handle(hello(true));
+            let [report] = reports(&out)[..] else { panic!("{out:?}") };
+            assert_eq!(report.serves.as_ref().unwrap().ports, ["cr-a"]);
+            assert_eq!((report.bfd.len(), report.bfd[0].status.as_str()), (1, "up"));
+            // Not stored, so it is repeated.
+            assert_eq!(report.neighbours_learned, std::slice::from_ref(&neighbour));
+        }
+        let stored = ReportStored { sequence: session.sequence };
+        let out = session.handle(received(controller_message::Message::ReportStored(stored)));
+        assert!(reports(&out).is_empty(), "{out:?}");
+        let out = session.handle(Input::Serves(BTreeSet::new()));
+        let [report] = reports(&out)[..] else { panic!("{out:?}") };
+        assert_eq!(report.serves, Some(ServedPorts { ports: Vec::new() }), "nothing any more");
+        assert!(report.bfd.is_empty() && report.neighbours_learned.is_empty());
     }
 
     #[test]

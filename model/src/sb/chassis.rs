@@ -34,7 +34,6 @@ table! {
         Scope::Referrers { table: "Port_Binding", column: "chassis" },
         Scope::Referrers { table: "Port_Binding", column: "additional_chassis" },
         Scope::Referrers { table: "HA_Chassis", column: "chassis" },
-        Scope::Referrers { table: "HA_Chassis_Group", column: "ref_chassis" },
     ]
 }
 
@@ -110,7 +109,7 @@ table! {
         name: Text,
         /// The members.
         ha_chassis: OrdSet<Strong<HaChassis>>,
-        /// Chassis that must know which member is active. Unused: the centre decides.
+        /// Chassis that must know which member is active: their agents hold a router that the group serves.
         ref_chassis: OrdSet<Weak<Chassis>>,
         /// Free for clients.
         external_ids: OrdMap<Text, Text>,

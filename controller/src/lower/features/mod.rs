@@ -9,6 +9,7 @@
 //! - Cost follows the rows touched.
 
 mod northbound;
+mod routing;
 mod southbound;
 
 use std::{collections::BTreeMap, sync::LazyLock};

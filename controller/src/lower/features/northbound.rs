@@ -1,6 +1,6 @@
 //! The list itself (ovn-nb(5) of schema 7.19.0). Whoever makes something work changes its line here.
 
-use super::{Entry, Rows, Table, not_yet, partly, works};
+use super::{Entry, Rows, Table, not_yet, partly, routing, works};
 
 const fn table(name: &'static str, area: &'static str, columns: &'static [Entry]) -> Table {
     Table { name, area, rows: Rows::Columns(columns) }
@@ -31,15 +31,7 @@ pub(super) const TABLES: &[Table] = &[
             works("external_ids"),
         ],
     ),
-    table(
-        "HA_Chassis_Group",
-        "ha",
-        &[
-            works("name"),
-            partly("ha_chassis", "serves external ports; routers are not there yet"),
-            works("external_ids"),
-        ],
-    ),
+    table("HA_Chassis_Group", "ha", &[works("name"), works("ha_chassis"), works("external_ids")]),
     table(
         "HA_Chassis",
         "ha",
@@ -120,19 +112,15 @@ pub(super) const TABLES: &[Table] = &[
     none("Load_Balancer", "lb", "connections are not balanced yet"),
     none("Load_Balancer_Group", "lb", "connections are not balanced yet"),
     none("Load_Balancer_Health_Check", "lb", "backends are not probed yet"),
-    none("Logical_Router", "routing", "packets are not routed yet"),
-    none(
-        "Logical_Router_Port",
-        "routing",
-        "packets are not routed yet; its addresses and MAC are not given to others",
-    ),
-    none("Logical_Router_Static_Route", "routing", "packets are not routed yet"),
-    none("Logical_Router_Policy", "routing", "packets are not routed yet"),
-    none("Static_MAC_Binding", "routing", "packets are not routed yet"),
-    none("BFD", "routing", "BFD sessions are not run yet"),
+    table("Logical_Router", "routing", routing::LOGICAL_ROUTER),
+    table("Logical_Router_Port", "routing", routing::LOGICAL_ROUTER_PORT),
+    table("Logical_Router_Static_Route", "routing", routing::STATIC_ROUTE),
+    table("Logical_Router_Policy", "routing", routing::POLICY),
+    table("Static_MAC_Binding", "routing", routing::STATIC_MAC_BINDING),
+    table("BFD", "routing", routing::BFD),
+    table("NAT", "nat", routing::NAT),
+    table("Gateway_Chassis", "ha", routing::GATEWAY_CHASSIS),
     none("DHCP_Relay", "routing", "requests are not relayed yet"),
-    none("NAT", "nat", "addresses are not translated yet"),
-    none("Gateway_Chassis", "ha", "routers have no gateways yet"),
     none("DNS", "dns", "names are not answered yet; the row is shown in OVN_Southbound"),
     none("Mirror", "mirror", "traffic is not mirrored yet"),
     none("Mirror_Rule", "mirror", "traffic is not mirrored yet"),
@@ -172,7 +160,7 @@ const NB_GLOBAL: &[Entry] = &[
     not_yet("options", "ha").key("bfd-decay-min-rx"),
     not_yet("options", "ha").key("bfd-min-tx"),
     not_yet("options", "ha").key("bfd-mult"),
-    not_yet("options", "routing").key("mac_binding_removal_limit").default("0"),
+    works("options").key("mac_binding_removal_limit"),
     not_yet("options", "lb").key("controller_event").default("false"),
     not_yet("options", "lb").key("svc_monitor_mac"),
     not_yet("options", "lb").key("svc_monitor_mac_dst"),
@@ -249,14 +237,14 @@ const LOGICAL_SWITCH: &[Entry] = &[
 
 const LOGICAL_SWITCH_PORT: &[Entry] = &[
     works("name"),
-    partly("type", "all but vtep and remote; of router and switch only the pair's bindings"),
+    partly("type", "all but vtep and remote"),
     works("parent_name"),
     works("tag_request"),
     works("tag"),
-    partly("addresses", "router has no effect until packets are routed"),
+    works("addresses"),
     works("dynamic_addresses").note(WRITTEN),
     partly("port_security", "VRRPv3 is not understood"),
-    partly("peer", "the pair's bindings are made; no packet crosses yet"),
+    works("peer"),
     works("up").note(WRITTEN),
     works("enabled"),
     works("dhcpv4_options"),
@@ -266,7 +254,7 @@ const LOGICAL_SWITCH_PORT: &[Entry] = &[
     not_yet("health_checks", "lb"),
     works("external_ids"),
     partly("options", "see its keys"),
-    partly("options", "the pair's bindings are made; no packet crosses yet").key("router-port"),
+    works("options").key("router-port"),
     works("options").key("network_name"),
     works("options").key("l2gateway-chassis"),
     works("options").key("localnet_learn_fdb"),
@@ -295,7 +283,7 @@ const LOGICAL_SWITCH_PORT: &[Entry] = &[
     not_yet("options", "qos").key("qos_min_rate"),
     not_yet("options", "qos").key("qos_max_rate"),
     not_yet("options", "qos").key("qos_burst"),
-    not_yet("options", "nat").key("nat-addresses"),
+    partly("options", "no addresses of load balancers").key("nat-addresses"),
     not_yet("options", "lb").key("exclude-lb-vips-from-garp").default("false"),
     not_yet("options", "nat").key("exclude-router-ips-from-garp").default("false"),
     not_yet("options", "acl").key("enable_router_port_acl").default("false"),

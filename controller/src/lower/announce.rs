@@ -1,0 +1,145 @@
+//! `Port_Binding.nat_addresses` of switch ports that lead to a router with a gateway: what that gateway announces.
+//!
+//! # Contract
+//! - Reads the switch port, the router port behind it, the router, its gateways and its translations; writes nothing but
+//!   `nat_addresses` and, with it, which ports a router's changes concern. In northd's words: one entry of the
+//!   translations, one for each distributed one, one of the router port's own addresses.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use imbl::OrdSet;
+use ipnet::IpNet;
+use quantumnet_model::{
+    Uuid,
+    address::{LspAddress, Mac},
+    column::Text,
+    intent::Lookup,
+    nb::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat},
+    sb::PortBinding,
+};
+
+use crate::{
+    lower::{
+        Dirty, gateway, lookup, nat,
+        router::{self, Behind},
+    },
+    store::{State, Txn},
+};
+
+pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
+    // A gateway router announces its own addresses to physical networks.
+    for touched in txn.touched_in::<Lookup>() {
+        let rows = [touched.before::<Lookup>(), touched.after()].into_iter().flatten();
+        for row in rows.filter(|row| &*row.kind == lookup::LOCALNET) {
+            dirty.announced.extend(lookup::rows(txn.state(), lookup::ANNOUNCES, &row.key));
+        }
+    }
+    for router in std::mem::take(&mut dirty.announcing) {
+        dirty.announced.extend(lookup::rows(txn.state(), lookup::ANNOUNCES, &router.to_string()));
+    }
+    for port in std::mem::take(&mut dirty.announced) {
+        dirty.work.rows += 1;
+        one(txn, port);
+    }
+}
+
+fn one(txn: &mut Txn<'_>, uuid: Uuid) {
+    let state = txn.state();
+    let port = state.get::<LogicalSwitchPort>(uuid);
+    let behind = port.and_then(|port| Some((port, router::behind(state, port)?)));
+    let switch = state.referrers_through::<LogicalSwitchPort, LogicalSwitch>(uuid, "ports").next();
+    let router = behind.as_ref().map(|(_, behind)| behind.router_uuid);
+    // Found by either.
+    let keys = router.zip(switch).map_or_else(Vec::new, |(router, switch)| vec![router, switch]);
+    let keys: Vec<Text> = keys.into_iter().map(|key| key.to_string().into()).collect();
+    let addresses = behind.map(|(port, behind)| addresses(state, uuid, port, &behind)).unwrap_or_default();
+    lookup::set(txn, lookup::ANNOUNCES, uuid, &keys);
+    if txn.get::<PortBinding>(uuid).is_some_and(|binding| binding.nat_addresses != addresses) {
+        txn.update::<PortBinding>(uuid, |binding| binding.nat_addresses = addresses);
+    }
+}
+
+fn addresses(state: &State, uuid: Uuid, port: &LogicalSwitchPort, behind: &Behind<'_>) -> OrdSet<Text> {
+    let mut entries = OrdSet::new();
+    let gateways = gateway::ports(state, behind.router_uuid);
+    let is_gateway = gateways.iter().any(|(_, gateway)| *gateway == behind.uuid);
+    // Where this port's own gateway is, or else the router's first.
+    let resident = gateways.iter().find(|(_, gateway)| *gateway == behind.uuid).or(gateways.first());
+    let resident = resident.map(|(name, _)| format!(" is_chassis_resident(\"{}\")", gateway::name_of(name)));
+    let resident = resident.unwrap_or_default();
+    let on_chassis = router::chassis(behind.router).is_some();
+    let wish = port.options.get("nat-addresses").map(|wish| wish.trim());
+    match wish {
+        Some("router") if on_chassis || !gateways.is_empty() => {
+            if gateways.len() < 2 {
+                translations(
+                    state,
+                    behind,
+                    !gateways.is_empty(),
+                    is_gateway.then_some(&*resident),
+                    &mut entries,
+                );
+            }
+        }
+        Some(list) if on_chassis || !gateways.is_empty() => {
+            if let Ok(LspAddress::Known { .. }) = list.parse() {
+                entries.insert(format!("{list}{resident}").into());
+            }
+        }
+        _ => {}
+    }
+    let resides =
+        behind.port.options.get("reside-on-redirect-chassis").is_some_and(|value| &**value == "true");
+    let own = if gateways.is_empty() {
+        on_chassis && has_localnet(state, uuid)
+    } else {
+        is_gateway || resides && gateways.len() == 1
+    };
+    if own && let Ok(mac) = behind.port.mac.parse::<Mac>() {
+        let addresses: String = v4(behind.port).map(|ip| format!(" {ip}")).collect();
+        entries.insert(format!("{mac}{addresses}{resident}").into());
+    }
+    entries
+}
+
+/// The outer addresses of the router's translations.
+fn translations(
+    state: &State,
+    behind: &Behind<'_>,
+    has_gateway: bool,
+    resident: Option<&str>,
+    entries: &mut OrdSet<Text>,
+) {
+    let Ok(mac) = behind.port.mac.parse::<Mac>() else { return };
+    let mut central = String::new();
+    let nats = behind.router.nat.iter().filter_map(|nat| Some((nat.uuid(), state.get::<Nat>(nat.uuid())?)));
+    let mut nats: Vec<(Uuid, &Nat)> = nats.collect();
+    nats.sort_by_key(|(uuid, _)| *uuid);
+    for (_, nat) in nats {
+        let Ok(external) = nat.external_ip.parse::<IpAddr>() else { continue };
+        if has_gateway && nat::is_distributed(nat) {
+            let (Some(mac), Some(port)) = (&nat.external_mac, &nat.logical_port) else { continue };
+            if let Ok(mac) = mac.parse::<Mac>() {
+                entries.insert(format!("{mac} {external} is_chassis_resident(\"{port}\")").into());
+            }
+        } else if !router_ips(behind.port).any(|ip| ip == external) {
+            central.push_str(&format!(" {external}"));
+        }
+    }
+    if !central.is_empty() {
+        entries.insert(format!("{mac}{central}{}", resident.unwrap_or_default()).into());
+    }
+}
+
+fn router_ips(port: &LogicalRouterPort) -> impl Iterator<Item = IpAddr> + use<'_> {
+    port.networks.iter().filter_map(|network| network.parse::<IpNet>().ok()).map(|network| network.addr())
+}
+
+fn v4(port: &LogicalRouterPort) -> impl Iterator<Item = Ipv4Addr> + use<'_> {
+    router_ips(port).filter_map(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None })
+}
+
+fn has_localnet(state: &State, port: Uuid) -> bool {
+    let switch = state.referrers_through::<LogicalSwitchPort, LogicalSwitch>(port, "ports").next();
+    switch.is_some_and(|switch| lookup::finds(state, lookup::LOCALNET, &switch.to_string()))
+}

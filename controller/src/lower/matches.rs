@@ -1,0 +1,38 @@
+//! Match columns in OVN's expression language: whether agents can make flows of one.
+
+use quantumnet_expr::{Clause, Expr, Family, Field, Term};
+
+/// Why agents can't, with the place in the text.
+pub(super) fn check(text: &str) -> Result<(), String> {
+    let expr = Expr::parse(text).map_err(|error| error.to_string())?;
+    let clauses = expr.normalize().map_err(|error| error.to_string())?;
+    for dimension in clauses.iter().flat_map(Clause::dimensions) {
+        if let Family::Field(field) = dimension.family()
+            && !matches!(field, Field::Inport | Field::Outport)
+            && field.openflow().is_none()
+        {
+            return Err(format!("{field} is not known here"));
+        }
+        for term in dimension.terms() {
+            if let Term::Match(only) = term
+                && !only.is_matchable()
+            {
+                return Err(format!("a switch can't match some bits of {}", only.field));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_flows_is_told_with_its_place() {
+        assert_eq!(check("outport == @web && ip4.src == $web_ip4 && tcp.dst == {80, 443}"), Ok(()));
+        let wrong = check("ip4.src = 10.0.0.1").unwrap_err();
+        assert!(wrong.starts_with("column 9: "), "{wrong}");
+        assert!(check("reg0 == 1").unwrap_err().contains("reg0"));
+    }
+}
