@@ -478,9 +478,13 @@ mod tests {
     }
 
     fn reports(out: &[Output]) -> Vec<&AgentReport> {
-        let report =
-            |message| if let agent_message::Message::Report(report) = message { Some(report) } else { None };
-        sent(out).into_iter().filter_map(report).collect()
+        let mut reports = Vec::new();
+        for message in sent(out) {
+            if let agent_message::Message::Report(report) = message {
+                reports.push(report);
+            }
+        }
+        reports
     }
 
     #[test]
