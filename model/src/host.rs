@@ -88,6 +88,17 @@ table! {
 }
 
 table! {
+    /// The zones in which a router's translations are kept, given by the agent and kept over restarts. The row has the uuid of
+    /// the router's `Datapath_Binding`.
+    pub struct HostRouterZones = Host "Host_Router_Zones" [root] {
+        /// Of destinations.
+        dnat: i64,
+        /// Of sources.
+        snat: i64,
+    }
+}
+
+table! {
     /// The number of a conjunctive match, given by the agent. The row has the uuid by which the compiler asked for it.
     pub struct HostConjunction = Host "Host_Conjunction" [root] {
         /// Its id in the switch.

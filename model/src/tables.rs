@@ -116,6 +116,7 @@ tables![
     host::HostActivated,
     host::HostOldMac,
     host::HostZone,
+    host::HostRouterZones,
     host::HostConjunction,
     host::HostAcl,
 ];

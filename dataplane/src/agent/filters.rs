@@ -1,28 +1,14 @@
-//! Numbers that filters need: a connection tracking zone for each port here, a meter for each ACL that logs.
-//!
-//! # Invariants
-//! - A zone is emptied before the first flow that names it is in the switch. A port keeps its zone, also over restarts, as
-//!   long as the store knows it: connections outlive what happens to its interface.
+//! Numbers that filters need: a meter for each ACL that logs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use ovsdb::value::Atom;
-use quantumnet_model::{
-    DynRow, Row,
-    host::{HostAcl, HostZone},
-    nb::Acl,
-    sb::PortBinding,
-};
+use quantumnet_model::{DynRow, Row, host::HostAcl, nb::Acl};
 use uuid::Uuid;
 
-use crate::{
-    agent::{Agent, Effect},
-    compile::{By, FlowDelta, RowUpdate},
-    switch,
-};
+use crate::{agent::Agent, compile::RowUpdate};
 
 /// Meters by ACL.
 #[derive(Debug, Default)]
@@ -76,58 +62,6 @@ impl Agent {
     pub(super) fn meters(&self) -> u32 {
         self.abilities.map_or(0, |abilities| abilities.meters)
     }
-
-    /// Gives ports that came a zone each, and adds to `delta` what follows.
-    pub(super) fn with_zones(
-        &mut self,
-        now: std::time::Instant,
-        mut delta: FlowDelta,
-        out: &mut Vec<Effect>,
-    ) -> FlowDelta {
-        let names: Vec<(Uuid, Arc<str>)> = self.compiler.zoned_ports();
-        let here: BTreeMap<Uuid, u16> =
-            names.iter().filter_map(|(port, name)| Some((*port, self.zones.of(name)?))).collect();
-        let lacking: Vec<(Uuid, Arc<str>)> =
-            names.into_iter().filter(|(port, _)| !here.contains_key(port)).collect();
-        let mut zones = here;
-        if !lacking.is_empty() {
-            let compiler = &self.compiler;
-            if self.rows_known {
-                let known = |name: &str| {
-                    compiler.find_uuid::<PortBinding>(By::LogicalPort, &[Atom::String(name.into())]).is_some()
-                };
-                self.zones.retain(known);
-            }
-            for (port, name) in lacking {
-                let Some(zone) = self.zones.give(&name) else {
-                    tracing::error!(
-                        port = &*name,
-                        "no connection tracking zone is left; its IP traffic is dropped"
-                    );
-                    continue;
-                };
-                let outputs = self.driver.handle(now, switch::Input::Forget { zone });
-                self.switch_outputs(now, outputs, out);
-                zones.insert(port, zone);
-            }
-            out.push(Effect::StoreZones(self.zones.clone()));
-        }
-        if zones != self.zones_here {
-            let gone = self.zones_here.keys().filter(|port| !zones.contains_key(port));
-            let mut rows: Vec<RowUpdate> = gone.map(|port| (HostZone::TABLE, *port, None)).collect();
-            rows.extend(
-                zone_rows(&zones).map(|(port, row)| (HostZone::TABLE, port, Some(Arc::new(row) as _))),
-            );
-            self.zones_here = zones;
-            delta.then(self.compiler.apply(rows));
-        }
-        delta
-    }
-}
-
-/// Rows of ports with zones.
-pub(super) fn zone_rows(zones: &BTreeMap<Uuid, u16>) -> impl Iterator<Item = (Uuid, HostZone)> {
-    zones.iter().map(|(port, zone)| (*port, HostZone { zone: i64::from(*zone) }))
 }
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ use quantumnet_model::{
     DynRow, Row, TableId,
     host::{
         HostAcl, HostActivated, HostConjunction, HostInterface, HostOldMac, HostPatch, HostSelf, HostTunnel,
-        HostZone,
     },
     row::Database,
     sb::{Fdb, PortBinding},
@@ -23,7 +22,7 @@ use quantumnet_model::{
 use uuid::Uuid;
 
 use crate::{
-    agent::{Agent, Effect, filters},
+    agent::{Agent, Effect, zones},
     compile::RowUpdate,
     controller::{self, RowsUpdate, Session},
     error::AgentError,
@@ -212,9 +211,7 @@ impl Agent {
                 rows.insert((HostOldMac::TABLE, *old), Arc::new(row));
             }
         }
-        for (port, row) in filters::zone_rows(&self.zones_here) {
-            rows.insert((HostZone::TABLE, port), Arc::new(row));
-        }
+        rows.extend(zones::rows(&self.zones_here));
         for (uuid, row) in self.conjunctions.rows() {
             rows.insert((HostConjunction::TABLE, uuid), Arc::new(row));
         }

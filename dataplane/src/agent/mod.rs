@@ -16,6 +16,7 @@ mod filters;
 mod host;
 mod ports;
 mod rows;
+mod zones;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -66,8 +67,8 @@ pub struct Agent {
     installed: Option<BTreeSet<Uuid>>,
     ids: Ids,
     zones: Zones,
-    /// Zones of the ports that are here.
-    zones_here: BTreeMap<Uuid, u16>,
+    /// Zones of the ports and routers that are here.
+    zones_here: BTreeMap<zones::Holder, u16>,
     acl_numbers: filters::AclNumbers,
     conjunctions: conjunctions::Conjunctions,
     punts: Punts,

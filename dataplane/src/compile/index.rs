@@ -13,7 +13,7 @@ use ovsdb::value::{Atom, Datum};
 use quantumnet_model::{
     ColumnId, DynRow, Row, Rows, TableId,
     host::{HostInterface, HostPatch, HostSelf, HostTunnel},
-    nb::{LogicalSwitch, NbGlobal, PortGroup},
+    nb::{LogicalRouter, LogicalSwitch, NbGlobal, PortGroup},
     sb::{AddressSet, Chassis, DatapathBinding, PortBinding},
     tables,
 };
@@ -61,6 +61,10 @@ indexes! {
     PortKey = PortBinding, ["datapath", "tunnel_key"];
     /// A port by its name.
     LogicalPort = PortBinding, ["logical_port"];
+    /// Ports of a switch or router by their type.
+    DatapathType = PortBinding, ["datapath", "type"];
+    /// Routers by a translation of theirs.
+    RouterNat = LogicalRouter, ["nat"];
     /// Ports nested in another, by the other's name.
     ParentPort = PortBinding, ["parent_port"];
     /// Switches by an ACL of theirs.

@@ -72,6 +72,11 @@ impl Compiler {
         self.changed(Relation::Numbered)
     }
 
+    /// Routers here that need zones.
+    pub fn zoned_routers(&self) -> Vec<Uuid> {
+        self.related(Relation::ZonedRouters, Uuid::nil()).collect()
+    }
+
     /// Interfaces whose ports are bound to this hypervisor.
     pub fn bound_interfaces(&self) -> BTreeSet<Uuid> {
         self.related(Relation::BoundInterfaces, Uuid::nil()).collect()

@@ -4,7 +4,10 @@
 //! - One call of a stage compiles exactly one owner.
 //! - A relation's facts are made by stages that stand before all its readers in [`super::stage::STAGES`].
 
-use std::fmt;
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use quantumnet_model::TableId;
 use uuid::Uuid;
@@ -30,6 +33,26 @@ pub enum Relation {
     Translates,
     /// port → nil while this hypervisor is the one that holds it (ovn-sb(5), `is_chassis_resident`).
     Resident,
+    /// nil → nil while routers have one zone for both translations (`NB_Global.options:use_common_zone`).
+    CommonZone,
+    /// router → nil while it is one chassis' (`Logical_Router.options:chassis`).
+    GatewayRouters,
+    /// router → port of it that is a distributed gateway port.
+    GatewayPorts,
+    /// router here → `NAT` that is usable on it.
+    Translations,
+    /// gateway port or gateway router → outer address of its translations; see [`number`].
+    ExternalAddresses,
+    /// (gateway port or gateway router, outer address) → `NAT`; see [`pair`].
+    AddressRules,
+    /// gateway port or gateway router → `NAT` that may come before that of a single inner address.
+    ConditionalSources,
+    /// gateway router → address that sources of translated destinations are forced to be.
+    ForcedSources,
+    /// nil → router here that needs zones.
+    ZonedRouters,
+    /// switch → nil while something on it looks at the source address of what a router sends there.
+    LooksAtSources,
     /// (switch, group) → port to a router or another switch that a group's packets cross.
     FloodPeers,
     /// switch → enabled port with a way in and out here.
@@ -159,6 +182,11 @@ impl Relation {
                 | Self::LocalSwitches
                 | Self::LocalRouters
                 | Self::Translates
+                | Self::CommonZone
+                | Self::GatewayRouters
+                | Self::ExternalAddresses
+                | Self::ForcedSources
+                | Self::LooksAtSources
                 | Self::Resident
                 | Self::FloodChunks
                 | Self::GroupKeys
@@ -182,6 +210,19 @@ impl Relation {
 /// One name for two rows, so that facts can be about both.
 pub(crate) fn pair(a: Uuid, b: Uuid) -> Uuid {
     Uuid::from_u128(a.as_u128() ^ b.as_u128().rotate_left(1))
+}
+
+/// An address as the value of a fact.
+pub(crate) fn number(ip: IpAddr) -> Uuid {
+    match ip {
+        IpAddr::V4(ip) => Uuid::from_u128(ip.to_ipv6_mapped().into()),
+        IpAddr::V6(ip) => Uuid::from_u128(ip.into()),
+    }
+}
+
+/// The address that a fact's value is.
+pub(crate) fn address(number: Uuid) -> IpAddr {
+    Ipv6Addr::from(number.as_u128()).to_canonical()
 }
 
 impl Owner {

@@ -478,13 +478,12 @@ mod tests {
     }
 
     fn reports(out: &[Output]) -> Vec<&AgentReport> {
-        let mut reports = Vec::new();
-        for message in sent(out) {
-            if let agent_message::Message::Report(report) = message {
-                reports.push(report);
-            }
-        }
-        reports
+        sent(out)
+            .into_iter()
+            .filter_map(|message| {
+                if let agent_message::Message::Report(report) = message { Some(report) } else { None }
+            })
+            .collect()
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod interpreter;
 pub mod ovs;
 pub mod random;
 pub mod routers;
+pub mod translations;
 
 /// A uuid that says what it is for.
 pub fn id(kind: Kind, number: u32) -> Uuid {
@@ -43,6 +44,10 @@ pub enum Kind {
     Route,
     Policy,
     Neighbour,
+    Nat,
+    Redirect,
+    HaGroup,
+    HaChassis,
 }
 
 /// A logical port in few words.

@@ -14,6 +14,7 @@ use super::{
     id, mac, options,
     routers::{self, RouterStep},
     text,
+    translations::{self, NatStep},
 };
 
 /// One change of one object.
@@ -49,6 +50,7 @@ pub enum Step {
     OldMac(u32, bool),
     Filter(FilterStep),
     Router(RouterStep),
+    Nat(NatStep),
 }
 
 const KINDS: &[&str] =
@@ -137,6 +139,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         2 => (0..3u32, 0..4u32, 0..4i64, 0..4u32).prop_map(|(number, switch, port, mac)| Step::Fdb(number, switch, port, mac)),
         1 => (0..3u32).prop_map(Step::DropFdb),
         8 => routers::step().prop_map(Step::Router),
+        10 => translations::step().prop_map(Step::Nat),
         20 => filters::step().prop_map(Step::Filter),
         1 => any::<bool>().prop_map(Step::LspDown),
         1 => (0..4u32, proptest::option::of(0..4u32)).prop_map(|(port, encap)| Step::PortEncap(port, encap)),
@@ -270,6 +273,7 @@ impl Step {
             Self::Fdb(number, switch, port, address) => model.fdb(*number, *switch, *port, &mac(*address)),
             Self::Filter(step) => step.take(model),
             Self::Router(step) => step.take(model),
+            Self::Nat(step) => step.take(model),
             Self::DropFdb(number) => model.remove::<Fdb>(id(Kind::Fdb, *number)),
             Self::LspDown(ignore) => model.put(
                 id(Kind::Own, 9),

@@ -3,7 +3,7 @@
 //! # Contract
 //! - `own_chassis`: reads `Host_Self` and `Chassis` by name. `require_up`: reads `NB_Global`; as in OVN ports that are
 //!   down are answered for unless `ignore_lsp_down` is false. `vlan_passthru`: reads `Logical_Switch`. `enabled_routers`:
-//!   reads `Logical_Router`.
+//!   reads `Logical_Router`. `common_zone`: reads `NB_Global`.
 //!
 //! # Invariants
 //! - Readers of these facts do not run when other columns of those rows change.
@@ -61,6 +61,15 @@ pub(in crate::compile) const ENABLED_ROUTERS: Stage = Stage {
     emit: enabled_routers,
 };
 
+pub(in crate::compile) const COMMON_ZONE: Stage = Stage {
+    number: 171,
+    name: "common_zone",
+    owners: Owners::Switch,
+    tables: &[],
+    relations: &[Relation::CommonZone],
+    emit: common_zone,
+};
+
 fn own_chassis(view: &View<'_>, _: Owner, out: &mut Sink) {
     let Some((_, host)) = view.find_one::<HostSelf>(By::HostSelf, &[]) else { return };
     let name = Atom::String(host.chassis.clone());
@@ -73,6 +82,13 @@ fn require_up(view: &View<'_>, _: Owner, out: &mut Sink) {
     let Some((_, global)) = view.find_one::<NbGlobal>(By::NbGlobal, &[]) else { return };
     if global.options.get("ignore_lsp_down").is_some_and(|value| &**value == "false") {
         out.fact(Relation::RequireUp, Uuid::nil(), 0, Uuid::nil());
+    }
+}
+
+fn common_zone(view: &View<'_>, _: Owner, out: &mut Sink) {
+    let Some((_, global)) = view.find_one::<NbGlobal>(By::NbGlobal, &[]) else { return };
+    if global.options.get("use_common_zone").is_some_and(|value| &**value == "true") {
+        out.fact(Relation::CommonZone, Uuid::nil(), 0, Uuid::nil());
     }
 }
 

@@ -14,7 +14,10 @@
 //! - A localport or localnet makes no switch local: tunnels and flows are only where a guest is.
 //! - Chunks hold at most 256 ports, because a chunk is the upper part of a port's key.
 
-use quantumnet_model::{Row, sb::PortBinding};
+use quantumnet_model::{
+    Row,
+    sb::{HaChassis, HaChassisGroup, PortBinding},
+};
 use uuid::Uuid;
 
 use crate::compile::{
@@ -74,6 +77,9 @@ pub(in crate::compile) const ANNOUNCED: Stage = Stage {
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(own) = view.related_one(Relation::OwnChassis, Uuid::nil()) else { return };
+    if serves_alone(view, own, owner.row()) {
+        out.fact(Relation::Resident, owner.row(), 0, Uuid::nil());
+    }
     let Some(port) = SwitchPort::read(view, owner.row()) else {
         router_port(view, owner.row(), out);
         return;
@@ -148,6 +154,18 @@ fn local(view: &View<'_>, port: &SwitchPort<'_>, own: Uuid, out: &mut Sink) {
         out.fact(Relation::FloodPorts, port.switch, chunk_part(group, chunk), port.uuid);
         out.fact(Relation::FloodChunks, port.switch, group.into(), Uuid::from_u128(chunk.into()));
     }
+}
+
+/// Whether a gateway port's group has this chassis and no other.
+fn serves_alone(view: &View<'_>, own: Uuid, port: Uuid) -> bool {
+    let alone = || {
+        let binding = view.row::<PortBinding>(port).filter(|row| &*row.r#type == "chassisredirect")?;
+        let group: &HaChassisGroup = view.row(binding.ha_chassis_group.as_ref()?.uuid())?;
+        let mut members = group.ha_chassis.iter();
+        let only = members.next().filter(|_| members.next().is_none())?;
+        view.row::<HaChassis>(only.uuid())?.chassis.map(|chassis| chassis.uuid() == own)
+    };
+    alone() == Some(true)
 }
 
 fn router_port(view: &View<'_>, uuid: Uuid, out: &mut Sink) {

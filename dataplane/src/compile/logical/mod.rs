@@ -19,7 +19,7 @@ use quantumnet_model::{
 };
 use uuid::Uuid;
 
-pub(crate) use router::{RouterPort, across, is_at_its_chassis, peer};
+pub(crate) use router::{RouterPort, across, enter, is_at_its_chassis, peer, router_key};
 
 use super::{index::By, owner::Relation, register, table::Table, view::View};
 

@@ -152,7 +152,8 @@ pub(crate) fn across(view: &View<'_>, peer: Uuid) -> Option<Vec<Action>> {
     Some(enter(port.switch_key, port.key, flags, next))
 }
 
-fn enter(datapath: u32, port: u16, flags: u32, next: Table) -> Vec<Action> {
+/// What takes a packet in by a port, as one that has just come; `flags` as in register 10.
+pub(crate) fn enter(datapath: u32, port: u16, flags: u32, next: Table) -> Vec<Action> {
     vec![
         Action::CtClear,
         Action::set_field(Field::xxreg(0), 0u128),

@@ -11,3 +11,4 @@
 //! - No flow, no way: a router or port that is disabled has none.
 
 pub(super) mod output;
+pub(super) mod translate;
