@@ -14,6 +14,12 @@
 //! | `macs_learned_total` | counter | | MACs reported to the controllers |
 //! | `compiler_batches_total`, `compiler_units_run_total`, `compiler_flows_changed_total` | counter | | work of the compiler |
 //! | `tunnels`, `tunnels_up`, `ports_bound`, `problems` | gauge | | of this hypervisor |
+//! | `tunnel_forwards` | gauge | `chassis` | 1 or 0, of tunnels that BFD watches: packets can be sent there |
+//! | `tunnel_flaps_total` | counter | `chassis` | times that such a tunnel's session came up or went down |
+//! | `tunnel_mtu_bytes` | gauge | `chassis` | octets that the way to its endpoint carries, where the other end answers |
+//! | `gateway_active` | gauge | `port` | 1: this hypervisor serves the gateway or external port |
+//! | `bfd_sessions` | gauge | `state` | sessions of router ports |
+//! | `bfd_flaps_total` | counter | | times that one of them came up or went down |
 //! | `controller_connected`, `ovs_connected` | gauge | | 1 or 0 |
 //! | `revision_applied` | gauge | | revision of the store that is in the switch |
 //! | `snapshot_age_seconds` | gauge | | since the rows were last stored |
@@ -137,6 +143,31 @@ impl Metrics {
         let (tunnels, tunnels_up) = agent.tunnels();
         gauge(registry, "tunnels", "Tunnel ports made", tunnels);
         gauge(registry, "tunnels_up", "Tunnel ports that the switch gave a number", tunnels_up);
+        let (forwards, flaps) = (Family::<Labels, Gauge>::default(), Family::<Labels, Counter>::default());
+        for (chassis, (alive, count)) in agent.sessions() {
+            let labels = vec![("chassis", chassis)];
+            forwards.get_or_create(&labels).set(alive.into());
+            flaps.get_or_create(&labels).inc_by(count);
+        }
+        registry.register("tunnel_forwards", "Packets can be sent there, as BFD has it", forwards);
+        registry.register("tunnel_flaps", "Times that a tunnel's session came up or went down", flaps);
+        let mtus = Family::<Labels, Gauge>::default();
+        for (chassis, mtu) in agent.path_mtus() {
+            mtus.get_or_create(&vec![("chassis", chassis)]).set(mtu.into());
+        }
+        registry.register_with_unit("tunnel_mtu", "What the way to the endpoint carries", Unit::Bytes, mtus);
+        let active = Family::<Labels, Gauge>::default();
+        for port in agent.served_ports() {
+            active.get_or_create(&vec![("port", port)]).set(1);
+        }
+        registry.register("gateway_active", "This hypervisor serves the gateway or external port", active);
+        let sessions = Family::<Labels, Gauge>::default();
+        for state in agent.bfd().states().into_values() {
+            sessions.get_or_create(&vec![("state", state.name().to_owned())]).inc();
+        }
+        registry.register("bfd_sessions", "BFD sessions of router ports", sessions);
+        let bfd_flaps = ConstCounter::new(agent.bfd().flaps);
+        registry.register("bfd_flaps", "Times that such a session came up or went down", bfd_flaps);
         gauge(registry, "ports_bound", "Interfaces whose flows are in the switch", agent.ports_bound());
         gauge(registry, "problems", "Problems that the agent reports", agent.problems().len());
         gauge(

@@ -227,6 +227,12 @@ impl Runner {
                 let events = self.events.clone();
                 tokio::spawn(async move { events.send(Event::Mtu(host::mtu::of_address(ip).await)).await });
             }
+            Effect::TryPaths { mtu, pairs } => {
+                let events = self.events.clone();
+                tokio::spawn(async move {
+                    events.send(Event::Paths(host::path::try_all(mtu, pairs).await)).await
+                });
+            }
             Effect::Recompute { rows, tag } => {
                 let events = self.events.clone();
                 tokio::task::spawn_blocking(move || {

@@ -42,6 +42,10 @@ table! {
         encap: Uuid,
         /// OpenFlow port number.
         ofport: i64,
+        /// Its BFD session is up.
+        heard: bool,
+        /// The session is up and neither end says that it can't forward.
+        alive: bool,
     }
     indexes [["encap"], ["ofport"]]
 }
@@ -113,5 +117,14 @@ table! {
     pub struct HostAcl = Host "Host_ACL" [root] {
         /// Number of the meter of its log records; 0 for none.
         meter: i64,
+    }
+}
+
+table! {
+    /// A group of chassis that this one served until a moment ago and goes on to serve for packets that are on their way,
+    /// since another member has taken over. The row has the uuid of the southbound `HA_Chassis_Group`.
+    pub struct HostHandover = Host "Host_Handover" [root] {
+        /// Name of the group.
+        name: Text,
     }
 }

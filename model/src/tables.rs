@@ -119,6 +119,7 @@ tables![
     host::HostRouterZones,
     host::HostConjunction,
     host::HostAcl,
+    host::HostHandover,
 ];
 
 /// Declarations of all tables; a [`TableId`] is a place in it.

@@ -1,6 +1,6 @@
 //! What happens to the agent, what it wants done, and what it starts with.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use ovsdb::{operation::Operation, replica::Replica};
 use quantumnet_api::v1::{AgentMessage, ControllerMessage};
@@ -10,6 +10,7 @@ use crate::{
     compile::FullTable,
     disk::{Ids, Resume, Snapshot, Zones},
     error::AgentError,
+    host::path::Path,
     switch,
 };
 
@@ -32,6 +33,8 @@ pub enum Event {
     StreamDisconnected,
     /// MTU of the underlay.
     Mtu(Option<u32>),
+    /// What the ways to other endpoints carry.
+    Paths(BTreeMap<IpAddr, Path>),
     /// The whole table, compiled from the rows that went with [`Effect::Recompute`].
     Recomputed {
         /// The table.
@@ -72,6 +75,13 @@ pub enum Effect {
     Transact(Vec<Operation>),
     /// Find the MTU behind this address.
     ReadMtu(IpAddr),
+    /// Find out whether the ways between these endpoints carry packets of that size.
+    TryPaths {
+        /// The size.
+        mtu: u32,
+        /// This host's endpoint and the other, each.
+        pairs: Vec<(IpAddr, IpAddr)>,
+    },
     /// Compile these rows from scratch, beside everything else.
     Recompute {
         /// The rows.

@@ -13,7 +13,8 @@ use quantumnet_api::v1::LocalInterface;
 use quantumnet_model::{
     DynRow, Row, TableId,
     host::{
-        HostAcl, HostActivated, HostConjunction, HostInterface, HostOldMac, HostPatch, HostSelf, HostTunnel,
+        HostAcl, HostActivated, HostConjunction, HostHandover, HostInterface, HostOldMac, HostPatch,
+        HostSelf, HostTunnel,
     },
     row::Database,
     sb::{Fdb, PortBinding},
@@ -77,6 +78,7 @@ impl Agent {
         }
         self.config = Some(config);
         self.observed = observed;
+        self.tunnels_changed(now);
         self.interfaces(now, now_ms, out);
         self.facts(now, out);
         self.host_rows(now, out);
@@ -161,6 +163,8 @@ impl Agent {
             problems.push(format!("the switch refuses {refused} flows or meters; see the agent's log"));
         }
         problems.extend(self.dhcp_problems.iter().cloned());
+        problems.extend(self.gateways.problems.iter().cloned());
+        problems.extend(self.path_problems());
         problems
     }
 
@@ -187,7 +191,13 @@ impl Agent {
             rows.insert((HostInterface::TABLE, plugged.row), Arc::new(row));
         }
         for (encap, tunnel) in self.observed.tunnels.iter().filter(|(_, tunnel)| tunnel.ofport > 0) {
-            let row = HostTunnel { chassis: tunnel.chassis, encap: *encap, ofport: tunnel.ofport };
+            let row = HostTunnel {
+                chassis: tunnel.chassis,
+                encap: *encap,
+                ofport: tunnel.ofport,
+                heard: tunnel.session.is_up(),
+                alive: tunnel.session.forwards,
+            };
             rows.insert((HostTunnel::TABLE, tunnel.interface), Arc::new(row));
         }
         for end in self.observed.near_patches() {
@@ -217,6 +227,9 @@ impl Agent {
         }
         for (acl, row) in self.acl_numbers.rows(self.meters()) {
             rows.insert((HostAcl::TABLE, acl), Arc::new(row));
+        }
+        for (group, row) in self.handover_rows() {
+            rows.insert((HostHandover::TABLE, group), Arc::new(row));
         }
         let mut batch: Vec<RowUpdate> = Vec::new();
         for table in tables::ids().filter(|table| tables::decl(*table).database == Database::Host) {

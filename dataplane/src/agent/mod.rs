@@ -10,10 +10,13 @@
 //! - A change that does not fit changes nothing: the rows before it stay in effect.
 
 mod aging;
+mod bfd;
 mod conjunctions;
 mod event;
 mod filters;
+mod gateway;
 mod host;
+mod paths;
 mod ports;
 mod rows;
 mod zones;
@@ -71,9 +74,11 @@ pub struct Agent {
     zones_here: BTreeMap<zones::Holder, u16>,
     acl_numbers: filters::AclNumbers,
     conjunctions: conjunctions::Conjunctions,
+    gateways: gateway::Gateways,
     punts: Punts,
     learner: Learner,
     announcer: Announcer,
+    bfd: punt::bfd::Sessions,
     /// Ports that waited and have shown themselves, until the store says so too.
     activated: BTreeSet<Uuid>,
     /// `FDB` rows that have half their life behind them.
@@ -84,6 +89,7 @@ pub struct Agent {
     /// The wall clock, as last heard.
     now_ms: u64,
     mtu: Option<u32>,
+    paths: paths::Paths,
     mtu_at: Option<Instant>,
     check_at: Instant,
     store_at: Option<Instant>,
@@ -118,6 +124,7 @@ impl Agent {
             zones_here: BTreeMap::new(),
             acl_numbers: filters::AclNumbers::default(),
             conjunctions: conjunctions::Conjunctions::default(),
+            gateways: gateway::Gateways::default(),
             start,
             config: None,
             replica: None,
@@ -141,12 +148,14 @@ impl Agent {
             punts: Punts::default(),
             learner: Learner::new(LearnLimits::default()),
             announcer: Announcer::default(),
+            bfd: punt::bfd::Sessions::default(),
             activated: BTreeSet::new(),
             old_macs: BTreeSet::new(),
             old_macs_at: BTreeMap::new(),
             old_macs_due: BTreeSet::new(),
             now_ms: 0,
             mtu: None,
+            paths: paths::Paths::default(),
             mtu_at: None,
             check_at: now + CHECK_INTERVAL,
             store_at: None,
@@ -170,9 +179,12 @@ impl Agent {
             self.driver.poll_timeout(),
             self.learner.poll_timeout(),
             self.announcer.poll_timeout().filter(|_| self.abilities.is_some()),
+            self.bfd.poll_timeout(),
             self.transact_after,
             self.next_old(),
+            self.next_gateway(),
             self.mtu_at,
+            self.next_paths(),
             self.store_at,
             self.dhcp_at,
             grace,
@@ -212,8 +224,10 @@ impl Agent {
             Event::Mtu(mtu) => {
                 self.mtu = mtu;
                 self.mtu_at = Some(now + MTU_INTERVAL);
+                self.tunnels_changed(now);
                 self.facts(now, &mut out);
             }
+            Event::Paths(found) => self.paths_found(now, found),
             Event::Recomputed { full, tag } => self.compare(now, &full, tag, &mut out),
             Event::Stored(result) => {
                 let problem = result.err().map(|error| format!("state folder: {error}"));
@@ -297,6 +311,7 @@ impl Agent {
             }
             Verdict::Activated(port) => self.activate(now, port, out),
             Verdict::Claimed(claim) => self.claim(now, claim, out),
+            Verdict::Bfd(port, frame) => self.bfd_packet(now, port, &frame, out),
             Verdict::Logged(record) => tracing::info!(target: "acl_log", "{record}"),
             Verdict::Nothing(_) => {}
         }
@@ -348,12 +363,18 @@ impl Agent {
                 self.switch(now, switch::Input::Packet(packet), out);
             }
         }
+        if self.bfd.poll_timeout().is_some_and(|at| at <= now) {
+            self.bfd_due(now, out);
+            self.bfd_states(now, out);
+        }
         self.ask_old(now, out);
+        self.gateway_timeout(now, out);
         if self.mtu_at.is_some_and(|at| at <= now) {
             self.mtu_at = None;
             let ip = self.config.as_ref().and_then(|config| config.encap_ips.first());
             out.extend(ip.map(|ip| Effect::ReadMtu(*ip)));
         }
+        self.try_paths(now, out);
         if self.store_at.is_some_and(|at| at <= now) {
             self.store(now, out);
         }
@@ -407,6 +428,7 @@ impl Agent {
             outputs.extend(self.driver.handle(now, switch::Input::Complete));
             self.switch_outputs(now, outputs, out);
         }
+        self.judge_forwarding(now, out);
         self.transact(now, now_ms, out);
         if self.told_problems != self.problems() {
             self.facts(now, out);
@@ -417,6 +439,7 @@ impl Agent {
         if self.transacting || self.transact_after.is_some() {
             return;
         }
+        let watch = self.watch();
         let (Some(replica), Some(config)) = (&self.replica, &self.config) else { return };
         // Before everything is known, no tunnel seems to be needed.
         let tunnels = self.complete.then(|| self.compiler.wanted_tunnels());
@@ -429,6 +452,7 @@ impl Agent {
         let young = self.unneeded.iter().filter(|(_, since)| now < **since + TUNNEL_HOLD);
         let wanted = Wanted {
             tunnels,
+            watch,
             patches: self.complete.then(|| self.compiler.wanted_patches()),
             kept: young.map(|(encap, _)| *encap).collect(),
             installed: self.installed.clone(),

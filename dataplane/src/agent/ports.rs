@@ -22,7 +22,11 @@ impl Agent {
     /// Ports, or where they are, may have changed.
     pub(super) fn ports_changed(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let gap = self.config.as_ref().and_then(|config| config.announce_gap);
-        self.announcer.set(now, self.compiler.announcements(), gap);
+        let mut announcements = self.compiler.announcements();
+        if self.may_announce_gateways(now) {
+            announcements.extend(self.compiler.gateway_announcements());
+        }
+        self.announcer.set(now, announcements, gap);
         let before = self.activated.len();
         let activated = std::mem::take(&mut self.activated);
         self.activated = activated.into_iter().filter(|port| self.waits(*port)).collect();

@@ -12,9 +12,9 @@ use std::{
 use quantumnet_model::{
     Row, Rows, TableId,
     change::ChangeError,
-    host::{HostInterface, HostPatch},
+    host::{HostInterface, HostPatch, HostTunnel},
     nb::{DhcpOptions, LogicalSwitchPort},
-    sb::{Chassis, PortBinding},
+    sb::{Chassis, HaChassis, HaChassisGroup, PortBinding},
     tables,
 };
 use uuid::Uuid;
@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::{
     agent::{
         Agent, CHECK_AGAIN, CHECK_INTERVAL, CHECK_INTERVAL_PER_FLOW, DHCP_DELAY, Effect, STORE_DELAY,
-        STORE_INTERVAL, Waiting,
+        STORE_INTERVAL, Waiting, bfd,
     },
     compile::{Compiler, FullTable, RowUpdate},
     controller::RowsUpdate,
@@ -82,16 +82,25 @@ impl Agent {
         revision: Option<u64>,
         out: &mut Vec<Effect>,
     ) {
-        const BINDING: [TableId; 4] =
-            [PortBinding::TABLE, Chassis::TABLE, HostInterface::TABLE, HostPatch::TABLE];
+        const BINDING: [TableId; 7] = [
+            PortBinding::TABLE,
+            Chassis::TABLE,
+            HostInterface::TABLE,
+            HostPatch::TABLE,
+            HostTunnel::TABLE,
+            HaChassisGroup::TABLE,
+            HaChassis::TABLE,
+        ];
         const DHCP: [TableId; 2] = [DhcpOptions::TABLE, LogicalSwitchPort::TABLE];
         let binding = batch.iter().any(|(table, ..)| BINDING.contains(table));
         if binding || batch.iter().any(|(table, ..)| DHCP.contains(table)) {
             self.dhcp_at.get_or_insert(now + DHCP_DELAY);
         }
+        let sessions = batch.iter().any(|(table, ..)| bfd::TABLES.contains(table));
         let aging = Self::aging_rows(&batch);
         let batch = self.with_acl_numbers(batch);
         let delta = self.compiler.apply(batch);
+        let delta = self.with_handovers(now, delta);
         let delta = self.with_conjunctions(delta);
         let delta = self.with_zones(now, delta, out);
         self.grow_old(now, &aging);
@@ -106,6 +115,10 @@ impl Agent {
         self.switch_outputs(now, outputs, out);
         if binding {
             self.ports_changed(now, out);
+            self.report_served(now, out);
+        }
+        if sessions {
+            self.bfd_changed(now, out);
         }
         if !aging.is_empty() {
             self.host_rows(now, out);

@@ -206,6 +206,15 @@ impl Compiler {
         self.store.find(by, key).into_iter().find_map(|uuid| self.rows().get(uuid))
     }
 
+    /// All rows with a key, likewise.
+    pub(crate) fn find_all<'a, T: Row>(
+        &'a self,
+        by: By,
+        key: &[Atom],
+    ) -> impl Iterator<Item = (Uuid, &'a T)> + use<'a, T> {
+        self.store.find(by, key).into_iter().filter_map(|uuid| Some((uuid, self.rows().get(uuid)?)))
+    }
+
     /// Compiles everything anew and compares. Costs as much as a start.
     pub fn recompute_check(&self) -> Drift {
         let (full, now) = (full::compile_full(self.rows()), self.table());

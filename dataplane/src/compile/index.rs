@@ -49,6 +49,8 @@ indexes! {
     NbGlobal = NbGlobal, [];
     /// A chassis by its name.
     ChassisName = Chassis, ["name"];
+    /// All chassis.
+    AnyChassis = Chassis, [];
     /// An interface by the port it is for.
     InterfaceId = HostInterface, ["iface_id"];
     /// Tunnels by the chassis they lead to.
@@ -77,6 +79,8 @@ indexes! {
     GroupName = PortGroup, ["name"];
     /// An address set by its name.
     AddressSetName = AddressSet, ["name"];
+    /// Ports that the members of a group of chassis serve.
+    GroupPorts = PortBinding, ["ha_chassis_group"];
     /// The way to a physical network, by the port it is for.
     PatchPort = HostPatch, ["logical_port"];
 }

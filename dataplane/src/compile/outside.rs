@@ -1,17 +1,27 @@
 //! Tunnels, patches and announcements that are needed, for the parts of the agent that make them.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
+use ipnet::IpNet;
 use ovsdb::value::Atom;
 use quantumnet_model::{
-    address::{self, LspAddress},
+    address::{self, LspAddress, Mac},
     host::HostInterface,
-    sb::{Chassis, DatapathBinding, Encap, PortBinding},
+    nb::Bfd,
+    sb::{Chassis, DatapathBinding, Encap, HaChassisGroup, PortBinding},
 };
 use uuid::Uuid;
 
 use super::{engine::Compiler, index::By, logical, owner::Relation};
-use crate::punt::announce::Announcement;
+use crate::punt::{
+    announce::Announcement,
+    bfd::{Params, Peering},
+};
 
 /// A Geneve port that should exist; its `Host_Tunnel` row reports it back with `chassis`, `encap` and the port's number.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -82,6 +92,43 @@ impl Compiler {
         self.related(Relation::BoundInterfaces, Uuid::nil()).collect()
     }
 
+    /// Chassis whose tunnels are to be watched by BFD.
+    pub fn watched_chassis(&self) -> BTreeSet<Uuid> {
+        self.related(Relation::Watched, Uuid::nil()).collect()
+    }
+
+    /// HA chassis groups of which this hypervisor is the active member.
+    pub fn active_groups(&self) -> BTreeSet<Uuid> {
+        self.related(Relation::ActiveGroups, Uuid::nil()).collect()
+    }
+
+    /// Whether there is, for all that this hypervisor knows, another member of a group to take over from it.
+    pub fn is_succeeded(&self, group: Uuid) -> bool {
+        let Some(row) = self.rows().get::<HaChassisGroup>(group) else { return false };
+        row.ha_chassis.len() == 1 || self.related(Relation::Heard, Uuid::nil()).next().is_some()
+    }
+
+    /// Gateway and external ports that this hypervisor serves as the active member of their groups, by name.
+    pub fn served_ports(&self) -> BTreeSet<String> {
+        let groups = self.related(Relation::ActiveGroups, Uuid::nil());
+        let ports = groups.flat_map(|group| self.group_ports(group));
+        ports.map(|(_, binding)| binding.logical_port.to_string()).collect()
+    }
+
+    /// Such ports that a chassis holds as far as the store knows.
+    pub fn held_ports(&self, chassis: Uuid) -> BTreeSet<String> {
+        let groups = self.rows().iter::<HaChassisGroup>();
+        let ports = groups.flat_map(|(group, _)| self.group_ports(group));
+        let held =
+            ports.filter(|(_, binding)| binding.chassis.is_some_and(|holder| holder.uuid() == chassis));
+        held.map(|(_, binding)| binding.logical_port.to_string()).collect()
+    }
+
+    fn group_ports(&self, group: Uuid) -> impl Iterator<Item = (Uuid, &PortBinding)> {
+        let ports = self.find_all::<PortBinding>(By::GroupPorts, &[Atom::Uuid(group)]);
+        ports.filter(|(_, binding)| matches!(&*binding.r#type, "chassisredirect" | "external"))
+    }
+
     /// What the physical networks are to be told of.
     pub fn announcements(&self) -> Vec<Announcement> {
         let rows = self.rows();
@@ -99,11 +146,118 @@ impl Compiler {
                 datapath: u32::try_from(datapath.tunnel_key).ok()?,
                 port: u32::try_from(binding.tunnel_key).ok()?,
                 mac,
-                ip: address::v4(&ips).next(),
-                ofport: logical::ofport(interface.ofport)?,
+                ip: address::v4(&ips).next().map(IpAddr::V4),
+                ofport: Some(logical::ofport(interface.ofport)?),
+                gateway: false,
             })
         };
         self.related(Relation::Announced, Uuid::nil()).filter_map(of).collect()
+    }
+
+    /// What the physical networks are to be told of the gateways that are here: `Port_Binding.nat_addresses`, entry by entry
+    /// where the port is resident that it names, or on the gateway router's own chassis. Addresses of both families, each.
+    pub fn gateway_announcements(&self) -> Vec<Announcement> {
+        let ports = self.related(Relation::AnnouncedNat, Uuid::nil());
+        let ports = ports.filter_map(|uuid| Some((uuid, self.rows().get::<PortBinding>(uuid)?)));
+        ports.flat_map(|(uuid, binding)| self.nat_announcements(uuid, binding)).collect()
+    }
+
+    fn nat_announcements(&self, port: Uuid, binding: &PortBinding) -> Vec<Announcement> {
+        let switch = binding.datapath.uuid();
+        let key = self.rows().get::<DatapathBinding>(switch).map(|row| u32::try_from(row.tunnel_key));
+        let (Some(Ok(datapath)), Ok(port_key)) = (key, u32::try_from(binding.tunnel_key)) else {
+            return Vec::new();
+        };
+        if self.related(Relation::Localnet, switch).next().is_none() {
+            return Vec::new();
+        }
+        let mut announcements = Vec::new();
+        for entry in binding.nat_addresses.iter().filter_map(|text| NatAddresses::parse(text)) {
+            let here = match &entry.resident {
+                Some(name) => self.announces_for(name),
+                None => &*binding.r#type == "l3gateway" && self.is_resident(port),
+            };
+            if !here {
+                continue;
+            }
+            let ips: Vec<Option<IpAddr>> =
+                if entry.ips.is_empty() { vec![None] } else { entry.ips.into_iter().map(Some).collect() };
+            announcements.extend(ips.into_iter().map(|ip| Announcement {
+                datapath,
+                port: port_key,
+                mac: entry.mac,
+                ip,
+                ofport: None,
+                gateway: true,
+            }));
+        }
+        announcements
+    }
+
+    /// BFD sessions that are to be run here: of router ports whose gateway is here (ovn-nb(5), `BFD`).
+    pub fn bfd_sessions(&self) -> BTreeMap<Uuid, Peering> {
+        let sessions = self.rows().iter::<Bfd>();
+        sessions.filter_map(|(uuid, row)| Some((uuid, self.bfd_session(row)?))).collect()
+    }
+
+    fn bfd_session(&self, row: &Bfd) -> Option<Peering> {
+        let named = |name: &str| -> Option<(Uuid, &PortBinding)> {
+            self.find_all::<PortBinding>(By::LogicalPort, &[Atom::String(name.into())]).next()
+        };
+        let (uuid, binding) = named(&row.logical_port)?;
+        let here = match &*binding.r#type {
+            "l3gateway" => self.is_resident(uuid),
+            _ => {
+                named(&format!("cr-{}", row.logical_port)).is_some()
+                    && self.announces_for(&format!("cr-{}", row.logical_port))
+            }
+        };
+        let router = self.rows().get::<DatapathBinding>(binding.datapath.uuid())?;
+        let peer: IpAddr = row.dst_ip.parse().ok()?;
+        let mut words = binding.mac.iter().next()?.split_whitespace();
+        let mac = words.next()?.parse().ok()?;
+        let networks: Vec<IpNet> = words.filter_map(|word| word.parse().ok()).collect();
+        let near = networks.iter().find(|net| net.contains(&peer));
+        let source =
+            near.or_else(|| networks.iter().find(|net| net.addr().is_ipv4() == peer.is_ipv4()))?.addr();
+        // Microseconds of a packet go up to an hour and more.
+        let millis = |value: Option<i64>| {
+            let value = value.unwrap_or(BFD_INTERVAL_MS).clamp(0, BFD_INTERVAL_MAX_MS);
+            Duration::from_millis(value.unsigned_abs())
+        };
+        let params = Params {
+            min_tx: millis(row.min_tx),
+            min_rx: millis(row.min_rx),
+            detect_mult: u8::try_from(row.detect_mult.unwrap_or(BFD_MULTIPLIER).clamp(1, 255)).ok()?,
+        };
+        here.then_some(Peering {
+            router: u32::try_from(router.tunnel_key).ok()?,
+            port: u32::try_from(binding.tunnel_key).ok()?,
+            binding: uuid,
+            mac,
+            source,
+            peer,
+            near: near.is_some(),
+            params,
+        })
+    }
+
+    fn is_resident(&self, port: Uuid) -> bool {
+        self.related(Relation::Resident, port).next().is_some()
+    }
+
+    /// Whether what goes to a port comes here by now: who is handing a gateway over announces nothing any more.
+    fn announces_for(&self, port: &str) -> bool {
+        let name = [Atom::String(port.into())];
+        let Some((uuid, binding)) = self.find_all::<PortBinding>(By::LogicalPort, &name).next() else {
+            return false;
+        };
+        match binding.ha_chassis_group {
+            Some(group) if &*binding.r#type == "chassisredirect" => {
+                self.related(Relation::Active, group.uuid()).next().is_some()
+            }
+            _ => self.is_resident(uuid),
+        }
     }
 
     /// Tunnels to every endpoint of each chassis that shares a switch with a port here. Kept as rows change.
@@ -126,5 +280,62 @@ impl Compiler {
             }
         }
         wanted
+    }
+}
+
+const BFD_INTERVAL_MS: i64 = 1_000;
+const BFD_INTERVAL_MAX_MS: i64 = 4_000_000;
+const BFD_MULTIPLIER: i64 = 5;
+
+/// An entry of `Port_Binding.nat_addresses` (ovn-sb(5)).
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct NatAddresses {
+    mac: Mac,
+    ips: Vec<IpAddr>,
+    /// Where the port of that name is resident, and nowhere else.
+    resident: Option<String>,
+}
+
+impl NatAddresses {
+    /// `MAC IP... is_chassis_resident("PORT")`, the last part or the addresses perhaps left out.
+    fn parse(text: &str) -> Option<Self> {
+        let (addresses, resident) = match text.split_once("is_chassis_resident") {
+            None => (text, None),
+            Some((addresses, rest)) => {
+                let name = rest.trim().strip_prefix("(\"")?.strip_suffix("\")")?;
+                (addresses, Some(name.to_owned()))
+            }
+        };
+        let mut words = addresses.split_whitespace();
+        let mac = words.next()?.parse().ok()?;
+        let ips: Result<Vec<IpAddr>, _> = words.map(str::parse).collect();
+        Some(Self { mac, ips: ips.ok()?, resident })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_nat_addresses() {
+        let parse = |text| {
+            let entry = NatAddresses::parse(text)?;
+            let ips: Vec<String> = entry.ips.iter().map(ToString::to_string).collect();
+            Some(format!("{} [{}] {}", entry.mac, ips.join(" "), entry.resident.unwrap_or_default()))
+        };
+        for (text, expected) in [
+            (r#"0a:00:00:00:00:01 10.0.0.1 fd00::1"#, Some("0a:00:00:00:00:01 [10.0.0.1 fd00::1] ")),
+            (
+                r#"0a:00:00:00:00:01 10.0.0.1 is_chassis_resident("cr-lr p")"#,
+                Some("0a:00:00:00:00:01 [10.0.0.1] cr-lr p"),
+            ),
+            (r#"0a:00:00:00:00:01"#, Some("0a:00:00:00:00:01 [] ")),
+            (r#"0a:00:00:00:00:01 10.0.0.1/24"#, None),
+            (r#"0a:00:00:00:00:01 is_chassis_resident(cr)"#, None),
+            ("", None),
+        ] {
+            assert_eq!(parse(text).as_deref(), expected, "{text}");
+        }
     }
 }

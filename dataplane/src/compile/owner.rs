@@ -31,8 +31,6 @@ pub enum Relation {
     RouterPorts,
     /// router → nil while it has address translations that work here.
     Translates,
-    /// port → nil while this hypervisor is the one that holds it (ovn-sb(5), `is_chassis_resident`).
-    Resident,
     /// nil → nil while routers have one zone for both translations (`NB_Global.options:use_common_zone`).
     CommonZone,
     /// router → nil while it is one chassis' (`Logical_Router.options:chassis`).
@@ -123,6 +121,20 @@ pub enum Relation {
     TunnelPeers,
     /// nil → `Encap` that a tunnel is needed to.
     WantedTunnels,
+    /// nil → chassis whose tunnel is watched by BFD.
+    Watched,
+    /// nil → chassis with a tunnel whose BFD session is up.
+    Heard,
+    /// nil → chassis with a tunnel whose BFD session is up, and that forwards.
+    Alive,
+    /// HA chassis group → nil while this hypervisor is its active member.
+    Active,
+    /// nil → HA chassis group of which this hypervisor is the active member.
+    ActiveGroups,
+    /// nil → port that a gateway announces addresses of (`nat_addresses`).
+    AnnouncedNat,
+    /// port binding → nil while it is resident here, as `is_chassis_resident` of OVN's matches has it.
+    Resident,
 }
 
 /// One fact.
@@ -203,6 +215,7 @@ impl Relation {
                 | Self::FilteredAfter
                 | Self::FilterTiers
                 | Self::Rejects
+                | Self::Active
         )
     }
 }

@@ -48,6 +48,8 @@ reasons! {
     RejectedTo = 5, rate 100, burst 100;
     /// A packet about which a rule wants a record.
     AclLog = 6, rate 200, burst 200;
+    /// A packet of the peer of a BFD session that the hypervisor runs for a router port.
+    Bfd = 12, rate 1000, burst 1000;
 }
 
 /// Meters that an interface has: numbers from `Host_Interface.meter`, one for each reason, now or later.

@@ -77,7 +77,7 @@ tables! {
     Planned NextHop = 25, "Next hop to MAC: known ports, then learned neighbours.", miss "to NextHopMissing, by a flow";
     Planned NextHopMissing = 26, "Neighbours to be asked for by the agent.", miss "drop";
     Planned RouterLarge = 27, "Packets above the MTU of a gateway port.", miss "pass, by a flow";
-    Planned RouterGateway = 28, "To the chassis that holds the gateway, unless it is this.", miss "pass, by a flow";
+    Built RouterGateway = 28, "To the chassis that holds the gateway, unless it is this.", miss "pass, by a flow";
     Built Output = 32, "Port key to place: here, another hypervisor, or a group.", miss "drop";
     Built TunnelOut = 33, "Writes the keys into the tunnel header and sends.", miss "drop";
     Built Flood = 34, "Group to the chunks of its local ports.", miss "drop";

@@ -115,7 +115,15 @@ fn hypervisors() -> Vec<RowUpdate> {
             Encap { r#type: "geneve".into(), ip: format!("192.0.2.{number}").into(), ..Encap::default() },
         ));
         if number == 2 {
-            rows.push(row(number, HostTunnel { chassis: id(Chassis::TABLE.0, number), encap, ofport: 1002 }));
+            rows.push(row(
+                number,
+                HostTunnel {
+                    chassis: id(Chassis::TABLE.0, number),
+                    encap,
+                    ofport: 1002,
+                    ..HostTunnel::default()
+                },
+            ));
         }
     }
     rows

@@ -8,8 +8,9 @@ mod config;
 pub mod mtu;
 mod observe;
 mod patch;
+pub mod path;
 mod plan;
 
 pub use config::{Config, ConfigError};
-pub use observe::{Bridge, Observed, PatchEnd, Plugged, TunnelPort, request};
-pub use plan::{Wanted, plan};
+pub use observe::{Bridge, Observed, PatchEnd, Plugged, Session, TunnelPort, request};
+pub use plan::{Wanted, Watch, plan};

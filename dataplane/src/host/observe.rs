@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ovsdb::{
     replica::{Replica, Row},
     request::ReplicaRequest,
+    value::Atom,
 };
 use uuid::Uuid;
 
@@ -60,6 +61,21 @@ pub struct TunnelPort {
     pub ofport: i64,
     /// options of the interface.
     pub options: BTreeMap<String, String>,
+    /// bfd of the interface.
+    pub bfd: BTreeMap<String, String>,
+    /// What of bfd_status counts.
+    pub session: Session,
+}
+
+/// The BFD session of a tunnel, as ovs-vswitchd has it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Session {
+    /// `admin_down`, `down`, `init` or `up`; empty without a session.
+    pub state: String,
+    /// It is up, and neither end says that it can't forward.
+    pub forwards: bool,
+    /// How often it has come up or gone down.
+    pub flaps: u64,
 }
 
 /// One end of a patch between the integration bridge and that of a physical network.
@@ -111,7 +127,10 @@ pub fn request() -> ReplicaRequest {
             ["name", "ports", "fail_mode", "datapath_type", "other_config", "protocols", "controller"],
         )
         .table("Port", ["name", "interfaces", "external_ids"])
-        .table("Interface", ["name", "type", "ofport", "external_ids", "options", "error"])
+        .table(
+            "Interface",
+            ["name", "type", "ofport", "external_ids", "options", "error", "bfd", "bfd_status"],
+        )
         .skip_missing()
 }
 
@@ -209,15 +228,15 @@ impl Observed {
                 self.stray.insert(port.uuid());
                 return;
             };
-            let options = interface.get("options").into_iter().flat_map(|options| options.pairs());
-            let text = |atom: &ovsdb::value::Atom| atom.as_str().unwrap_or_default().to_owned();
             let tunnel = TunnelPort {
                 port: port.uuid(),
                 interface: interface.uuid(),
                 name: name.to_owned(),
                 chassis,
                 ofport,
-                options: options.map(|(key, value)| (text(key), text(value))).collect(),
+                options: map(interface, "options"),
+                bfd: map(interface, "bfd"),
+                session: Session::read(interface),
             };
             if let Some(other) = self.tunnels.insert(encap, tunnel) {
                 self.stray.insert(other.port);
@@ -255,6 +274,32 @@ impl Observed {
             None => drop(self.interfaces.insert(iface_id.to_owned(), plugged)),
         }
     }
+}
+
+impl Session {
+    fn read(interface: &Row) -> Self {
+        let status = |key| interface.map_string("bfd_status", key).unwrap_or_default();
+        // What is left of a session that is switched off says nothing.
+        if interface.map_string("bfd", "enable") != Some("true") {
+            return Self::default();
+        }
+        Self {
+            state: status("state").to_owned(),
+            forwards: status("forwarding") == "true",
+            flaps: status("flap_count").parse().unwrap_or_default(),
+        }
+    }
+
+    /// Both ends hear each other.
+    pub fn is_up(&self) -> bool {
+        self.state == "up"
+    }
+}
+
+fn map(row: &Row, column: &str) -> BTreeMap<String, String> {
+    let pairs = row.get(column).into_iter().flat_map(|datum| datum.pairs());
+    let text = |atom: &Atom| atom.as_str().unwrap_or_default().to_owned();
+    pairs.map(|(key, value)| (text(key), text(value))).collect()
 }
 
 /// external_ids of a patch port, as ovn-controller has them: the logical port that it is for.

@@ -32,6 +32,8 @@ use crate::{
 pub struct Wanted {
     /// Tunnels; `None` while the rows are not known.
     pub tunnels: Option<BTreeSet<WantedTunnel>>,
+    /// Which tunnels BFD watches, and how.
+    pub watch: Watch,
     /// Patches to physical networks; `None` while the rows are not known.
     pub patches: Option<BTreeSet<WantedPatch>>,
     /// Endpoints whose tunnels are not needed any more and stay for a while all the same.
@@ -40,6 +42,15 @@ pub struct Wanted {
     pub installed: Option<BTreeSet<Uuid>>,
     /// For `ovn-installed-ts`.
     pub now_ms: u64,
+}
+
+/// Which tunnels BFD watches (ovs-vswitchd.conf.db(5), `bfd`).
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// Those to these chassis.
+    pub chassis: BTreeSet<Uuid>,
+    /// Their settings.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// The operations, and what can't be done.
@@ -57,6 +68,7 @@ pub fn plan(
             plan.mend_bridge(replica, row);
             if let Some(tunnels) = &wanted.tunnels {
                 plan.tunnels(row, tunnels, &wanted.kept);
+                plan.watch(&wanted.watch);
             }
             if let Some(patches) = &wanted.patches {
                 plan.patches(row, patches);
@@ -162,6 +174,21 @@ impl Plan<'_> {
         }
         if !gone.is_empty() {
             self.mutate("Bridge", bridge, "ports", Mutator::Delete, set(gone.into_iter().map(uuid_json)));
+        }
+    }
+
+    /// Tunnels that are there are watched, or not; new ones are next time, when they have a number.
+    fn watch(&mut self, watch: &Watch) {
+        let none = BTreeMap::new();
+        for tunnel in self.observed.tunnels.values().filter(|tunnel| tunnel.ofport > 0) {
+            let settings = if watch.chassis.contains(&tunnel.chassis) { &watch.settings } else { &none };
+            if tunnel.bfd != *settings {
+                self.operations.push(Operation::Update {
+                    table: "Interface".into(),
+                    conditions: vec![Condition::uuid_is(tunnel.interface)],
+                    row: object(json!({ "bfd": map(settings) })),
+                });
+            }
         }
     }
 

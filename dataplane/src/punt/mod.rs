@@ -12,6 +12,7 @@
 
 pub mod acl_log;
 pub mod announce;
+pub mod bfd;
 pub mod dhcp;
 pub mod dhcp_check;
 mod learn;
@@ -51,6 +52,8 @@ pub enum Verdict {
     Activated(Uuid),
     /// A parent says that it has a virtual port's address.
     Claimed(Claim),
+    /// A packet of a BFD session's peer, at this router port.
+    Bfd(Uuid, Vec<u8>),
     /// A record of a packet that an ACL wants logged.
     Logged(acl_log::Record),
     /// Nothing, for this reason.
@@ -116,12 +119,18 @@ impl Punts {
         admitted
     }
 
+    /// What came of a packet that was handed on.
+    pub fn refused(&mut self, reason: &'static str, why: &'static str) {
+        *self.counts.entry((reason, why)).or_default() += 1;
+    }
+
     fn count(&mut self, reason: &'static str, verdict: Verdict) -> Verdict {
         let outcome = match &verdict {
             Verdict::Answer(_) => "answered",
             Verdict::Seen(..) => "seen",
             Verdict::Activated(_) => "activated",
             Verdict::Claimed(_) => "claimed",
+            Verdict::Bfd(..) => "heard",
             Verdict::Logged(_) => "logged",
             Verdict::Onward(_, why) | Verdict::Nothing(why) => why,
         };
@@ -162,6 +171,7 @@ fn verdict(rows: &Rows, punt: Punt, packet: &PacketIn2) -> Verdict {
             None => Verdict::Nothing("not_answered"),
         },
         PuntReason::AclLog => Verdict::Nothing("no_acl"),
+        PuntReason::Bfd => Verdict::Bfd(punt.row, frame.to_vec()),
         PuntReason::Dhcpv4 => {
             let answer = match offer(rows, punt.row, binding) {
                 Some(Ok(offer)) => offer.answer(frame).map_err(Unanswered::label),
@@ -239,6 +249,7 @@ fn label(reason: PuntReason) -> &'static str {
         PuntReason::RejectedFrom => "rejected_from",
         PuntReason::RejectedTo => "rejected_to",
         PuntReason::AclLog => "acl_log",
+        PuntReason::Bfd => "bfd",
     }
 }
 

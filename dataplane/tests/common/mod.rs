@@ -150,8 +150,12 @@ impl Model {
             },
         );
         if number != 1 {
-            let row =
-                HostTunnel { chassis: id(Kind::Chassis, number), encap, ofport: 1000 + i64::from(number) };
+            let row = HostTunnel {
+                chassis: id(Kind::Chassis, number),
+                encap,
+                ofport: 1000 + i64::from(number),
+                ..HostTunnel::default()
+            };
             self.put(id(Kind::Tunnel, number), row);
         }
     }

@@ -1,11 +1,11 @@
 //! Random histories over tiny id spaces, so that rows meet, dangle and collide.
 
-use proptest::prelude::*;
+use proptest::{collection::vec, prelude::*};
 use quantumnet_model::{
-    Row, Weak,
-    host::{HostActivated, HostInterface, HostOldMac, HostPatch, HostSelf, HostTunnel},
+    Row, Strong, Weak,
+    host::{HostActivated, HostHandover, HostInterface, HostOldMac, HostPatch, HostSelf, HostTunnel},
     nb::{DhcpOptions, LogicalSwitch, LogicalSwitchPort, NbGlobal},
-    sb::{Chassis, DatapathBinding, Encap, Fdb, PortBinding},
+    sb::{Chassis, DatapathBinding, Encap, Fdb, HaChassis, HaChassisGroup, PortBinding},
 };
 
 use super::{
@@ -31,8 +31,12 @@ pub enum Step {
     Encap(u32, u8),
     Interface(u32, i64, i64),
     DropInterface(u32),
-    Tunnel(u32, u32, u32, i64),
+    Tunnel(u32, u32, u32, i64, u8),
     DropTunnel(u32),
+    Members(u32, Vec<(u32, i64)>, Vec<u32>),
+    DropMembers(u32),
+    Served(u32, Option<u32>),
+    Handover(u32, bool),
     Own(u32, i64),
     DropOwn,
     Dhcp(u32, bool),
@@ -53,8 +57,17 @@ pub enum Step {
     Nat(NatStep),
 }
 
-const KINDS: &[&str] =
-    &["", "router", "localnet", "localport", "l2gateway", "external", "virtual", "localnet", "nonsense"];
+const KINDS: &[&str] = &[
+    "",
+    "router",
+    "localnet",
+    "localport",
+    "l2gateway",
+    "external",
+    "virtual",
+    "chassisredirect",
+    "nonsense",
+];
 const OPTIONS: &[&[(&str, &str)]] = &[
     &[],
     &[("virtual-ip", "10.0.0.9"), ("virtual-parents", "p0, p1,p2")],
@@ -130,7 +143,13 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => (0..4u32, 0..4u8).prop_map(|(encap, kind)| Step::Encap(encap, kind)),
         3 => (0..4u32, -1..4i64, 0..3i64).prop_map(|(port, ofport, meter)| Step::Interface(port, ofport, meter * 16)),
         1 => (0..4u32).prop_map(Step::DropInterface),
-        2 => (0..4u32, 0..4u32, 0..4u32, 0..5i64).prop_map(|(number, chassis, encap, port)| Step::Tunnel(number, chassis, encap, port)),
+        3 => (0..4u32, 0..4u32, 0..4u32, 0..5i64, 0..3u8)
+            .prop_map(|(number, chassis, encap, port, bfd)| Step::Tunnel(number, chassis, encap, port, bfd)),
+        3 => (0..2u32, vec((0..4u32, 0..3i64), 0..3), vec(0..4u32, 0..3))
+            .prop_map(|(group, members, refer)| Step::Members(group, members, refer)),
+        1 => (0..2u32).prop_map(Step::DropMembers),
+        2 => (0..4u32, proptest::option::of(0..2u32)).prop_map(|(port, group)| Step::Served(port, group)),
+        1 => (0..2u32, any::<bool>()).prop_map(|(group, there)| Step::Handover(group, there)),
         1 => (0..4u32).prop_map(Step::DropTunnel),
         1 => (0..3u32, -1..3i64).prop_map(|(name, slot)| Step::Own(name, slot)),
         1 => Just(Step::DropOwn),
@@ -216,7 +235,7 @@ impl Step {
                         name: text(&format!("hv{chassis}")),
                         encaps: [*chassis, u32::from(*kind)]
                             .into_iter()
-                            .map(|encap| quantumnet_model::Strong::new(id(Kind::Encap, encap)))
+                            .map(|encap| Strong::new(id(Kind::Encap, encap)))
                             .collect(),
                         transport_zones: super::texts(zone),
                         ..Chassis::default()
@@ -243,14 +262,45 @@ impl Step {
                 },
             ),
             Self::DropInterface(port) => model.remove::<HostInterface>(id(Kind::Interface, *port)),
-            Self::Tunnel(number, chassis, encap, ofport) => model.put(
+            Self::Tunnel(number, chassis, encap, ofport, bfd) => model.put(
                 id(Kind::Tunnel, *number),
                 HostTunnel {
                     chassis: id(Kind::Chassis, *chassis),
                     encap: id(Kind::Encap, *encap),
                     ofport: ofport * 100,
+                    heard: *bfd > 0,
+                    alive: *bfd > 1,
                 },
             ),
+            Self::Members(group, members, refer) => {
+                for (number, priority) in members {
+                    let row = HaChassis {
+                        // Number 0 is not registered.
+                        chassis: (*number > 0).then(|| Weak::new(id(Kind::Chassis, *number))),
+                        priority: *priority,
+                        external_ids: options(&[("chassis-name", &format!("hv{number}"))]),
+                    };
+                    model.put(id(Kind::HaChassis, group * 8 + number), row);
+                }
+                let row = HaChassisGroup {
+                    name: text(&format!("g{group}")),
+                    ha_chassis: members
+                        .iter()
+                        .map(|(number, _)| Strong::new(id(Kind::HaChassis, group * 8 + number)))
+                        .collect(),
+                    ref_chassis: refer.iter().map(|number| Weak::new(id(Kind::Chassis, *number))).collect(),
+                    ..HaChassisGroup::default()
+                };
+                model.put(id(Kind::HaGroup, *group), row);
+            }
+            Self::DropMembers(group) => model.remove::<HaChassisGroup>(id(Kind::HaGroup, *group)),
+            Self::Served(port, group) => edit::<PortBinding>(model, id(Kind::Port, *port), |row| {
+                row.ha_chassis_group = group.map(|group| Strong::new(id(Kind::HaGroup, group)));
+            }),
+            Self::Handover(group, true) => {
+                model.put(id(Kind::HaGroup, *group), HostHandover { name: text("g") });
+            }
+            Self::Handover(group, false) => model.remove::<HostHandover>(id(Kind::HaGroup, *group)),
             Self::DropTunnel(number) => model.remove::<HostTunnel>(id(Kind::Tunnel, *number)),
             Self::Own(name, slot) => model.put(
                 id(Kind::Own, 0),

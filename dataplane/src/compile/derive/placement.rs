@@ -6,6 +6,7 @@
 //!   its frames has a port number. While the binding names this chassis but nothing is plugged the port is nowhere.
 //!   A port to another datapath is local while that one's port works here: the centre sends the rows of whatever can be
 //!   reached from a port that is here, and nothing else.
+//!   Says also which ports of any kind are resident, as [`gateway::resident`] has it.
 //! - `wanted_patches`: owner one port to a physical network. A localnet is wanted where its switch has another port.
 //! - `announced`: owner one local port. Guests behind a localnet are announced there, unless `disable_garp_rarp` is set.
 //!
@@ -14,13 +15,11 @@
 //! - A localport or localnet makes no switch local: tunnels and flows are only where a guest is.
 //! - Chunks hold at most 256 ports, because a chunk is the upper part of a port's key.
 
-use quantumnet_model::{
-    Row,
-    sb::{HaChassis, HaChassisGroup, PortBinding},
-};
+use quantumnet_model::{Row, sb::PortBinding};
 use uuid::Uuid;
 
 use crate::compile::{
+    derive::gateway,
     logical::{Kind, RouterPort, SwitchPort},
     owner::{Owner, Owners, Relation},
     register,
@@ -53,6 +52,7 @@ pub(in crate::compile) const STAGE: Stage = Stage {
         Relation::FloodPorts,
         Relation::FloodChunks,
         Relation::FloodPeers,
+        Relation::AnnouncedNat,
     ],
     emit,
 };
@@ -76,18 +76,19 @@ pub(in crate::compile) const ANNOUNCED: Stage = Stage {
 };
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    let Some(own) = view.related_one(Relation::OwnChassis, Uuid::nil()) else { return };
-    if serves_alone(view, own, owner.row()) {
+    let Some(binding) = view.row::<PortBinding>(owner.row()) else { return };
+    if gateway::resident(view, binding) {
         out.fact(Relation::Resident, owner.row(), 0, Uuid::nil());
     }
+    if !binding.nat_addresses.is_empty() {
+        out.fact(Relation::AnnouncedNat, Uuid::nil(), 0, owner.row());
+    }
+    let Some(own) = view.related_one(Relation::OwnChassis, Uuid::nil()) else { return };
     let Some(port) = SwitchPort::read(view, owner.row()) else {
         router_port(view, owner.row(), out);
         return;
     };
     let bound = port.is_here(view);
-    if port.chassis(view).first() == Some(&own) {
-        out.fact(Relation::Resident, port.uuid, 0, Uuid::nil());
-    }
     if bound && let Some(row) = port.interface_row(view) {
         out.fact(Relation::BoundInterfaces, Uuid::nil(), 0, row);
     }
@@ -156,25 +157,10 @@ fn local(view: &View<'_>, port: &SwitchPort<'_>, own: Uuid, out: &mut Sink) {
     }
 }
 
-/// Whether a gateway port's group has this chassis and no other.
-fn serves_alone(view: &View<'_>, own: Uuid, port: Uuid) -> bool {
-    let alone = || {
-        let binding = view.row::<PortBinding>(port).filter(|row| &*row.r#type == "chassisredirect")?;
-        let group: &HaChassisGroup = view.row(binding.ha_chassis_group.as_ref()?.uuid())?;
-        let mut members = group.ha_chassis.iter();
-        let only = members.next().filter(|_| members.next().is_none())?;
-        view.row::<HaChassis>(only.uuid())?.chassis.map(|chassis| chassis.uuid() == own)
-    };
-    alone() == Some(true)
-}
-
 fn router_port(view: &View<'_>, uuid: Uuid, out: &mut Sink) {
     let Some(port) = RouterPort::read(view, uuid) else { return };
     out.fact(Relation::LocalRouters, port.router, 0, Uuid::nil());
     out.fact(Relation::RouterPorts, port.router, 0, port.uuid);
-    if &*port.binding.r#type == "l3gateway" {
-        out.fact(Relation::Resident, port.uuid, 0, Uuid::nil());
-    }
 }
 
 fn wanted_patches(view: &View<'_>, owner: Owner, out: &mut Sink) {

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 pub(crate) use router::{RouterPort, across, enter, is_at_its_chassis, peer, router_key};
 
-use super::{index::By, owner::Relation, register, table::Table, view::View};
+use super::{derive::gateway, index::By, owner::Relation, register, table::Table, view::View};
 
 /// A port of a logical switch that agents make flows for, wherever it is.
 #[derive(Clone, Copy)]
@@ -130,8 +130,11 @@ impl<'a> SwitchPort<'a> {
         holder.chain(self.binding.additional_chassis.iter().map(|chassis| chassis.uuid())).collect()
     }
 
-    /// Whether this hypervisor has it, as far as its binding says.
+    /// Whether this hypervisor has it, as far as its binding says; of an external port, whether it serves it.
     pub(crate) fn is_here(&self, view: &View<'_>) -> bool {
+        if self.kind == Kind::External {
+            return gateway::resident(view, self.binding);
+        }
         let own = view.related_one(Relation::OwnChassis, Uuid::nil());
         own.is_some_and(|own| self.chassis(view).contains(&own))
     }

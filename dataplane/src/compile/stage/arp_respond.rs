@@ -27,7 +27,7 @@ use crate::compile::{
     owner::{Owner, Owners, Relation},
     register,
     sink::Sink,
-    stage::Stage,
+    stage::{Stage, router::gateway},
     table::Table,
     view::View,
 };
@@ -114,6 +114,7 @@ pub(super) fn answered<'a>(view: &View<'a>, owner: Owner) -> Option<SwitchPort<'
     let port = SwitchPort::read(view, owner.row())?;
     let silent = matches!(port.kind, Kind::External | Kind::Virtual)
         || port.is_unknown()
+        || port.kind == Kind::Router && !gateway::takes(view, &port)
         || matches!(port.kind, Kind::Vif | Kind::Nested) && port.says("disable_arp_nd_rsp", "true");
     let known = !silent
         && view.holds(Relation::LocalSwitches, port.switch)

@@ -3,7 +3,8 @@
 //! # Contract
 //! - `classify_port`: owner one local port; reads it, what carries its frames, whether its switch lets VLAN tags pass.
 //!   Out: keys of switch and port. The port's own VLAN tag is taken off. Another tag matches only where tags may pass,
-//!   or on a physical network as a mere priority (VLAN 0), which is taken off.
+//!   or on a physical network as a mere priority (VLAN 0), which is taken off. The MAC of another hypervisor that stands for
+//!   a router's there becomes the router's again.
 //! - `classify_waiting`: owner one port that must show itself first. Only what does so, from its own MAC and to a group, is taken:
 //!   it is told to the agent and flooded.
 //! - `classify_tunnel`: owner one tunnel port; reads it and the option slot. In: VNI = switch, option = ports as in
@@ -27,7 +28,7 @@ use crate::compile::{
     punt::{Punt, PuntReason},
     register,
     sink::Sink,
-    stage::{Stage, admit},
+    stage::{Stage, admit, chassis_mac},
     table::Table,
     view::View,
 };
@@ -65,6 +66,20 @@ fn port(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let from = Match::new().in_port(Port(interface.ofport.into()));
     let keys = [keys(&port), vec![go(Table::Admit)]].concat();
     let stripped = [vec![Action::PopVlan], keys.clone()].concat();
+    if let Some((macs, router)) = chassis_mac::worn(view, &port) {
+        let on = match interface.tag {
+            Some(tag) => from.clone().vlan(tag),
+            None => from.clone().untagged(),
+        };
+        let restore = [
+            vec![Action::set_field(field::ETH_SRC, router.0)],
+            if interface.tag.is_some() { stripped.clone() } else { keys.clone() },
+        ]
+        .concat();
+        for mac in macs {
+            out.flow(Table::Classify, 180, on.clone().with(field::ETH_SRC, mac.0), restore.clone());
+        }
+    }
     match interface.tag {
         Some(tag) => out.flow(Table::Classify, 150, from.vlan(tag), stripped),
         None if view.holds(Relation::VlanPassthru, port.switch) => out.flow(Table::Classify, 100, from, keys),

@@ -26,7 +26,7 @@ use crate::compile::{
     owner::{Owner, Owners, Relation},
     register,
     sink::Sink,
-    stage::{Stage, tunnel_out},
+    stage::{Stage, chassis_mac, tunnel_out},
     table::Table,
     view::View,
 };
@@ -157,7 +157,8 @@ fn chunk(view: &View<'_>, owner: Owner, out: &mut Sink) {
         let Some(port) = SwitchPort::read(view, uuid) else { continue };
         let Some(interface) = port.interface(view) else { continue };
         let secured = group == register::GROUP_UNKNOWN && port.security().is_some();
-        let actions = if filtered || secured || interface.shared {
+        let through = interface.shared || chassis_mac::replaces(view, &port);
+        let actions = if filtered || secured || through {
             let secured_or_not = if secured { Table::AdmitOut } else { Table::Deliver };
             vec![
                 Action::load(register::OUT_PORT, port.key.into()),

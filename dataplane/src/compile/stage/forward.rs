@@ -17,7 +17,7 @@ use crate::compile::{
     owner::{Owner, Owners, Relation},
     register,
     sink::Sink,
-    stage::Stage,
+    stage::{Stage, router::gateway},
     table::Table,
     view::View,
 };
@@ -41,6 +41,9 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         return;
     }
     if port.kind == Kind::Vif && port.is_unknown() && port.says("force_fdb_lookup", "true") {
+        return;
+    }
+    if port.kind == Kind::Router && !gateway::takes(view, &port) {
         return;
     }
     let enabled = port.enabled(view);

@@ -1,7 +1,7 @@
 //! Stages: pure functions from one owner to its flows. A stage reads through [`View`] only and keeps nothing.
 
 use super::{
-    derive::{globals, placement, tunnels},
+    derive::{gateway, globals, placement, tunnels},
     owner::{Owner, Owners, Relation},
     sink::Sink,
     table::Table,
@@ -11,6 +11,7 @@ use super::{
 mod admit;
 mod admit_out;
 mod arp_respond;
+mod chassis_mac;
 mod classify;
 mod deliver;
 mod dhcp_punt;
@@ -49,9 +50,12 @@ pub const STAGES: &[&Stage] = &[
     &globals::VLAN_PASSTHRU,
     &globals::ENABLED_ROUTERS,
     &globals::COMMON_ZONE,
+    &gateway::LIVENESS,
+    &gateway::ELECTION,
     &placement::STAGE,
     &tunnels::TUNNEL_TO,
     &tunnels::TUNNEL_PEERS,
+    &gateway::WATCHED,
     &tunnels::WANTED_TUNNELS,
     &placement::WANTED_PATCHES,
     &placement::ANNOUNCED,
@@ -98,6 +102,7 @@ pub const STAGES: &[&Stage] = &[
     &deliver::RETURN,
     &deliver::RETURN_COMMON,
     &deliver::DELIVER,
+    &chassis_mac::STAGE,
     &router::output::STAGE,
     &router::translate::address::STAGE,
     &router::translate::inbound::STAGE,
@@ -105,6 +110,9 @@ pub const STAGES: &[&Stage] = &[
     &router::translate::outbound::FORCED,
     &router::translate::leave::PASS,
     &router::translate::leave::LEAVE,
+    &router::gateway::STAGE,
+    &router::gateway::COMMON,
+    &router::bfd::STAGE,
 ];
 
 /// The stage that made a flow, by its cookie, and the first 32 bits of the row's uuid.

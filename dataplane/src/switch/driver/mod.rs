@@ -73,6 +73,8 @@ pub struct Driver {
     check_at: Option<Instant>,
     tag: u64,
     applied: Option<u64>,
+    /// The switch has had the whole table since it connected.
+    filled: bool,
     stats: Stats,
 }
 
@@ -118,6 +120,7 @@ impl Driver {
             check_at: None,
             tag: 0,
             applied: None,
+            filled: false,
             stats: Stats::default(),
         }
     }
@@ -130,6 +133,11 @@ impl Driver {
     /// Whether the handshake is done.
     pub fn is_up(&self) -> bool {
         matches!(self.phase, Phase::Waiting | Phase::Reading | Phase::Running)
+    }
+
+    /// Whether the switch has had the whole table since it connected.
+    pub fn is_filled(&self) -> bool {
+        self.filled
     }
 
     /// How many flows should be in the switch.
@@ -262,6 +270,7 @@ impl Driver {
         }
         self.forget.append(&mut self.forgotten);
         self.phase = Phase::Closed;
+        self.filled = false;
         (self.heard_at, self.probe_until) = (None, None);
         self.setup = Setup::default();
         self.comparison = None;
@@ -400,6 +409,7 @@ impl Driver {
             self.stats.flow_mods += batch.len() as u64;
             self.stats.last_batch = Some(now.saturating_duration_since(batch.sent_at));
             self.stats.batches += 1;
+            self.filled = true;
             self.retry_pause = self.limits.retry_min;
             self.report(batch.tag, out);
             return;
@@ -453,6 +463,7 @@ impl Driver {
                     return;
                 }
                 if self.dirty.is_empty() && self.dirty_meters.is_empty() {
+                    self.filled = true;
                     self.report(self.tag, out);
                 } else {
                     self.flush(now, out);

@@ -10,5 +10,7 @@
 //!   is made per connection.
 //! - No flow, no way: a router or port that is disabled has none.
 
+pub(super) mod bfd;
+pub(super) mod gateway;
 pub(super) mod output;
 pub(super) mod translate;

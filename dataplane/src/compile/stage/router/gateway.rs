@@ -1,0 +1,186 @@
+//! Gateway ports: what leaves by one leaves the hypervisor that is its gateway, wherever it was routed (ovn-nb(5),
+//! `Logical_Router_Port`, "Distributed Gateway Ports").
+//!
+//! # Contract
+//! - Owner: one router port that is here and has a gateway; reads it, its `chassisredirect` binding, the members of its group and the
+//!   tunnels to them.
+//! - RouterGateway. In: `OUT_PORT`, all else done. Out: on the active member to Output; else `OUT_PORT` is that of the binding.
+//!   With `redirect-type` bridged the packet goes to the gateway's MAC by the physical network of the port's switch.
+//! - Output: what goes to the binding goes into the tunnel of the first member that BFD has alive: the switch itself changes to
+//!   the next, without flows. What came for it by a tunnel leaves by the port itself, where the binding is resident.
+//!
+//! # Invariants
+//! - What came from a tunnel goes into none.
+//! - Who hands over sends what is its own to the successor, and serves others while they change.
+
+use ofpacket::{Action, Bundle, BundleAlgorithm, HashFields, Match, Port, field};
+use ovsdb::value::Atom;
+use quantumnet_model::{host::HostTunnel, sb::PortBinding};
+use uuid::Uuid;
+
+use crate::compile::{
+    derive::gateway,
+    index::By,
+    logical::{self, Kind, RouterPort, SwitchPort, go, on_switch, peer, port_key},
+    owner::{Owner, Owners, Relation},
+    register,
+    sink::Sink,
+    stage::Stage,
+    table::Table,
+    view::View,
+};
+
+pub(in crate::compile) const STAGE: Stage = Stage {
+    number: 143,
+    name: "router_gateway",
+    owners: Owners::Facts(Relation::RouterPorts),
+    tables: &[Table::RouterGateway, Table::Output],
+    relations: &[],
+    emit,
+};
+
+pub(in crate::compile) const COMMON: Stage = Stage {
+    number: 146,
+    name: "router_gateway_common",
+    owners: Owners::Switch,
+    tables: &[Table::RouterGateway],
+    relations: &[],
+    emit: common,
+};
+
+/// The `chassisredirect` binding of a router port.
+pub(in crate::compile) struct Gateway<'a> {
+    pub(in crate::compile) uuid: Uuid,
+    pub(in crate::compile) binding: &'a PortBinding,
+    pub(in crate::compile) key: u16,
+    pub(in crate::compile) group: Option<Uuid>,
+}
+
+impl<'a> Gateway<'a> {
+    /// That of a port, if it has one.
+    pub(in crate::compile) fn of(view: &View<'a>, port: &RouterPort<'_>) -> Option<Self> {
+        let name = format!("cr-{}", port.binding.logical_port);
+        let (uuid, binding) = view.find_one::<PortBinding>(By::LogicalPort, &[Atom::String(name.into())])?;
+        let is_its = binding.options.get("distributed-port") == Some(&port.binding.logical_port);
+        if &*binding.r#type != "chassisredirect" || !is_its || binding.datapath.uuid() != port.router {
+            return None;
+        }
+        let group = binding.ha_chassis_group.map(|group| group.uuid());
+        Some(Self { uuid, binding, key: port_key(binding.tunnel_key)?, group })
+    }
+
+    /// Whether this hypervisor is the one that others send to.
+    fn is_active(&self, view: &View<'_>) -> bool {
+        self.group.is_some_and(|group| view.holds(Relation::Active, group))
+    }
+
+    /// Whether packets for it are taken here.
+    pub(in crate::compile) fn is_resident(&self, view: &View<'_>) -> bool {
+        view.holds(Relation::Resident, self.uuid)
+    }
+}
+
+/// Whether a port is its router's to the outside world here: it takes frames for its MAC and answers for its addresses. A gateway
+/// port does so where it is resident, one with `reside-on-redirect-chassis` where the only gateway of its router is, as far as
+/// its switch has a physical network; all others everywhere.
+pub(in crate::compile) fn speaks(view: &View<'_>, port: &RouterPort<'_>) -> bool {
+    if let Some(gateway) = Gateway::of(view, port) {
+        return gateway.is_resident(view);
+    }
+    let resides = port.row.options.get("reside-on-redirect-chassis").is_some_and(|value| &**value == "true");
+    if !resides || !on_physical_network(view, port) {
+        return true;
+    }
+    match gateways(view, port.router).as_slice() {
+        [only] => only.is_resident(view),
+        _ => true,
+    }
+}
+
+/// Whether what is for a switch's port to a router is taken there here. Of gateway ports it goes where the gateway is: by the
+/// physical network, as what is for anybody outside.
+pub(in crate::compile) fn takes(view: &View<'_>, side: &SwitchPort<'_>) -> bool {
+    let port = peer(view, side.binding).and_then(|port| RouterPort::read(view, port));
+    port.is_none_or(|port| speaks(view, &port))
+}
+
+/// Whether the port's switch reaches a physical network on some hypervisor.
+fn on_physical_network(view: &View<'_>, port: &RouterPort<'_>) -> bool {
+    let Some(side) = port.switch_port(view) else { return false };
+    let mut physical = view.related(Relation::PhysicalPorts, side.switch, 0);
+    physical.any(|port| SwitchPort::read(view, port).is_some_and(|port| port.kind == Kind::Localnet))
+}
+
+/// Gateways of a router's ports.
+fn gateways<'a>(view: &View<'a>, router: Uuid) -> Vec<Gateway<'a>> {
+    let ports: Vec<Uuid> = view.related(Relation::RouterPorts, router, 0).collect();
+    let ports = ports.into_iter().filter_map(|port| RouterPort::read(view, port));
+    ports.filter_map(|port| Gateway::of(view, &port)).collect()
+}
+
+fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(port) = RouterPort::read(view, owner.row()) else { return };
+    let Some(gateway) = Gateway::of(view, &port) else { return };
+    let elsewhere = || vec![Action::load(register::OUT_PORT, gateway.key.into()), go(Table::Output)];
+    let way = if gateway.is_active(view) {
+        vec![go(Table::Output)]
+    } else if gateway.binding.options.get("redirect-type").is_some_and(|kind| &**kind == "bridged") {
+        bridged(view, &port)
+    } else {
+        elsewhere()
+    };
+    out.flow(Table::RouterGateway, 50, port.to(), way);
+
+    let to = || on_switch(port.router_key).with(register::OUT_PORT, gateway.key);
+    let here = |bit: u8| to().with_bits(register::FROM_TUNNEL, bit);
+    if gateway.is_resident(view) {
+        let leave = vec![Action::load(register::OUT_PORT, port.key.into()), go(Table::Output)];
+        out.flow(Table::Output, 100, here(1), leave);
+    }
+    let tunnels = tunnels(view, gateway.group);
+    let send = match tunnels.as_slice() {
+        [] => return,
+        [only] => Action::load(register::TUNNEL, (*only).into()),
+        several => Action::BundleLoad(Bundle {
+            algorithm: BundleAlgorithm::ACTIVE_BACKUP,
+            fields: HashFields::ETH_SRC,
+            basis: 0,
+            target: Some(register::TUNNEL),
+            members: several.iter().map(|ofport| Port((*ofport).into())).collect(),
+        }),
+    };
+    out.flow(Table::Output, 100, here(0), [send, go(Table::TunnelOut)]);
+}
+
+fn common(_: &View<'_>, _: Owner, out: &mut Sink) {
+    out.flow(Table::RouterGateway, 0, Match::new(), [go(Table::Output)]);
+}
+
+/// Tunnels to a group's other members, the first choice first.
+fn tunnels(view: &View<'_>, group: Option<Uuid>) -> Vec<u16> {
+    let Some(own) = view.related_one(Relation::OwnChassis, Uuid::nil()) else { return Vec::new() };
+    let members = group.map(|group| gateway::members(view, group)).unwrap_or_default();
+    let others = members.into_iter().filter(|member| *member != own);
+    let tunnel = |chassis| {
+        let tunnel: &HostTunnel = view.row(view.related_one(Relation::TunnelTo, chassis)?)?;
+        logical::ofport(tunnel.ofport)
+    };
+    others.filter_map(tunnel).collect()
+}
+
+/// To the gateway by the physical network of the port's switch, as a frame of the port for itself.
+fn bridged(view: &View<'_>, port: &RouterPort<'_>) -> Vec<Action> {
+    let Some(side) = port.switch_port(view) else { return Vec::new() };
+    let Some(localnet) = logical::localnet(view, side.switch) else { return Vec::new() };
+    vec![
+        Action::set_field(field::ETH_SRC, port.mac.0),
+        Action::set_field(field::ETH_DST, port.mac.0),
+        Action::CtClear,
+        Action::load(field::METADATA, side.switch_key.into()),
+        Action::load(register::IN_PORT, side.key.into()),
+        Action::load(register::OUT_PORT, localnet.key.into()),
+        // It may leave by the interface that it came in by.
+        Action::load(field::NXM_IN_PORT, 0),
+        go(Table::Deliver),
+    ]
+}
