@@ -49,7 +49,7 @@ reasons! {
     /// A packet about which a rule wants a record.
     AclLog = 6, rate 200, burst 200;
     /// A packet of the peer of a BFD session that the hypervisor runs for a router port.
-    Bfd = 12, rate 1000, burst 1000;
+    Bfd = 15, rate 1000, burst 1000;
 }
 
 /// Meters that an interface has: numbers from `Host_Interface.meter`, one for each reason, now or later.

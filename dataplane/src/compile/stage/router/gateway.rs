@@ -184,3 +184,147 @@ fn bridged(view: &View<'_>, port: &RouterPort<'_>) -> Vec<Action> {
         go(Table::Deliver),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt::Write as _, sync::Arc};
+
+    use expect_test::{Expect, expect};
+    use quantumnet_model::{
+        Row, Strong, Weak,
+        column::Text,
+        host::{HostHandover, HostSelf},
+        nb::{LogicalRouter, LogicalRouterPort},
+        sb::{Chassis, DatapathBinding, Encap, HaChassis, HaChassisGroup},
+    };
+
+    use super::*;
+    use crate::compile::{Compiler, RowUpdate};
+
+    fn id(number: u128) -> Uuid {
+        Uuid::from_u128(number << 64 | 1)
+    }
+
+    fn put<T: Row>(number: u128, row: T) -> RowUpdate {
+        (T::TABLE, id(number), Some(Arc::new(row)))
+    }
+
+    fn map(pairs: &[(&str, &str)]) -> imbl::OrdMap<Text, Text> {
+        pairs.iter().map(|(key, value)| (Text::from(*key), Text::from(*value))).collect()
+    }
+
+    /// Router 9 on this hypervisor, hv1: its port 2 has the gateway port 3, served by these members. All others are alive.
+    fn world(members: &[(u128, i64)]) -> Vec<RowUpdate> {
+        let mut rows = vec![put(0, HostSelf { chassis: "hv1".into(), ..HostSelf::default() })];
+        for number in 1..=3u128 {
+            let encap =
+                Encap { r#type: "geneve".into(), ip: format!("192.0.2.{number}").into(), ..Encap::default() };
+            rows.push(put(20 + number, encap));
+            let encaps = imbl::OrdSet::unit(Strong::new(id(20 + number)));
+            rows.push(put(
+                10 + number,
+                Chassis { name: format!("hv{number}").into(), encaps, ..Chassis::default() },
+            ));
+            if number > 1 {
+                let (chassis, encap, ofport) = (id(10 + number), id(20 + number), 1000 + number as i64);
+                rows.push(put(30 + number, HostTunnel { chassis, encap, ofport, heard: true, alive: true }));
+            }
+        }
+        for (number, priority) in members {
+            let chassis = Some(Weak::new(id(10 + number)));
+            rows.push(put(40 + number, HaChassis { chassis, priority: *priority, ..HaChassis::default() }));
+        }
+        let ha_chassis = members.iter().map(|(number, _)| Strong::new(id(40 + number))).collect();
+        rows.push(put(50, HaChassisGroup { name: "g".into(), ha_chassis, ..HaChassisGroup::default() }));
+        let datapath = DatapathBinding {
+            tunnel_key: 9,
+            r#type: Some("logical-router".into()),
+            ..DatapathBinding::default()
+        };
+        rows.push(put(60, datapath));
+        rows.push(put(60, LogicalRouter::default()));
+        rows.push(put(62, LogicalRouterPort { name: "out".into(), ..LogicalRouterPort::default() }));
+        let binding = |name: &str, key, kind: &str| PortBinding {
+            logical_port: name.into(),
+            datapath: Strong::new(id(60)),
+            tunnel_key: key,
+            r#type: kind.into(),
+            mac: imbl::OrdSet::unit("0a:00:00:00:00:09 172.16.0.1/24".into()),
+            ..PortBinding::default()
+        };
+        rows.push(put(62, binding("out", 2, "patch")));
+        let redirect = PortBinding {
+            options: map(&[("distributed-port", "out")]),
+            ha_chassis_group: Some(Strong::new(id(50))),
+            ..binding("cr-out", 3, "chassisredirect")
+        };
+        rows.push(put(63, redirect));
+        rows
+    }
+
+    #[track_caller]
+    fn check(rows: Vec<RowUpdate>, expect: Expect) {
+        let mut compiler = Compiler::new();
+        compiler.apply(rows);
+        let mut text = String::new();
+        for (key, value) in compiler.table() {
+            if value.cookie >> 32 == u64::from(STAGE.number) {
+                let actions: Vec<String> = value.actions.iter().map(ToString::to_string).collect();
+                writeln!(text, "{} {} {} => {}", key.table, key.priority, key.matches, actions.join(","))
+                    .expect("strings do not fail");
+            }
+        }
+        expect.assert_eq(&text);
+    }
+
+    #[test]
+    fn elsewhere_the_first_member_that_lives_gets_it() {
+        check(
+            world(&[(2, 10), (3, 20)]),
+            expect![[r#"
+                28 50 reg15=0x2,metadata=0x9 => load:0x3->NXM_NX_REG15[],resubmit(,32)
+                32 100 reg10=0/0x10000,reg15=0x3,metadata=0x9 => bundle_load(eth_src,0,active_backup,ofport,NXM_NX_REG9[0..15],members:1003,1002),resubmit(,33)
+            "#]],
+        );
+        check(
+            world(&[(2, 10)]),
+            expect![[r#"
+                28 50 reg15=0x2,metadata=0x9 => load:0x3->NXM_NX_REG15[],resubmit(,32)
+                32 100 reg10=0/0x10000,reg15=0x3,metadata=0x9 => load:0x3ea->NXM_NX_REG9[0..15],resubmit(,33)
+            "#]],
+        );
+    }
+
+    #[test]
+    fn the_active_member_takes_it_from_tunnels_and_sends_it_out_itself() {
+        check(
+            world(&[(1, 20), (2, 10)]),
+            expect![[r#"
+                28 50 reg15=0x2,metadata=0x9 => resubmit(,32)
+                32 100 reg10=0/0x10000,reg15=0x3,metadata=0x9 => load:0x3ea->NXM_NX_REG9[0..15],resubmit(,33)
+                32 100 reg10=0x10000/0x10000,reg15=0x3,metadata=0x9 => load:0x2->NXM_NX_REG15[],resubmit(,32)
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_member_that_waits_takes_nothing_unless_it_hands_over() {
+        let waits = || world(&[(1, 10), (2, 20)]);
+        check(
+            waits(),
+            expect![[r#"
+                28 50 reg15=0x2,metadata=0x9 => load:0x3->NXM_NX_REG15[],resubmit(,32)
+                32 100 reg10=0/0x10000,reg15=0x3,metadata=0x9 => load:0x3ea->NXM_NX_REG9[0..15],resubmit(,33)
+            "#]],
+        );
+        let handover = put(50, HostHandover { name: "g".into() });
+        check(
+            waits().into_iter().chain([handover]).collect(),
+            expect![[r#"
+                28 50 reg15=0x2,metadata=0x9 => load:0x3->NXM_NX_REG15[],resubmit(,32)
+                32 100 reg10=0/0x10000,reg15=0x3,metadata=0x9 => load:0x3ea->NXM_NX_REG9[0..15],resubmit(,33)
+                32 100 reg10=0x10000/0x10000,reg15=0x3,metadata=0x9 => load:0x2->NXM_NX_REG15[],resubmit(,32)
+            "#]],
+        );
+    }
+}
