@@ -4,7 +4,8 @@
 //! - Owner: one local port; reads it and its interface. In: the port's key. Out: the frame, by its interface and with its
 //!   VLAN; during a live migration a copy also goes to the other hypervisors that have the port.
 //! - A port to another datapath: across, into that one.
-//! - `return`: what answers a port's own request goes back by the port it came from, with its VLAN.
+//! - `return`: what answers a port's own request goes back by the port it came from, with its VLAN; as in OVN past what is
+//!   asked of all that the port gets, where its switch has filters.
 //!
 //! # Invariants
 //! - A frame for the port that sent it is dropped, since OVS does not output to the ingress port. Where several ports
@@ -109,7 +110,20 @@ fn back(view: &View<'_>, owner: Owner, out: &mut Sink) {
         out.flow(Table::Return, 100, port.from(), across);
         return;
     }
-    let Some(interface) = port.interface(view).filter(|interface| interface.tag.is_some()) else { return };
+    let Some(interface) = port.interface(view) else { return };
+    if view.holds(Relation::Filtered, port.switch) {
+        let mut actions = vec![Action::load(register::OUT_PORT, port.key.into())];
+        if interface.shared {
+            // Else it would be a frame that a port sends itself.
+            actions.push(Action::load(register::IN_PORT, 0));
+        }
+        actions.extend([Action::load(field::NXM_IN_PORT, 0), go(Table::ToTrack)]);
+        out.flow(Table::Return, 100, port.from(), actions);
+        return;
+    }
+    if interface.tag.is_none() {
+        return;
+    }
     out.flow(Table::Return, 100, port.from(), logical::output(&interface, Port::IN_PORT));
 }
 
