@@ -5,17 +5,17 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{Kind, Model, id, mac, ovs::Ovs, plain, text, texts};
+use common::{Kind, Model, flow_text, id, mac, options, ovs::Ovs, plain, text, texts};
 use proptest::{
     collection::vec,
     prelude::*,
     test_runner::{Config, TestRunner},
 };
-use quantumnet_dataplane::compile::{Compiler, compile_full, table::Table};
+use quantumnet_dataplane::compile::{Compiler, FlowKey, compile_full, table::Table};
 use quantumnet_expr::{Constant, Expr, Field, Packet};
 use quantumnet_model::{
     Strong, Weak,
-    nb::{Acl, LogicalSwitch, PortGroup},
+    nb::{Acl, ChassisTemplateVar, LogicalSwitch, NbGlobal, PortGroup},
     sb::AddressSet,
 };
 
@@ -382,4 +382,151 @@ fn flows_are_shared_by_rules_and_switches() {
         model.port(&plain(port, 2, 1));
     }
     assert_eq!(policy(&model), 20 + 4_500 + 100 + 1_000, "two switches have no more");
+}
+
+/// Flows of some tables and priorities, as text.
+fn flows(model: &Model, table: Table, priority: u16) -> Vec<String> {
+    let all = compile_full(&model.rows).flows;
+    let of = |key: &&FlowKey| key.table == table.number() && key.priority == priority;
+    all.iter().filter(|(key, _)| of(key)).map(|(key, value)| flow_text(key, value)).collect()
+}
+
+fn one_rule(acl: Acl) -> Model {
+    let mut model = network();
+    model.put(id(Kind::Acl, 0), acl);
+    let acls = std::iter::once(Strong::new(id(Kind::Acl, 0))).collect();
+    model.put(id(Kind::Switch, 7), LogicalSwitch { acls, ..LogicalSwitch::default() });
+    model.number_conjunctions(Some(1));
+    model
+}
+
+fn stateful(what: &str) -> Acl {
+    Acl {
+        priority: 1_000,
+        direction: text("to-lport"),
+        r#match: text(what),
+        action: text("allow-related"),
+        ..Acl::default()
+    }
+}
+
+#[test]
+fn template_variables_are_this_chassis() {
+    let mut model = one_rule(stateful("ip4.src == ^web"));
+    assert!(flows(&model, Table::ToPolicy, 2_000).is_empty(), "it has no value yet");
+    for (number, chassis, value) in [(3, "hv1", "{10.0.0.1, 10.0.0.2}"), (4, "hv2", "10.9.9.9")] {
+        let variables = options(&[("web", value)]);
+        let row = ChassisTemplateVar { chassis: text(chassis), variables, ..ChassisTemplateVar::default() };
+        model.put(id(Kind::Own, number), row);
+    }
+    let flows = flows(&model, Table::ToPolicy, 2_000);
+    assert_eq!(flows.len(), 2, "{flows:#?}");
+    assert!(flows[0].contains("nw_src=10.0.0.1") && flows[1].contains("nw_src=10.0.0.2"), "{flows:#?}");
+}
+
+#[test]
+fn replies_are_logged_by_label_in_the_other_direction() {
+    let logged = Acl { log: true, label: 5, ..stateful("tcp") };
+    assert!(flows(&one_rule(logged.clone()), Table::FromPolicy, 65_533).is_empty(), "nobody asked for it");
+    let related = options(&[("log-related", "true")]);
+    let both = flows(&one_rule(Acl { options: related.clone(), ..logged }), Table::FromPolicy, 65_533);
+    assert_eq!(both.len(), 2, "{both:#?}");
+    for flow in &both {
+        assert!(
+            flow.contains("ct_label=0x5000000000000000000000000/0xffffffff000000000000000000000000"),
+            "{flow}"
+        );
+        assert!(flow.contains("controller(") && flow.contains("metadata=0x7"), "{flow}");
+    }
+    let unlabelled = one_rule(Acl { options: related, log: true, ..stateful("tcp") });
+    assert!(flows(&unlabelled, Table::FromPolicy, 65_533).is_empty(), "replies could not be told apart");
+}
+
+#[test]
+fn what_fits_no_connection_may_pass() {
+    let mut model = one_rule(stateful("tcp"));
+    let invalid = |model: &Model| {
+        flows(model, Table::ToPolicy, 65_532).iter().filter(|flow| flow.contains("inv")).count()
+    };
+    assert_eq!(invalid(&model), 3);
+    let row = NbGlobal { options: options(&[("use_ct_inv_match", "false")]), ..NbGlobal::default() };
+    model.put(id(Kind::Own, 9), row);
+    assert_eq!(invalid(&model), 0);
+}
+
+#[test]
+fn a_switch_more_costs_no_flows_of_states_and_verdicts() {
+    let count = |switches: u32| {
+        let mut model = Model::hypervisor(1);
+        model.put(id(Kind::Acl, 0), stateful("tcp"));
+        for switch in 1..=switches {
+            model.switch(switch);
+            model.port(&plain(switch, switch, 1));
+            let acls = std::iter::once(Strong::new(id(Kind::Acl, 0))).collect();
+            model.put(id(Kind::Switch, switch), LogicalSwitch { acls, ..LogicalSwitch::default() });
+        }
+        model.number_conjunctions(Some(1));
+        let filters = [
+            Table::FromTrack,
+            Table::FromPolicy,
+            Table::FromVerdict,
+            Table::ToTrack,
+            Table::ToPolicy,
+            Table::ToVerdict,
+        ];
+        let tables = filters.map(Table::number);
+        compile_full(&model.rows).flows.keys().filter(|key| tables.contains(&key.table)).count()
+    };
+    // Its port's three flows in each direction and what it sends untracked, and its place in the conjunction.
+    assert_eq!(count(20) - count(10), 10 * (2 * 3 + 9 + 1));
+}
+
+#[test]
+fn answers_of_the_switch_are_filtered_as_what_a_port_gets() {
+    let Some(ovs) = Ovs::start(6, 2) else { return };
+    let asks = |acl: Acl| {
+        ovs.load(&one_rule(acl).compiled());
+        let trace = ovs.trace(&format!(
+            "in_port=1,dl_src={m},dl_dst=ff:ff:ff:ff:ff:ff,arp,arp_op=1,arp_sha={m},arp_spa=10.0.0.1,arp_tpa=10.0.0.2",
+            m = mac(1),
+        ));
+        let to: Vec<String> = trace.ports().into_iter().map(str::to_owned).collect();
+        (to, trace.final_field("arp_op"))
+    };
+    let answered = (vec!["p1".to_owned()], Some("2".to_owned()));
+    for action in ["allow", "allow-related"] {
+        let rule = |what: &str| Acl { action: text(action), ..stateful(what) };
+        assert_eq!(asks(rule("tcp")), answered);
+    }
+    let dropped = Acl { action: text("drop"), ..stateful("outport == \"p1\"") };
+    assert_eq!(asks(dropped).0, [""; 0]);
+    let other = Acl { action: text("drop"), ..stateful("outport == \"p2\"") };
+    assert_eq!(asks(other), answered);
+}
+
+#[test]
+fn the_default_is_that_of_switches_with_rules() {
+    let Some(ovs) = Ovs::start(6, 2) else { return };
+    let mut model = one_rule(stateful("tcp"));
+    let drop = NbGlobal { options: options(&[("default_acl_drop", "true")]), ..NbGlobal::default() };
+    model.put(id(Kind::Own, 9), drop);
+    let mut secured = plain(4, 8, 1);
+    secured.security = secured.addresses.clone();
+    model.port(&secured);
+    ovs.load(&model.compiled());
+    let report = |port: u32| {
+        ovs.trace(&format!(
+            "in_port={port},dl_src={},dl_dst=33:33:00:00:00:16,icmp6,ipv6_src=fe80::800:ff:fe00:{port},ipv6_dst=ff02::16,\
+             icmpv6_type=143,icmpv6_code=0,nw_ttl=1",
+            mac(port)
+        ))
+    };
+    let without = report(4);
+    assert_eq!(without.ports(), ["p5"], "{}", without.text);
+    let udp = ovs.trace(&format!(
+        "in_port=1,dl_src={},dl_dst={},udp,nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_ttl=64,udp_dst=9",
+        mac(1),
+        mac(2)
+    ));
+    assert_eq!(udp.ports(), [""; 0], "{}", udp.text);
 }

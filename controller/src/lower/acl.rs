@@ -18,7 +18,7 @@ pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
             continue;
         }
         dirty.work.rows += 1;
-        let wrong = after.and_then(|text| matches::check(&text).err());
+        let wrong = after.and_then(|text| matches::check_templated(&text).err());
         let wrong = wrong.map(|reason| format!("{reason}; the ACL has no effect"));
         problem::set::<Acl>(txn, touched.uuid, wrong.map(|wrong| ("match", wrong)).into_iter().collect());
     }

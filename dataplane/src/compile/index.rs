@@ -13,7 +13,7 @@ use ovsdb::value::{Atom, Datum};
 use quantumnet_model::{
     ColumnId, DynRow, Row, Rows, TableId,
     host::{HostInterface, HostPatch, HostSelf, HostTunnel},
-    nb::{LogicalRouter, LogicalSwitch, NbGlobal, PortGroup},
+    nb::{ChassisTemplateVar, LogicalRouter, LogicalSwitch, NbGlobal, PortGroup},
     sb::{AddressSet, Chassis, DatapathBinding, PortBinding},
     tables,
 };
@@ -81,6 +81,8 @@ indexes! {
     AddressSetName = AddressSet, ["name"];
     /// Ports that the members of a group of chassis serve.
     GroupPorts = PortBinding, ["ha_chassis_group"];
+    /// Template variables by the chassis that they are for.
+    TemplateChassis = ChassisTemplateVar, ["chassis"];
     /// The way to a physical network, by the port it is for.
     PatchPort = HostPatch, ["logical_port"];
 }
@@ -115,30 +117,19 @@ impl IndexedRows {
         let new = row.clone();
         let old = self.rows.set(table, uuid, row);
         for (number, index) in (0u8..).zip(INDEXES).filter(|(_, index)| index.table == table) {
-            // In order: some rows have thousands of keys.
-            let hashes = |row: &Option<Arc<dyn DynRow>>| -> SmallVec<[u64; 2]> {
-                let keys = row.iter().flat_map(|row| keys(*index, row.as_ref()));
-                let mut hashes: SmallVec<[u64; 2]> = keys.map(|key| hash(&key)).collect();
-                hashes.sort_unstable();
-                hashes.dedup();
-                hashes
-            };
-            let (before, after) = (hashes(&old), hashes(&new));
-            for key in before.iter().filter(|key| after.binary_search(key).is_err()) {
-                if let Some(uuids) = self.entries.get_mut(&(number, *key)) {
+            for (key, came) in changed(*index, old.as_deref(), new.as_deref()) {
+                if came {
+                    let uuids = self.entries.entry((number, key)).or_default();
+                    if let Err(at) = uuids.binary_search(&uuid) {
+                        uuids.insert(at, uuid);
+                    }
+                } else if let Some(uuids) = self.entries.get_mut(&(number, key)) {
                     uuids.retain(|other| *other != uuid);
                     if uuids.is_empty() {
-                        self.entries.remove(&(number, *key));
+                        self.entries.remove(&(number, key));
                     }
                 }
-                touched(number, *key);
-            }
-            for key in after.iter().filter(|key| before.binary_search(key).is_err()) {
-                let uuids = self.entries.entry((number, *key)).or_default();
-                if let Err(at) = uuids.binary_search(&uuid) {
-                    uuids.insert(at, uuid);
-                }
-                touched(number, *key);
+                touched(number, key);
             }
         }
         old
@@ -157,6 +148,32 @@ impl IndexedRows {
         };
         candidates.into_iter().flatten().filter(fits).copied().collect()
     }
+}
+
+/// Hashes of the keys that went (`false`) or came (`true`) with a row's change.
+fn changed(index: Index, old: Option<&dyn DynRow>, new: Option<&dyn DynRow>) -> SmallVec<[(u64, bool); 4]> {
+    let mut changed: SmallVec<[(u64, bool); 4]> = SmallVec::new();
+    if let ([column], Some(old), Some(new)) = (columns(index).as_slice(), old, new)
+        && tables::decl(index.table).column_decl(*column).ty.key.ref_table.is_some()
+    {
+        // Some rows refer to thousands of others: only what differs is looked at.
+        old.reference_changes(new, *column, &mut |uuid, came| {
+            changed.push((hash(&[Atom::Uuid(uuid)]), came))
+        });
+        changed.sort_unstable_by_key(|(_, came)| *came);
+        return changed;
+    }
+    let hashes = |row: Option<&dyn DynRow>| -> SmallVec<[u64; 2]> {
+        let keys = row.into_iter().flat_map(|row| keys(index, row));
+        let mut hashes: SmallVec<[u64; 2]> = keys.map(|key| hash(&key)).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes
+    };
+    let (before, after) = (hashes(old), hashes(new));
+    changed.extend(before.iter().filter(|key| after.binary_search(key).is_err()).map(|key| (*key, false)));
+    changed.extend(after.iter().filter(|key| before.binary_search(key).is_err()).map(|key| (*key, true)));
+    changed
 }
 
 /// A key of an index.

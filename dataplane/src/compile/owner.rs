@@ -107,6 +107,8 @@ pub enum Relation {
     Filtered,
     /// switch → nil while one of them needs connection tracking.
     Stateful,
+    /// nil → nil while any switch is `Filtered`.
+    AnyFiltered,
     /// nil → nil while any switch is `Stateful`.
     AnyStateful,
     /// switch → nil while one of them is asked after load balancing.
@@ -209,6 +211,7 @@ impl Relation {
                 | Self::Numbered
                 | Self::SetUses
                 | Self::SetMembers
+                | Self::AnyFiltered
                 | Self::AnyStateful
                 | Self::Filtered
                 | Self::Stateful

@@ -55,6 +55,7 @@ bits! {
     Built TIER = Reg(0), 3, 2, "FromVerdict, AfterVerdict, ToVerdict" => "FromPolicy, AfterPolicy, ToPolicy: tier of rules that is asked";
     Built COMMIT = Reg(0), 5, 1, "FromVerdict" => "AfterVerdict: the connection is to be kept";
     Built PERSIST = Reg(0), 6, 1, "FromPolicy, AfterPolicy, ToPolicy" => "FromVerdict, AfterVerdict, ToVerdict: the connection outlives its rule";
+    Built STATELESS = Reg(0), 7, 1, "FromTrack, ToTrack" => "FromPolicy, AfterPolicy, ToPolicy: the switch does not track connections";
     Built LIST = Reg(0), 16, 16, "nobody: 0 in every packet" => "FromPolicy, AfterPolicy, ToPolicy: makes flows of very many conjunctions several";
     Planned ORIGINAL_PORT = Reg(1), 0, 24, "BalanceTrack" => "Balance: protocol and port before translation";
     Built ANSWER_MAC_HIGH = Reg(2), 0, 16, "Neighbour" => "NeighbourReply: MAC of the address asked for, upper part";
@@ -114,6 +115,8 @@ pub const TIER: Subfield = Field::reg(0).range(3, 2);
 pub const COMMIT: Subfield = Field::reg(0).bit(5);
 /// The connection outlives its rule.
 pub const PERSIST: Subfield = Field::reg(0).bit(6);
+/// The switch does not track connections.
+pub const STATELESS: Subfield = Field::reg(0).bit(7);
 /// Always 0.
 pub const LIST: Subfield = Field::reg(0).range(16, 16);
 /// Label of the connection.

@@ -24,15 +24,15 @@ pub struct Record {
     pub verdict: &'static str,
     /// `ACL.severity`.
     pub severity: String,
-    /// `ACL.direction`.
+    /// `from-lport` or `to-lport`.
     pub direction: String,
     /// The packet.
     pub packet: String,
 }
 
 impl Record {
-    /// The record of a packet.
-    pub fn new(acl: &Acl, frame: &[u8]) -> Self {
+    /// The record of a packet that met the ACL among the rules of that direction: replies meet it among the other ones.
+    pub fn new(acl: &Acl, frame: &[u8], to: bool) -> Self {
         let verdict = match &*acl.action {
             "drop" => "drop",
             "reject" => "reject",
@@ -43,7 +43,7 @@ impl Record {
             name: acl.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(UNNAMED).to_owned(),
             verdict,
             severity: acl.severity.as_deref().unwrap_or("info").to_owned(),
-            direction: acl.direction.to_string(),
+            direction: if to { "to-lport" } else { "from-lport" }.to_owned(),
             packet: describe(frame),
         }
     }
@@ -141,7 +141,6 @@ mod tests {
         let acl = Acl {
             name: Some("no-dns".into()),
             action: "drop".into(),
-            direction: "to-lport".into(),
             severity: Some("alert".into()),
             ..Acl::default()
         };
@@ -152,7 +151,7 @@ mod tests {
             .write(&mut frame, b"x")
             .unwrap();
         assert_eq!(
-            Record::new(&acl, &frame).to_string(),
+            Record::new(&acl, &frame, true).to_string(),
             "name=\"no-dns\", verdict=drop, severity=alert, direction=to-lport: udp,dl_src=02:00:00:00:00:01,\
              dl_dst=02:00:00:00:00:02,nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_ttl=64,tp_src=4000,tp_dst=53"
         );

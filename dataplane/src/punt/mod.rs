@@ -142,7 +142,8 @@ impl Punts {
 fn verdict(rows: &Rows, punt: Punt, packet: &PacketIn2) -> Verdict {
     let frame = packet.data.as_deref().unwrap_or_default();
     if let Some(acl) = rows.get::<Acl>(punt.row) {
-        return Verdict::Logged(acl_log::Record::new(acl, frame));
+        let to = packet.table.is_some_and(|table| table.0 == Table::ToPolicy.number());
+        return Verdict::Logged(acl_log::Record::new(acl, frame, to));
     }
     let binding = rows.get::<PortBinding>(punt.row);
     let datapath = binding.and_then(|binding| rows.get::<DatapathBinding>(binding.datapath.uuid()));

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use quantumnet_model::{
     Strong, Weak,
     host::{HostAcl, HostZone},
-    nb::{Acl, LogicalSwitch, PortGroup},
+    nb::{Acl, ChassisTemplateVar, LogicalSwitch, NbGlobal, PortGroup},
     sb::AddressSet,
 };
 
@@ -17,6 +17,8 @@ pub enum FilterStep {
     DropAcl(u32),
     Number(u32, Option<i64>),
     Conjunctions(Option<u32>),
+    Template(Option<usize>),
+    InvalidPass(bool),
     OfSwitch(u32, Vec<u32>),
     Group(u32, Vec<u32>, Vec<u32>),
     DropGroup(u32),
@@ -45,9 +47,11 @@ const MATCHES: &[&str] = &[
     "ip6.src == {$s0, fd00::77} && eth.src == $s1",
     "outport == @g1 && tcp.dst == 80",
     "outport == @g1 && tcp.dst == 443",
+    "ip4.src == ^web && tcp",
 ];
 const ACTIONS: &[&str] = &["allow", "allow-related", "allow-stateless", "drop", "reject", "pass"];
-const OPTIONS: &[&[(&str, &str)]] = &[&[], &[("apply-after-lb", "true")], &[("persist-established", "true")]];
+const OPTIONS: &[&[(&str, &str)]] =
+    &[&[], &[("apply-after-lb", "true")], &[("persist-established", "true")], &[("log-related", "true")]];
 const MEMBERS: &[&str] = &["10.0.0.1", "10.0.0.0/24", "10.1.0.7", "fd00::1", "fd00::/64", "nonsense"];
 
 /// Any step.
@@ -60,6 +64,8 @@ pub fn step() -> impl Strategy<Value = FilterStep> {
         1 => (0..4u32).prop_map(FilterStep::DropAcl),
         3 => (0..4u32, proptest::option::of(0..3i64)).prop_map(|(acl, number)| FilterStep::Number(acl, number)),
         5 => proptest::option::weighted(0.9, 1..4u32).prop_map(FilterStep::Conjunctions),
+        1 => proptest::option::of(0..MEMBERS.len()).prop_map(FilterStep::Template),
+        1 => any::<bool>().prop_map(FilterStep::InvalidPass),
         4 => (0..3u32, some(4)).prop_map(|(switch, acls)| FilterStep::OfSwitch(switch, acls)),
         4 => (0..2u32, some(4), some(4)).prop_map(|(group, ports, acls)| FilterStep::Group(group, ports, acls)),
         1 => (0..2u32).prop_map(FilterStep::DropGroup),
@@ -95,6 +101,22 @@ impl FilterStep {
             }
             Self::Number(acl, None) => model.remove::<HostAcl>(id(Kind::Acl, *acl)),
             Self::Conjunctions(first) => model.number_conjunctions(*first),
+            Self::Template(Some(member)) => model.put(
+                id(Kind::Own, 3),
+                ChassisTemplateVar {
+                    chassis: text("hv1"),
+                    variables: options(&[("web", MEMBERS[*member])]),
+                    ..ChassisTemplateVar::default()
+                },
+            ),
+            Self::Template(None) => model.remove::<ChassisTemplateVar>(id(Kind::Own, 3)),
+            Self::InvalidPass(passes) => model.put(
+                id(Kind::Own, 9),
+                NbGlobal {
+                    options: options(&[("use_ct_inv_match", if *passes { "false" } else { "true" })]),
+                    ..NbGlobal::default()
+                },
+            ),
             Self::OfSwitch(switch, numbers) => {
                 let uuid = id(Kind::Switch, *switch);
                 if let Some(mut row) = model.rows.get::<LogicalSwitch>(uuid).cloned() {

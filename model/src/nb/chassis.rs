@@ -4,7 +4,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::{
     column::{Strong, Text},
-    row::Scope,
+    row::{Database, Scope},
     table,
 };
 
@@ -86,4 +86,5 @@ table! {
         external_ids: OrdMap<Text, Text>,
     }
     indexes [["chassis"]]
+    scopes [Scope::Named { column: "chassis", database: Database::Southbound, table: "Chassis", by: "name", sigil: None }]
 }

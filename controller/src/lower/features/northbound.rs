@@ -76,7 +76,7 @@ pub(super) const TABLES: &[Table] = &[
             works("name"),
             works("priority"),
             works("direction"),
-            partly("match", "no registers, flags and template variables"),
+            partly("match", "no registers and flags"),
             works("action"),
             works("log"),
             works("severity"),
@@ -88,7 +88,7 @@ pub(super) const TABLES: &[Table] = &[
             not_yet("sample_est", "sample"),
             partly("options", "see its keys"),
             works("options").key("apply-after-lb"),
-            not_yet("options", "acl").key("log-related").default("false"),
+            works("options").key("log-related"),
             works("options").key("persist-established"),
             works("external_ids"),
         ],
@@ -126,7 +126,15 @@ pub(super) const TABLES: &[Table] = &[
     none("Network_Function", "nf", "traffic is not led through network functions yet"),
     none("Network_Function_Group", "nf", "traffic is not led through network functions yet"),
     none("Network_Function_Health_Check", "nf", "traffic is not led through network functions yet"),
-    none("Chassis_Template_Var", "lb", "template variables are not used yet"),
+    table(
+        "Chassis_Template_Var",
+        "lb",
+        &[
+            works("chassis"),
+            partly("variables", "in matches of ACLs, not of load balancers"),
+            works("external_ids"),
+        ],
+    ),
 ];
 
 const NB_GLOBAL: &[Entry] = &[
@@ -163,7 +171,7 @@ const NB_GLOBAL: &[Entry] = &[
     not_yet("options", "lb").key("svc_monitor_mac_dst"),
     not_yet("options", "lb").key("svc_monitor_ip"),
     not_yet("options", "lb").key("svc_monitor_ip_dst"),
-    not_yet("options", "acl").key("use_ct_inv_match").default("true"),
+    works("options").key("use_ct_inv_match"),
     not_yet("options", "acl").key("acl_ct_translation").default("false"),
     works("options").key("default_acl_drop"),
     not_yet("options", "sampling").key("debug_drop_domain_id"),

@@ -68,7 +68,7 @@ fn places(view: &View<'_>, scope: &Scope, number: Number, line: Line, shape: &Sh
     let ports: Vec<_> =
         if shape.ports.is_empty() { vec![None] } else { shape.ports.iter().map(Some).collect() };
     for (dimension, ports) in ports.into_iter().enumerate() {
-        for place in scope.places(view, line.round, ports) {
+        for place in scope.places_of(view, line, ports) {
             number.term(out, line, line.of_tier(place.matches()), dimension, dimensions);
         }
     }

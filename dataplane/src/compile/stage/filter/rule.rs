@@ -11,19 +11,27 @@
 //!   to: a conjunction is complete exactly where one of its rules says what follows, so that of two which a packet fulfils
 //!   either leads to a verdict.
 
+use std::borrow::Cow;
+
 use ofpacket::{Action, Controller, Match, MeterId, field};
+use ovsdb::value::Atom;
 use quantumnet_expr::Expr;
-use quantumnet_model::{Row, host::HostAcl, nb::Acl};
+use quantumnet_model::{
+    Row,
+    host::{HostAcl, HostSelf},
+    nb::{Acl, ChassisTemplateVar},
+};
 use uuid::Uuid;
 
 use super::{
-    Round, Verdict,
+    PRIORITY_STATE, Round, Verdict,
     conjunction::Number,
     scope::{Scope, Size},
     shape::{Line, Shape},
 };
 use crate::compile::{
-    logical::go,
+    index::By,
+    logical::{go, on_switch},
     owner::{Owner, Owners, Relation},
     punt::{Punt, PuntReason},
     register,
@@ -54,18 +62,30 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         out.meter(meter, PuntReason::AclLog.rate());
     }
     let says = verdict(uuid, acl, policy.round, meter);
+    if let Some(label) = related_label(acl) {
+        let record = record(uuid, meter);
+        answers(view, &scope, policy.round, label, &record, out);
+    }
     let rule = Rule { uuid, scope: &scope };
     shapes.iter().for_each(|shape| rule.put(view, out, policy, shape, &says));
     if let Some(around) = Line::around(acl).filter(|_| view.holds(Relation::AnyStateful, Uuid::nil())) {
         let first = if policy.round == Round::To { Round::To } else { Round::From };
-        let entry = [super::track::cleared(first), vec![go(first.policy())]].concat();
+        let entry = super::track::entry(first, true);
         shapes.iter().for_each(|shape| rule.put(view, out, around, shape, &entry));
     }
 }
 
-/// The clauses of an ACL that may be true here; `None` if its match is none.
+/// The clauses of an ACL that may be true here; `None` if its match is none, or has a variable without a value here.
 pub(super) fn shapes(view: &View<'_>, acl: &Acl) -> Option<Vec<Shape>> {
-    let clauses = Expr::parse(&acl.r#match).ok()?.normalize().ok()?;
+    let mut expr = Expr::parse(&acl.r#match).ok()?;
+    if acl.r#match.contains('^') {
+        let own = view.find_one::<HostSelf>(By::HostSelf, &[])?.1;
+        let variables =
+            view.find_one::<ChassisTemplateVar>(By::TemplateChassis, &[Atom::String(own.chassis.clone())]);
+        let value = |name: &str| Some(Cow::Borrowed(&**variables?.1.variables.get(name)?));
+        expr = expr.expand_templates(value).ok()?;
+    }
+    let clauses = expr.normalize().ok()?;
     Some(clauses.iter().filter_map(|clause| Shape::of(view, clause)).collect())
 }
 
@@ -83,7 +103,7 @@ impl Rule<'_> {
             return;
         }
         if size == Size::Few || shape.dimensions() < 2 {
-            let places = self.scope.places(view, line.round, ports);
+            let places = self.scope.places_of(view, line, ports);
             if let Some(listed) = shape.listed(places.len()) {
                 for place in places {
                     let base = line.of_tier(place.matches());
@@ -123,13 +143,7 @@ fn both(place: &Match, matches: &Match) -> Match {
 fn verdict(uuid: Uuid, acl: &Acl, round: Round, meter: Option<u32>) -> Vec<Action> {
     let mut actions = Vec::new();
     if acl.log {
-        let punt = Punt { reason: PuntReason::AclLog, row: uuid };
-        actions.push(Action::Controller2(Controller {
-            userdata: Some(Box::new(punt.encode())),
-            max_len: LOGGED_OCTETS,
-            meter: meter.map(MeterId),
-            ..Controller::default()
-        }));
+        actions.push(record(uuid, meter));
     }
     let verdict = Verdict::of(&acl.action);
     if verdict != Verdict::None {
@@ -145,6 +159,40 @@ fn verdict(uuid: Uuid, acl: &Acl, round: Round, meter: Option<u32>) -> Vec<Actio
     }
     actions.push(go(round.verdict()));
     actions
+}
+
+fn record(uuid: Uuid, meter: Option<u32>) -> Action {
+    let punt = Punt { reason: PuntReason::AclLog, row: uuid };
+    Action::Controller2(Controller {
+        userdata: Some(Box::new(punt.encode())),
+        max_len: LOGGED_OCTETS,
+        meter: meter.map(MeterId),
+        ..Controller::default()
+    })
+}
+
+/// The label by which replies to what the ACL let pass are known, if they are to be logged too (ovn-nb(5), `log-related`).
+fn related_label(acl: &Acl) -> Option<u32> {
+    let wanted = acl.options.get("log-related").is_some_and(|value| &**value == "true");
+    u32::try_from(acl.label).ok().filter(|label| wanted && acl.log && *label > 0)
+}
+
+/// Records of replies and of what is related, in the other direction.
+fn answers(view: &View<'_>, scope: &Scope, round: Round, label: u32, record: &Action, out: &mut Sink) {
+    let back = if round == Round::To { Round::From } else { Round::To };
+    for switch in scope.tracking(view) {
+        for state in super::verdict::answers(view) {
+            let matches = on_switch(switch).with_bits(register::CT_LABEL, label);
+            let matches =
+                state.iter().fold(matches, |all, entry| all.with_bytes(entry.field, entry.value, entry.mask));
+            let says = [
+                record.clone(),
+                Action::load(register::VERDICT, Verdict::Settled as u64),
+                go(back.verdict()),
+            ];
+            out.flow(back.policy(), PRIORITY_STATE + 1, matches, says);
+        }
+    }
 }
 
 /// Octets of a packet that a log record is made of: all headers.

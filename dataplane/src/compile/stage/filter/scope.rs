@@ -27,7 +27,7 @@ use quantumnet_model::{
 };
 use uuid::Uuid;
 
-use super::{Round, Verdict};
+use super::{Round, Verdict, shape::Line};
 use crate::compile::{
     index::By,
     logical::{self, Kind, SwitchPort, on_switch},
@@ -94,6 +94,7 @@ pub(in crate::compile) const SWITCH_NEEDS: Stage = Stage {
 
 const NEEDS: &[Relation] = &[
     Relation::Filtered,
+    Relation::AnyFiltered,
     Relation::Stateful,
     Relation::AnyStateful,
     Relation::FilteredAfter,
@@ -176,6 +177,7 @@ fn state_needs(view: &View<'_>, referrer: Uuid, switch: Uuid, out: &mut Sink) {
     for need in view.related(Relation::AclNeeds, referrer, 0).filter_map(Need::unpacked) {
         let part = need.round.part();
         out.fact(Relation::Filtered, switch, 0, Uuid::nil());
+        out.fact(Relation::AnyFiltered, Uuid::nil(), 0, Uuid::nil());
         if need.stateful {
             out.fact(Relation::Stateful, switch, 0, Uuid::nil());
             out.fact(Relation::AnyStateful, Uuid::nil(), 0, Uuid::nil());
@@ -273,6 +275,13 @@ impl Scope {
         own.chain(groups).filter_map(|switch| Some((switch, logical::switch_key(view, switch)?))).collect()
     }
 
+    /// Keys of those of them that track connections.
+    pub(super) fn tracking(&self, view: &View<'_>) -> BTreeSet<u32> {
+        let mut here = self.here(view);
+        here.retain(|switch, _| view.holds(Relation::Stateful, *switch));
+        here.into_values().collect()
+    }
+
     /// The group whose members here are the places of an ACL that only that group has, if the ports are those.
     fn members_of(&self, view: &View<'_>, round: Round, ports: &Dimension) -> Option<Uuid> {
         let ([], [group]) = (self.switches.as_slice(), self.groups.as_slice()) else { return None };
@@ -298,6 +307,21 @@ impl Scope {
             }
             None => Size::of(self.places(view, round, ports).len()),
         }
+    }
+
+    /// The [places](Self::places) for flows of a line: around connection tracking only where there is any.
+    pub(super) fn places_of(
+        &self,
+        view: &View<'_>,
+        line: Line,
+        ports: Option<&Dimension>,
+    ) -> BTreeSet<Place> {
+        let mut places = self.places(view, line.round, ports);
+        if line.is_around() {
+            let tracking = self.tracking(view);
+            places.retain(|place| tracking.contains(&place.switch));
+        }
+        places
     }
 
     /// What says where a packet is: switch and port for a dimension of ports, else the switch.

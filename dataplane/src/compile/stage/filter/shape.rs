@@ -149,6 +149,11 @@ impl Line {
         Some(Self { table, tier: None, ..policy })
     }
 
+    /// Whether it is that around connection tracking.
+    pub(super) fn is_around(self) -> bool {
+        self.tier.is_none()
+    }
+
     /// A match of a place, in the tier.
     pub(super) fn of_tier(self, matches: Match) -> Match {
         match self.tier {

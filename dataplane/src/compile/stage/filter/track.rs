@@ -3,6 +3,8 @@
 //! # Contract
 //! - `filter_track`: owner one local port of a filtered switch. Reads: it, its zone, whether the switch is stateful, and rejects.
 //!   Out: its packets to the policy table, tracked or not; what a rule rejects to the agent.
+//! - `filter_untracked`: what is never tracked, whatever port it is for. What a port sends has such flows of its own, since
+//!   others' packets come by there too.
 //! - `filter_around`: what is from or for ports of switches without filters passes by.
 //!
 //! # Invariants
@@ -41,6 +43,15 @@ pub(in crate::compile) const STAGE: Stage = Stage {
     emit,
 };
 
+pub(in crate::compile) const UNTRACKED: Stage = Stage {
+    number: 108,
+    name: "filter_untracked",
+    owners: Owners::Facts(Relation::AnyStateful),
+    tables: &[Table::ToTrack],
+    relations: &[],
+    emit: never_tracked,
+};
+
 pub(in crate::compile) const AROUND: Stage = Stage {
     number: 46,
     name: "filter_around",
@@ -54,6 +65,18 @@ fn around(_: &View<'_>, _: Owner, out: &mut Sink) {
     out.flow(Table::FromTrack, 0, Match::new(), [go(Table::Steer)]);
 }
 
+fn never_tracked(_: &View<'_>, _: Owner, out: &mut Sink) {
+    exempt(Table::ToTrack, &Match::new(), &entry(Round::To, true), out);
+}
+
+fn exempt(table: Table, of: &Match, entry: &[Action], out: &mut Sink) {
+    out.flow(table, 110, to_group(of.clone()), entry);
+    for kind in UNTRACKED_ICMPV6 {
+        let matches = of.clone().ipv6().ip_proto(ICMPV6).with(field::ICMPV6_TYPE, kind);
+        out.flow(table, 110, matches, entry);
+    }
+}
+
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = SwitchPort::read(view, owner.row()) else { return };
     if !view.holds(Relation::Filtered, port.switch) {
@@ -65,8 +88,13 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
             Round::To => (Table::ToTrack, port.to()),
             _ => (Table::FromTrack, port.from()),
         };
-        let untracked = [cleared(round), vec![go(round.policy())]].concat();
-        if stateful && port.kind == Kind::Localnet && round == Round::To {
+        let untracked = entry(round, stateful);
+        if !stateful {
+            // Above what is never tracked: there it is not settled before the rules.
+            out.flow(table, 120, of_port, untracked);
+            continue;
+        }
+        if port.kind == Kind::Localnet && round == Round::To {
             // The sender's state says nothing to who filters for the physical network.
             let forgotten = [vec![Action::CtClear], untracked.clone()].concat();
             out.flow(table, 10, of_port.clone(), forgotten);
@@ -74,13 +102,11 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         }
         out.flow(table, 10, of_port.clone(), untracked.clone());
         // The other direction may pass a router on another hypervisor. What goes to one keeps the sender's state.
-        if !stateful || port.kind == Kind::Localnet || port.kind.leads_on() {
+        if port.kind == Kind::Localnet || port.kind.leads_on() {
             continue;
         }
-        out.flow(table, 110, to_group(of_port.clone()), untracked.clone());
-        for kind in UNTRACKED_ICMPV6 {
-            let matches = of_port.clone().ipv6().ip_proto(ICMPV6).with(field::ICMPV6_TYPE, kind);
-            out.flow(table, 110, matches, untracked.clone());
+        if round == Round::From {
+            exempt(table, &of_port, &untracked, out);
         }
         let zone = view.row::<HostZone>(port.uuid).and_then(|row| u16::try_from(row.zone).ok());
         let tracked = match zone {
@@ -112,6 +138,16 @@ pub(super) fn cleared(round: Round) -> Vec<Action> {
         Round::To => vec![Action::load(ofpacket::Field::reg(0), 0), Action::load(register::LABEL, 0)],
         Round::From | Round::After => Vec::new(),
     }
+}
+
+/// To the rules without tracking, on a switch that tracks or one that does not.
+pub(super) fn entry(round: Round, stateful: bool) -> Vec<Action> {
+    let mut entry = cleared(round);
+    if !stateful {
+        entry.push(Action::load(register::STATELESS, 1));
+    }
+    entry.push(go(round.policy()));
+    entry
 }
 
 fn rejects(view: &View<'_>, port: &SwitchPort<'_>, out: &mut Sink) {

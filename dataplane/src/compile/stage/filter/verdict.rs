@@ -1,11 +1,14 @@
 //! What becomes of a packet, given what a rule says and the state of its connection.
 //!
 //! # Contract
-//! - Owner: one filtered switch. Reads: what it needs, the default (`NB_Global.options:default_acl_drop`). In: `VERDICT`, `TIER`,
-//!   the state. Out: on to the next table, with the connection committed where it begins; or dropped, with the
-//!   connection marked as forbidden.
+//! - `filter_verdict`: owner the hypervisor, while it has any filter. Reads: the defaults (`NB_Global.options:default_acl_drop`,
+//!   `use_ct_inv_match`). In: `VERDICT`, the state. Out: on to the next table, with the connection committed where it begins;
+//!   or dropped, with the connection marked as forbidden.
+//! - `filter_tiers`: owner one filtered switch. What only switches with tiers or with rules behind load balancing need.
 //!
 //! # Invariants
+//! - Switches without connection tracking are told apart by `STATELESS`, which their ports have set: the flows here are
+//!   the same few, however many switches there are.
 //! - Replies and what is related to an allowed connection pass before rules are asked, unless the connection was forbidden.
 //! - What no rule decides passes, and its connection is committed, unless the default is to drop.
 //! - A connection is committed when the last round of its side has passed it.
@@ -29,68 +32,95 @@ use crate::compile::{
 pub(in crate::compile) const STAGE: Stage = Stage {
     number: 47,
     name: "filter_verdict",
-    owners: Owners::Facts(Relation::Filtered),
-    tables: &[
-        Table::FromPolicy,
-        Table::FromVerdict,
-        Table::AfterPolicy,
-        Table::AfterVerdict,
-        Table::ToPolicy,
-        Table::ToVerdict,
-    ],
+    owners: Owners::Facts(Relation::AnyFiltered),
+    tables: TABLES,
     relations: &[],
     emit,
 };
 
-fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    let Some(switch) = owner.fact().map(|fact| fact.of) else { return };
-    let Some(key) = logical::switch_key(view, switch) else { return };
-    let stateful = view.holds(Relation::Stateful, switch);
-    let after = view.holds(Relation::FilteredAfter, switch);
+pub(in crate::compile) const TIERS: Stage = Stage {
+    number: 107,
+    name: "filter_tiers",
+    owners: Owners::Facts(Relation::Filtered),
+    tables: TABLES,
+    relations: &[],
+    emit: of_switch,
+};
+
+const TABLES: &[Table] = &[
+    Table::FromPolicy,
+    Table::FromVerdict,
+    Table::AfterPolicy,
+    Table::AfterVerdict,
+    Table::ToPolicy,
+    Table::ToVerdict,
+];
+
+fn emit(view: &View<'_>, _: Owner, out: &mut Sink) {
     for round in Round::ALL {
-        if round == Round::After && !after {
-            continue;
-        }
-        let to_verdict = go(round.verdict());
-        out.flow(round.policy(), 0, on_switch(key), [to_verdict]);
-        if stateful {
-            states(round, key, out);
-        }
-        tiers(view, switch, round, key, out);
+        out.flow(round.policy(), 0, Match::new(), [go(round.verdict())]);
+        states(view, round, out);
         let onward = match round {
-            Round::From if after => vec![
-                Action::load(register::VERDICT, 0),
-                Action::load(register::TIER, 0),
-                go(Table::AfterPolicy),
-            ],
             Round::From | Round::After => vec![go(Table::Steer)],
             Round::To => vec![go(Table::AdmitOut)],
         };
-        let passes = Passes { round, key, stateful, deferred: round == Round::From && after, onward };
+        let passes = Passes { round, on: Match::new(), raised: 0, deferred: false, onward };
+        passes.flows(dropped_by_default(view), out);
+        passes.refusals(out);
+    }
+}
+
+fn of_switch(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(switch) = owner.fact().map(|fact| fact.of) else { return };
+    let Some(key) = logical::switch_key(view, switch) else { return };
+    for round in Round::ALL {
+        tiers(view, switch, round, key, out);
+    }
+    if view.holds(Relation::FilteredAfter, switch) {
+        let onward =
+            vec![Action::load(register::VERDICT, 0), Action::load(register::TIER, 0), go(Table::AfterPolicy)];
+        let passes =
+            Passes { round: Round::From, on: on_switch(key), raised: RAISED, deferred: true, onward };
         passes.flows(dropped_by_default(view), out);
     }
 }
 
-/// What the state decides before any rule.
-fn states(round: Round, key: u32, out: &mut Sink) {
+/// What the state decides before any rule, on switches that track.
+fn states(view: &View<'_>, round: Round, out: &mut Sink) {
     let mut says = |matches: Match, verdict: Verdict| {
         let actions = [Action::load(register::VERDICT, verdict as u64), go(round.verdict())];
         out.flow(round.policy(), PRIORITY_STATE, matches, actions);
     };
-    let on = || on_switch(key);
-    let blocked = |matches: Match, bit: u8| matches.with_bits(register::MARK_BLOCKED, bit);
-    let (new, est, rel, rpl, inv, trk) =
-        (CtState::NEW, CtState::EST, CtState::REL, CtState::RPL, CtState::INV, CtState::TRK);
-    says(on().ct_state(trk | inv, CtState::NONE), Verdict::Drop);
-    says(blocked(on().ct_state(trk | est | rpl, CtState::NONE), 1), Verdict::Drop);
-    says(blocked(on().ct_state(trk | est | rpl, rel | new | inv), 0), Verdict::Settled);
-    says(blocked(on().ct_state(trk | rel, est | new | inv), 0), Verdict::Settled);
-    let persistent = on().ct_state(trk | est, rpl).with_bits(register::MARK_ALLOW_ESTABLISHED, 1u8);
-    says(persistent, Verdict::Settled);
+    let on = || Match::new().with_bits(register::STATELESS, 0u8);
+    if invalid_matters(view) {
+        says(on().ct_state(CtState::TRK | CtState::INV, CtState::NONE), Verdict::Drop);
+    }
+    let forbidden = on().ct_state(CtState::TRK | CtState::EST | CtState::RPL, CtState::NONE);
+    says(forbidden.with_bits(register::MARK_BLOCKED, 1u8), Verdict::Drop);
+    answers(view).into_iter().for_each(|answer| says(answer, Verdict::Settled));
+    let persistent = on().ct_state(CtState::TRK | CtState::EST, CtState::RPL);
+    says(persistent.with_bits(register::MARK_ALLOW_ESTABLISHED, 1u8), Verdict::Settled);
     for kind in super::track::UNTRACKED_ICMPV6 {
         let matches = on().ipv6().ip_proto(super::track::ICMPV6).with(field::ICMPV6_TYPE, kind);
         says(matches, Verdict::Settled);
     }
+}
+
+/// Replies to what passed before, and what is related to it, unless it was forbidden meanwhile.
+pub(super) fn answers(view: &View<'_>) -> [Match; 2] {
+    let inv = if invalid_matters(view) { CtState::INV } else { CtState::NONE };
+    let allowed = Match::new().with_bits(register::STATELESS, 0u8).with_bits(register::MARK_BLOCKED, 0u8);
+    let reply = CtState::TRK | CtState::EST | CtState::RPL;
+    let related = CtState::TRK | CtState::REL;
+    [
+        allowed.clone().ct_state(reply, CtState::REL | CtState::NEW | inv),
+        allowed.ct_state(related, CtState::EST | CtState::NEW | inv),
+    ]
+}
+
+/// Whether packets that fit no connection are dropped (ovn-nb(5), `NB_Global.options:use_ct_inv_match`).
+fn invalid_matters(view: &View<'_>) -> bool {
+    !global_says(view, "use_ct_inv_match", "false")
 }
 
 /// Asks the next tier where one has said nothing.
@@ -104,34 +134,39 @@ fn tiers(view: &View<'_>, switch: Uuid, round: Round, key: u32, out: &mut Sink) 
     }
 }
 
+fn global_says(view: &View<'_>, option: &str, value: &str) -> bool {
+    let global = view.find_one::<NbGlobal>(By::NbGlobal, &[]);
+    global.is_some_and(|(_, row)| row.options.get(option).is_some_and(|found| &**found == value))
+}
+
 /// Whether what no rule decides is dropped, on switches that have any rule.
 fn dropped_by_default(view: &View<'_>) -> bool {
-    let global = view.find_one::<NbGlobal>(By::NbGlobal, &[]);
-    global.is_some_and(|(_, row)| row.options.get("default_acl_drop").is_some_and(|value| &**value == "true"))
+    global_says(view, "default_acl_drop", "true")
 }
 
 /// The verdict table of one round.
 struct Passes {
     round: Round,
-    key: u32,
-    stateful: bool,
+    /// Whose packets; all others' flows are below by `raised`.
+    on: Match,
+    raised: u16,
     /// A later round of this side commits.
     deferred: bool,
     onward: Vec<Action>,
 }
 
 impl Passes {
+    fn decided(&self, verdict: Verdict) -> Match {
+        self.on.clone().with_bits(register::VERDICT, verdict as u8)
+    }
+
     fn flows(&self, dropped_by_default: bool, out: &mut Sink) {
         let table = self.round.verdict();
-        let decided = |verdict: Verdict| on_switch(self.key).with_bits(register::VERDICT, verdict as u8);
         let kept = self.kept();
         let mut pass = |priority: u16, matches: Match| {
-            out.flow(table, priority, matches.clone(), self.onward.clone());
-            if !self.stateful {
-                return;
-            }
+            out.flow(table, priority + self.raised, matches.clone(), self.onward.clone());
             for state in begins(matches.clone()) {
-                out.flow(table, priority + 10, state, kept.clone());
+                out.flow(table, priority + 10 + self.raised, state, kept.clone());
             }
             if self.round == Round::After {
                 for waiting in families(matches.with_bits(register::COMMIT, 1u8)) {
@@ -139,19 +174,21 @@ impl Passes {
                 }
             }
         };
-        pass(200, decided(Verdict::Allow));
+        pass(200, self.decided(Verdict::Allow));
         if dropped_by_default {
-            out.flow(table, 100, decided(Verdict::None), []);
+            out.flow(table, 100 + self.raised, self.decided(Verdict::None), []);
         } else {
             // Above that only where a later tier is to be asked.
-            pass(100, decided(Verdict::None));
+            pass(100, self.decided(Verdict::None));
         }
-        out.flow(table, 200, decided(Verdict::Settled), self.onward.clone());
-        out.flow(table, 200, decided(Verdict::Drop), []);
-        if self.stateful {
-            for request in established(decided(Verdict::Drop)) {
-                out.flow(table, 210, request, [forbid()]);
-            }
+        out.flow(table, 200 + self.raised, self.decided(Verdict::Settled), self.onward.clone());
+    }
+
+    fn refusals(&self, out: &mut Sink) {
+        let table = self.round.verdict();
+        out.flow(table, 200, self.decided(Verdict::Drop), []);
+        for request in established(self.decided(Verdict::Drop)) {
+            out.flow(table, 210, request, [forbid()]);
         }
     }
 
@@ -222,6 +259,9 @@ fn established(matches: Match) -> [Match; 2] {
 fn families(matches: Match) -> [Match; 2] {
     [matches.clone().ipv4(), matches.ipv6()]
 }
+
+/// How far flows of one switch are above those of all.
+const RAISED: u16 = 30;
 
 fn forbid() -> Action {
     let mut forbid = Conntrack::zone_from(register::PORT_ZONE).commit();
