@@ -112,3 +112,67 @@ fn rules_hold_across_hosts_and_restarts_and_cut_when_they_go() {
     nbctl(&net, &["pg-del", "guarded"]);
     assert!(answered(&a, "10.0.0.13") && answered(&b, "10.0.0.13"), "nothing is left of it");
 }
+
+/// Packets that no rule allows, all the while: none passes, whatever becomes of rules, agents and ports.
+#[test]
+fn what_is_denied_never_passes() {
+    let (net, [a, b, c]) = Net::three_vms("closed");
+    let id = |port: &str| text(&net.get("port", port), "/meta/id");
+    let (all, open) = ("outport == @guarded && ip4", "outport == @guarded && udp.dst == 7000");
+    nbctl(
+        &net,
+        &[
+            "pg-add",
+            "guarded",
+            &id("b"),
+            &id("c"),
+            "--",
+            "acl-add",
+            "guarded",
+            "to-lport",
+            "1000",
+            all,
+            "drop",
+            "--",
+            "acl-add",
+            "guarded",
+            "to-lport",
+            "1001",
+            open,
+            "allow-related",
+        ],
+    );
+    let to = [(&b, "10.0.0.12"), (&c, "10.0.0.13")];
+    let denied = to.map(|(vm, address)| a.probe_udp(vm, ip(address), 7_001).unwrap());
+    let allowed = to.map(|(vm, address)| a.probe_udp(vm, ip(address), 7_000).unwrap());
+    let flows_on = || {
+        for probe in &allowed {
+            let received = probe.so_far().unwrap().received;
+            probe.wait_received(received + 20, WITHIN).unwrap();
+        }
+    };
+    flows_on();
+    for port in 7_002..7_006 {
+        let other = format!("outport == @guarded && udp.dst == {port}");
+        nbctl(&net, &["acl-add", "guarded", "to-lport", "1001", &other, "allow-related"]);
+        nbctl(&net, &["acl-del", "guarded", "to-lport", "1001", &other]);
+    }
+    for agent in [1, 2] {
+        net.lab.restart(Daemon::Agent(agent), Signal::SIGKILL).unwrap();
+        nbctl(&net, &["sync"]);
+    }
+    flows_on();
+    for vm in ["b", "c"] {
+        net.lab.unplug_vm(vm).unwrap();
+        net.lab.plug_vm(vm).unwrap();
+    }
+    flows_on();
+    for probe in &denied {
+        let report = probe.so_far().unwrap();
+        assert!(report.sent > 100 && report.received == 0, "{report:?}");
+    }
+    nbctl(&net, &["pg-del", "guarded"]);
+    for probe in denied {
+        probe.wait_received(10, WITHIN).unwrap();
+    }
+}
