@@ -4,6 +4,7 @@
 //! - Prints Markdown tables with the target of each figure; judges nothing but that the work was done.
 //! - What is compared is measured in one run, in turns. Needs root.
 
+mod acl;
 mod cold;
 mod compile;
 mod failover;
@@ -45,6 +46,21 @@ enum Measurement {
         /// Changes made in each.
         #[arg(long, default_value_t = 500)]
         changes: usize,
+    },
+    /// Many ACLs over large sets: flows, memory, and one change until the switch has it.
+    Acl {
+        /// ACLs of one group.
+        #[arg(long, default_value_t = 3_500)]
+        rules: u32,
+        /// Groups of a hundred ACLs.
+        #[arg(long, default_value_t = 1_000)]
+        groups: u32,
+        /// Ports of m2's network.
+        #[arg(long, default_value_t = 10_000)]
+        ports: u32,
+        /// Changes of each kind.
+        #[arg(long, default_value_t = 200)]
+        changes: u32,
     },
     /// Many flows into an empty switch, beside ovs-ofctl.
     Cold {
@@ -94,6 +110,7 @@ async fn main() -> Result<()> {
     match cli.what {
         Measurement::Latency { rounds } => latency::run(&programs, rounds).await,
         Measurement::Compile { ports, changes } => compile::run(&ports, changes),
+        Measurement::Acl { rules, groups, ports, changes } => acl::run(rules, groups, ports, changes),
         Measurement::Cold { flows, rounds } => cold::run(flows, rounds),
         Measurement::Transact { ports, rounds } => transact::run(&ports, rounds),
         Measurement::Footprint { seconds } => footprint::run(&programs, seconds).await,
@@ -101,6 +118,7 @@ async fn main() -> Result<()> {
         Measurement::All => {
             latency::run(&programs, 50).await?;
             compile::run(&[1_000, 10_000], 500)?;
+            acl::run(3_500, 1_000, 10_000, 200)?;
             cold::run(100_000, 5)?;
             transact::run(&[100, 50_000], 2_000)?;
             footprint::run(&programs, 20).await?;
