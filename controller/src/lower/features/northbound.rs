@@ -32,15 +32,7 @@ pub(super) const TABLES: &[Table] = &[
         ],
     ),
     table("HA_Chassis_Group", "ha", &[works("name"), works("ha_chassis"), works("external_ids")]),
-    table(
-        "HA_Chassis",
-        "ha",
-        &[
-            works("chassis_name"),
-            works("priority"),
-            works("external_ids"),
-        ],
-    ),
+    table("HA_Chassis", "ha", &[works("chassis_name"), works("priority"), works("external_ids")]),
     table(
         "Connection",
         "server",
