@@ -13,7 +13,6 @@ use quantumnet_model::{
     Uuid,
     address::{LspAddress, Mac},
     column::Text,
-    intent::Lookup,
     nb::{LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat},
     sb::PortBinding,
 };
@@ -27,13 +26,6 @@ use crate::{
 };
 
 pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
-    // A gateway router announces its own addresses to physical networks.
-    for touched in txn.touched_in::<Lookup>() {
-        let rows = [touched.before::<Lookup>(), touched.after()].into_iter().flatten();
-        for row in rows.filter(|row| &*row.kind == lookup::LOCALNET) {
-            dirty.announced.extend(lookup::rows(txn.state(), lookup::ANNOUNCES, &row.key));
-        }
-    }
     for router in std::mem::take(&mut dirty.announcing) {
         dirty.announced.extend(lookup::rows(txn.state(), lookup::ANNOUNCES, &router.to_string()));
     }
@@ -41,6 +33,20 @@ pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
         dirty.work.rows += 1;
         one(txn, port);
     }
+}
+
+/// Notes the switch of a port to a physical network; `None` for any other port. A gateway router announces its own
+/// addresses there.
+pub(super) fn localnet(txn: &mut Txn<'_>, port: Uuid, switch: Option<Uuid>, dirty: &mut Dirty) {
+    let now = switch.map(|switch| Text::from(switch.to_string()));
+    let before = lookup::keys(txn.state(), lookup::LOCALNET, port);
+    if before == now.as_slice() {
+        return;
+    }
+    for key in before.iter().chain(&now) {
+        dirty.announced.extend(lookup::rows(txn.state(), lookup::ANNOUNCES, key));
+    }
+    lookup::set(txn, lookup::LOCALNET, port, now.as_slice());
 }
 
 fn one(txn: &mut Txn<'_>, uuid: Uuid) {

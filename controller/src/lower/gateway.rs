@@ -284,8 +284,8 @@ fn is_member(state: &State, port: &PortBinding, chassis: Uuid) -> bool {
     members.any(|member| member.uuid() == chassis)
 }
 
-/// Marks the bindings that reports, or changes of groups, concern.
-pub(super) fn mark_served(txn: &mut Txn<'_>, dirty: &mut Dirty) {
+/// Marks the bindings that reports concern. To be called before lowering writes `Lookup` rows of its own: a request has few.
+pub(super) fn mark_reported(txn: &Txn<'_>, dirty: &mut Dirty) {
     for touched in txn.touched_in::<Lookup>() {
         for row in [touched.before::<Lookup>(), touched.after()].into_iter().flatten() {
             if &*row.kind == lookup::SERVED {
@@ -293,6 +293,10 @@ pub(super) fn mark_served(txn: &mut Txn<'_>, dirty: &mut Dirty) {
             }
         }
     }
+}
+
+/// Marks the bindings that changes of groups concern.
+pub(super) fn mark_served(txn: &mut Txn<'_>, dirty: &mut Dirty) {
     let mut groups: BTreeSet<Uuid> =
         txn.touched_in::<HaChassisGroup>().iter().map(|touched| touched.uuid).collect();
     for touched in txn.touched_in::<HaChassis>() {

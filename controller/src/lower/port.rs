@@ -19,7 +19,7 @@ use quantumnet_model::{
 
 use crate::{
     lower::{
-        Dirty,
+        Dirty, announce,
         dynamic::{self, Placed},
         facts, keys, lookup,
         owner::owner,
@@ -84,8 +84,8 @@ fn remove(txn: &mut Txn<'_>, uuid: Uuid, dirty: &mut Dirty) {
     txn.delete::<Takeover>(uuid);
     lookup::set(txn, lookup::REQUESTED_CHASSIS, uuid, &[]);
     lookup::set(txn, lookup::PARENT, uuid, &[]);
-    lookup::set(txn, lookup::LOCALNET, uuid, &[]);
-    dirty.announced.insert(uuid);
+    announce::localnet(txn, uuid, None, dirty);
+    lookup::set(txn, lookup::ANNOUNCES, uuid, &[]);
     problem::set::<LogicalSwitchPort>(txn, uuid, Vec::new());
     problem::set::<PortBinding>(txn, uuid, Vec::new());
 }
@@ -158,9 +158,11 @@ fn one(
     {
         options.insert("vlan-passthru".into(), "true".into());
     }
-    let localnet = (&*port.r#type == "localnet").then(|| Text::from(datapath.to_string()));
-    lookup::set(txn, lookup::LOCALNET, uuid, localnet.as_slice());
-    dirty.announced.insert(uuid);
+    announce::localnet(txn, uuid, (&*port.r#type == "localnet").then_some(datapath), dirty);
+    if &*port.r#type == "router" || present.as_ref().is_some_and(|binding| !binding.nat_addresses.is_empty())
+    {
+        dirty.announced.insert(uuid);
+    }
     let state = present.clone().unwrap_or_default();
     let binding = PortBinding {
         logical_port: port.name.clone(),
@@ -305,10 +307,11 @@ fn addresses(state: &State, port: &LogicalSwitchPort, problems: &mut Problems) -
     for text in &port.addresses {
         match text.parse::<LspAddress>() {
             Ok(LspAddress::Dynamic { .. }) => served.extend(port.dynamic_addresses.clone()),
+            // As northd does, the word, while nothing is behind.
             Ok(LspAddress::Router) => {
-                served.extend(
-                    router::behind(state, port).and_then(|behind| router_port::addresses(behind.port)),
-                );
+                let behind = router::behind(state, port);
+                let addresses = behind.and_then(|behind| router_port::addresses(behind.port));
+                served.insert(addresses.unwrap_or_else(|| text.clone()));
             }
             Ok(_) => _ = served.insert(text.clone()),
             Err(error) => problems.push(("addresses", format!("{text:?} has no effect: {error}"))),

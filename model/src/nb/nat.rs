@@ -41,7 +41,7 @@ table! {
         /// `dynamic-routing-advertise`; ovn-nb(5), NAT.
         options: OrdMap<Text, Text>,
         /// Free for clients.
-        external_ids: OrdMap<Text, Text>,
+        external_ids: OrdMap<Text, Text> => |c| c.central(),
     }
     scopes [Scope::Referrers { table: "Logical_Router", column: "nat" }]
 }

@@ -53,7 +53,7 @@ table! {
         /// Filters for every switch that has a member; matches name `@name` to mean the members only.
         acls: OrdSet<Strong<Acl>>,
         /// Free for clients.
-        external_ids: OrdMap<Text, Text>,
+        external_ids: OrdMap<Text, Text> => |c| c.central(),
     }
     indexes [["name"]]
     scopes [Scope::Of("ports")]
@@ -96,7 +96,7 @@ table! {
         /// default.
         options: OrdMap<Text, Text>,
         /// Free for clients.
-        external_ids: OrdMap<Text, Text>,
+        external_ids: OrdMap<Text, Text> => |c| c.central(),
     }
     scopes [
         Scope::Referrers { table: "Logical_Switch", column: "acls" },

@@ -34,7 +34,7 @@ table! {
         /// keys and defaults are in ovn-nb(5), Logical_Router.
         options: OrdMap<Text, Text>,
         /// Free for clients; `neutron:router_name` serves as a second name.
-        external_ids: OrdMap<Text, Text>,
+        external_ids: OrdMap<Text, Text> => |c| c.central(),
     }
     scopes [Scope::Own]
 }
@@ -69,9 +69,9 @@ table! {
         /// Where DHCPv4 requests from the attached switch are relayed; not relayed when empty.
         dhcp_relay: Option<Strong<DhcpRelay>>,
         /// Free for clients, copied to the port's binding.
-        external_ids: OrdMap<Text, Text>,
+        external_ids: OrdMap<Text, Text> => |c| c.central(),
         /// `hosting-chassis`: name of the chassis that is its gateway at present; written by the centre.
-        status: OrdMap<Text, Text>,
+        status: OrdMap<Text, Text> => |c| c.central(),
     }
     indexes [["name"]]
     scopes [Scope::Referrers { table: "Logical_Router", column: "ports" }]
@@ -100,7 +100,7 @@ table! {
         /// Logical_Router_Static_Route.
         options: OrdMap<Text, Text>,
         /// Free for clients; `ic-learned-route` marks one from another availability zone.
-        external_ids: OrdMap<Text, Text>,
+        external_ids: OrdMap<Text, Text> => |c| c.central(),
     }
     scopes [Scope::Referrers { table: "Logical_Router", column: "static_routes" }]
 }
@@ -131,7 +131,7 @@ table! {
         /// `pkt_mark`: a mark to set in the packet's metadata, lost where it leaves the chassis.
         options: OrdMap<Text, Text>,
         /// Free for clients.
-        external_ids: OrdMap<Text, Text>,
+        external_ids: OrdMap<Text, Text> => |c| c.central(),
     }
     scopes [Scope::Referrers { table: "Logical_Router", column: "policies" }]
 }

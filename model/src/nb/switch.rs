@@ -32,7 +32,7 @@ table! {
         /// `vlan-passthru`; keys and defaults are in ovn-nb(5), Logical_Switch.
         other_config: OrdMap<Text, Text>,
         /// Free for clients; `neutron:network_name` serves as a second name.
-        external_ids: OrdMap<Text, Text>,
+        external_ids: OrdMap<Text, Text> => |c| c.central(),
         /// Virtual addresses behind which several of its ports stand.
         forwarding_groups: OrdSet<Strong<ForwardingGroup>>,
     }
@@ -61,17 +61,17 @@ table! {
         tag: Option<i64> => |c| c.with(|t| t.range(1, 4095)),
         /// Each one `MAC [IP...]`, `unknown` (gets frames for MACs that no port has), `router` (those of
         /// the router port), or at most once `dynamic [IP...]` or `MAC dynamic`.
-        addresses: OrdSet<Text>,
+        addresses: OrdSet<Text> => |c| c.central(),
         /// What became of `dynamic`, as `MAC [IP...]`; written by the centre.
-        dynamic_addresses: Option<Text>,
+        dynamic_addresses: Option<Text> => |c| c.central(),
         /// Each one `MAC [IP[/length]...]`, perhaps after `VRRPv3`: addresses the port may send from and
         /// receive at, besides multicast. All are permitted when empty.
-        port_security: OrdSet<Text>,
+        port_security: OrdSet<Text> => |c| c.central(),
         /// Name of the other port of a pair of type `switch`; empty otherwise.
         peer: Option<Text>,
         /// Whether traffic can flow: the port is on a chassis with its flows in place; always so for
         /// type `router`. Empty means not yet; written by the centre.
-        up: Option<bool>,
+        up: Option<bool> => |c| c.central(),
         /// Administrative state; false drops all its traffic. Enabled when empty.
         enabled: Option<bool>,
         /// What DHCPv4 requests of the port are answered with; not answered when empty.
@@ -85,7 +85,7 @@ table! {
         /// Probes of what is attached.
         health_checks: OrdSet<Strong<LogicalSwitchPortHealthCheck>>,
         /// Free for clients, copied to the port's binding; `neutron:port_name` serves as a second name.
-        external_ids: OrdMap<Text, Text>,
+        external_ids: OrdMap<Text, Text> => |c| c.central(),
     }
     indexes [["name"]]
     scopes [Scope::Referrers { table: "Logical_Switch", column: "ports" }]

@@ -72,7 +72,7 @@ table! {
         /// Target of a mirror to a logical port.
         mirror_port: Option<Text>,
         /// From the northbound port.
-        external_ids: OrdMap<Text, Text>,
+        external_ids: OrdMap<Text, Text> => |c| c.central(),
         /// The only chassis that may hold it.
         requested_chassis: Option<Weak<Chassis>>,
         /// Further chassis that may hold it.
