@@ -97,22 +97,23 @@ pub(crate) fn parse(text: &str, project: &str) -> Result<Vec<Document>> {
     Ok(documents)
 }
 
-/// `network: blue` stands for `network: { name: blue, project: … }`, `addresses: [10.0.1.5]` for
-/// `addresses: [{ ip: 10.0.1.5 }]`.
+/// `network: blue` stands for `network: { name: blue, project: … }`, as does any other reference, `external: outside` for
+/// `external: { network: outside }`, and `addresses: [10.0.1.5]` for `addresses: [{ ip: 10.0.1.5 }]`.
 fn shorthand(spec: &mut Map<String, Value>, project: Option<&Value>) {
-    if let Some(network) = spec.get_mut("network") {
-        if let Value::String(name) = network {
-            *network = if crate::kind::is_uuid(name) {
-                serde_json::json!({ "id": name })
-            } else {
-                serde_json::json!({ "name": name, "project": project })
-            };
-        } else if let Value::Object(reference) = network
-            && reference.contains_key("name")
-            && !reference.contains_key("project")
-            && let Some(project) = project
-        {
-            reference.insert("project".to_owned(), project.clone());
+    for field in ["network", "port"] {
+        if let Some(value) = spec.get_mut(field) {
+            reference(value, project);
+        }
+    }
+    if let Some(Value::Array(networks)) = spec.get_mut("networks") {
+        networks.iter_mut().for_each(|network| reference(network, project));
+    }
+    if let Some(external) = spec.get_mut("external") {
+        if external.is_string() {
+            *external = serde_json::json!({ "network": external.take() });
+        }
+        if let Some(network) = external.get_mut("network") {
+            reference(network, project);
         }
     }
     if let Some(Value::Array(addresses)) = spec.get_mut("addresses") {
@@ -121,6 +122,23 @@ fn shorthand(spec: &mut Map<String, Value>, project: Option<&Value>) {
                 *address = serde_json::json!({ "ip": ip });
             }
         }
+    }
+}
+
+/// Makes a name or an id a reference, within the project unless it says another.
+fn reference(value: &mut Value, project: Option<&Value>) {
+    if let Value::String(name) = value {
+        *value = if crate::kind::is_uuid(name) {
+            serde_json::json!({ "id": name })
+        } else {
+            serde_json::json!({ "name": name, "project": project })
+        };
+    } else if let Value::Object(reference) = value
+        && reference.contains_key("name")
+        && !reference.contains_key("project")
+        && let Some(project) = project
+    {
+        reference.insert("project".to_owned(), project.clone());
     }
 }
 
@@ -175,6 +193,28 @@ spec: { subnets: [{ cidr: 10.0.1.0/24, dhcp: { lease_time: 60, options: { tftp_s
             [
                 r#"{"meta":{"labels":{"a_b":"c"},"name":"blue","project":"red"},"spec":{"subnets":[{"cidr":"10.0.1.0/24","dhcp":{"leaseTime":60,"options":{"tftp_server":"x"}}}]}}"#,
                 r#"{"meta":{"name":"web-1","project":"default"},"spec":{"addresses":[{"ip":"10.0.1.5"}],"network":{"name":"blue","project":"default"},"portSecurityDisabled":true}}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_name_stands_for_a_reference() {
+        let text = "
+kind: Router
+metadata: { name: edge, project: red }
+spec: { networks: [web, { name: db }], external: { network: { name: outside, project: infra }, snat_disabled: true } }
+---
+kind: FloatingIp
+metadata: { name: www, project: red }
+spec: { network: { name: outside, project: infra }, port: web-1 }
+";
+        let objects: Vec<String> =
+            parse(text, "default").unwrap().iter().map(|document| document.object().to_string()).collect();
+        assert_eq!(
+            objects,
+            [
+                r#"{"meta":{"name":"edge","project":"red"},"spec":{"external":{"network":{"name":"outside","project":"infra"},"snatDisabled":true},"networks":[{"name":"web","project":"red"},{"name":"db","project":"red"}]}}"#,
+                r#"{"meta":{"name":"www","project":"red"},"spec":{"network":{"name":"outside","project":"infra"},"port":{"name":"web-1","project":"red"}}}"#,
             ]
         );
     }

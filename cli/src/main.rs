@@ -64,7 +64,7 @@ enum Command {
     },
     /// List objects of a kind or rows of a table, or show one.
     Get {
-        /// project, network, port or node; or a table of OVN's databases, such as switches or Logical_Router_Port.
+        /// project, network, port, router, floatingip or node; or a table of OVN's databases, such as switches or Logical_Router_Port.
         kind: String,
         /// Name or id.
         name: Option<String>,
@@ -80,7 +80,7 @@ enum Command {
     },
     /// Everything about one object.
     Describe {
-        /// project, network, port or node.
+        /// project, network, port, router, floatingip or node.
         kind: String,
         /// Name or id.
         name: String,
@@ -90,7 +90,7 @@ enum Command {
     },
     /// Delete one object, or those that a file names.
     Delete {
-        /// project, network, port or node.
+        /// project, network, port, router, floatingip or node.
         #[arg(required_unless_present = "file")]
         kind: Option<String>,
         /// Name or id.

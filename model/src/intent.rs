@@ -2,14 +2,14 @@
 //!
 //! # Invariants
 //! - An object's northbound row has the object's uuid: `VirtualNetwork` is a `Logical_Switch`, `Port` a
-//!   `Logical_Switch_Port`, `Subnet` a `DHCP_Options`. A northbound row is owned by intent exactly when
+//!   `Logical_Switch_Port`, `Subnet` a `DHCP_Options`, `Router` a `Logical_Router`, `FloatingIp` a `NAT`. A northbound row is owned by intent exactly when
 //!   such a row exists.
 
 use imbl::{OrdMap, OrdSet};
 use uuid::Uuid;
 
 use crate::{
-    column::{Strong, Text},
+    column::{Strong, Text, Weak},
     table,
 };
 
@@ -71,6 +71,8 @@ table! {
         mtu: i64 => |c| c.with(|t| t.range(0, 65_535)),
         /// Address ranges.
         subnets: OrdSet<Strong<Subnet>>,
+        /// Routers of any project may be connected to the outside by it, and it gives floating addresses.
+        external: bool,
     }
     indexes [["project", "name"]]
 }
@@ -143,6 +145,69 @@ table! {
 }
 
 table! {
+    /// A router of a tenant.
+    pub struct Router = QuantumNet "Router" [root] {
+        /// Whose it is.
+        project: Strong<Project>,
+        /// Unique in its project.
+        name: Text,
+        /// Free text.
+        description: Text,
+        /// Free pairs.
+        labels: OrdMap<Text, Text>,
+        /// Milliseconds since the epoch.
+        created_at: i64,
+        /// Milliseconds since the epoch.
+        updated_at: i64,
+        /// Revision of the last change.
+        revision: i64,
+        /// Networks that it routes between, as the gateway of their subnets.
+        networks: OrdSet<Strong<VirtualNetwork>>,
+        /// `PREFIX NEXTHOP`, beside those to its networks and the default by the external one.
+        routes: OrdSet<Text>,
+        /// The network by which it is connected to the outside.
+        external: Option<Strong<VirtualNetwork>>,
+        /// Its address there; empty without one.
+        external_address: Text,
+        /// Connections to the outside keep their source address.
+        snat_disabled: bool,
+        /// Chassis that may be its gateway, the preferred first, with commas between them; empty for every one that is
+        /// connected to the external network.
+        gateways: Text,
+        /// Routes nothing.
+        disabled: bool,
+    }
+    indexes [["project", "name"]]
+}
+
+table! {
+    /// An address of an external network that leads to a port.
+    pub struct FloatingIp = QuantumNet "Floating_IP" [root] {
+        /// Whose it is.
+        project: Strong<Project>,
+        /// Unique in its project.
+        name: Text,
+        /// Free text.
+        description: Text,
+        /// Free pairs.
+        labels: OrdMap<Text, Text>,
+        /// Milliseconds since the epoch.
+        created_at: i64,
+        /// Milliseconds since the epoch.
+        updated_at: i64,
+        /// Revision of the last change.
+        revision: i64,
+        /// The external network.
+        network: Strong<VirtualNetwork> => |c| c.immutable(),
+        /// The address, chosen or allocated.
+        address: Text,
+        /// Where it leads; none while it is only kept.
+        port: Option<Weak<Port>>,
+    }
+    indexes [["project", "name"]]
+}
+
+table! {
     /// A pool that keys or addresses are taken from, kept as runs: what is in none of the columns is taken.
     pub struct Pool = QuantumNet "Pool" [root] {
         /// What it is a pool of: `datapath`, `port <datapath uuid>`, `address <subnet or switch uuid>`, `tag <parent>`,
@@ -165,7 +230,7 @@ table! {
         network: Uuid,
         /// In its normal form.
         address: Text,
-        /// The `Port` that has it.
+        /// The `Port`, `Router` or `Floating_IP` that has it.
         port: Uuid,
     }
     indexes [["network", "address"]]

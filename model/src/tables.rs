@@ -23,6 +23,8 @@ tables![
     intent::VirtualNetwork,
     intent::Subnet,
     intent::Port,
+    intent::Router,
+    intent::FloatingIp,
     intent::Pool,
     intent::Address,
     intent::Lookup,

@@ -3,8 +3,9 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["project", "virtual_network", "port", "cluster", "database", "agent"]
-        .map(|name| format!("quantumnet/v1/{name}.proto"));
+    let files =
+        ["project", "virtual_network", "port", "router", "floating_ip", "cluster", "database", "agent"]
+            .map(|name| format!("quantumnet/v1/{name}.proto"));
     println!("cargo:rerun-if-changed=proto");
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_source_info(true).include_imports(true).open_files(files)?;

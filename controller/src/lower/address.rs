@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use quantumnet_model::{
     Uuid,
     address::Mac,
-    intent::{Address, Pool, Port, Subnet, VirtualNetwork},
+    intent::{Address, FloatingIp, Pool, Port, Router, Subnet, VirtualNetwork},
 };
 use uuid::uuid;
 
@@ -177,8 +177,14 @@ pub fn users(state: &State, network: Uuid, net: IpNet) -> (Vec<String>, usize) {
     (named, count)
 }
 
-/// `Port web-1 (uuid)`.
+/// `Port web-1 (uuid)`, or the router or floating address of that uuid.
 pub fn port_name(state: &State, port: Uuid) -> String {
+    if let Some(router) = state.get::<Router>(port) {
+        return format!("Router {} ({port})", router.name);
+    }
+    if let Some(floating) = state.get::<FloatingIp>(port) {
+        return format!("FloatingIp {} ({port})", floating.name);
+    }
     let name = state.get::<Port>(port).map_or("?", |port| &port.name);
     format!("Port {name} ({port})")
 }

@@ -30,12 +30,6 @@ pub(super) fn of(network: Uuid) -> Uuid {
     Uuid::new_v5(&NAMESPACE, network.as_bytes())
 }
 
-/// The network that the port belongs to.
-pub(super) fn network(state: &State, port: Uuid) -> Option<&VirtualNetwork> {
-    let switch = state.referrers_through::<LogicalSwitchPort, LogicalSwitch>(port, "ports").next()?;
-    state.get::<VirtualNetwork>(switch).filter(|_| of(switch) == port)
-}
-
 /// The network that has the VLAN.
 pub(crate) fn holder(state: &State, physical_network: &str, vlan_id: i64) -> Option<Uuid> {
     lookup::rows(state, lookup::VLAN, &key(physical_network, vlan_id)).first().copied()

@@ -14,7 +14,7 @@
 //! - Cost follows the rows touched: no stage walks a table, with few exceptions. When the least MTU of the underlay
 //!   changes, every `DHCP_Options` row whose network derives its MTU is written anew, for it changes; with the prefix
 //!   of dynamic MACs every port is looked at, and with the subnet of a switch every port of that switch.
-//! - Stages run in the order global, facts, intent, groups, switches, routers, dns, ACLs, ports, router ports with their
+//! - Stages run in the order global, facts, intent with its routers, groups, switches, routers, dns, ACLs, ports, router ports with their
 //!   neighbours, NAT, routes, BFD, announcements, port groups, address sets, bindings, fdb, feedback, features; none writes what an earlier one reads.
 
 mod acl;
@@ -48,6 +48,7 @@ mod route;
 mod router;
 mod router_port;
 mod switch;
+pub(crate) mod tenant;
 pub mod threshold;
 
 use std::collections::BTreeSet;
@@ -95,9 +96,11 @@ pub fn run(txn: &mut Txn<'_>) -> Result<(), Refusal> {
 /// As [`run`], and says how much there was to do.
 pub fn run_counted(txn: &mut Txn<'_>) -> Result<Work, Refusal> {
     let mut dirty = Dirty::default();
+    gateway::mark_reported(txn, &mut dirty);
     global::lower(txn, &mut dirty);
     facts::lower(txn, &mut dirty);
     intent::lower(txn, &mut dirty)?;
+    tenant::lower(txn, &mut dirty)?;
     group::lower(txn, &mut dirty);
     switch::lower(txn, &mut dirty)?;
     router::lower(txn, &mut dirty)?;

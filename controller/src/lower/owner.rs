@@ -4,17 +4,17 @@ use imbl::OrdMap;
 use quantumnet_model::{
     Database, Row, Uuid,
     column::Text,
-    intent::{Port, Subnet, VirtualNetwork},
-    nb::{DhcpOptions, LogicalSwitch, LogicalSwitchPort},
+    intent::{FloatingIp, Port, Router, Subnet, VirtualNetwork},
+    nb::{
+        DhcpOptions, HaChassis, HaChassisGroup, LogicalRouter, LogicalRouterPort, LogicalRouterStaticRoute,
+        LogicalSwitch, LogicalSwitchPort, Nat,
+    },
     row::TableId,
     sb::{DatapathBinding, PortBinding},
     tables,
 };
 
-use crate::{
-    lower::localnet,
-    store::{Class, Refusal, State, Txn},
-};
+use crate::store::{Class, Refusal, State, Txn};
 
 /// external_ids key with the kind of the owning object.
 pub const OWNER: &str = "quantumnet:owner";
@@ -28,19 +28,63 @@ pub const OWNED_BY_INTENT: &str = "OWNED_BY_INTENT";
 
 /// The object that a Northbound or Southbound row was lowered from, as people name it.
 pub fn owner(state: &State, table: TableId, row: Uuid) -> Option<String> {
-    let (kind, name) = if table == LogicalSwitch::TABLE || table == DatapathBinding::TABLE {
-        (VirtualNetwork::NAME, state.get::<VirtualNetwork>(row)?.name.clone())
+    let (kind, name, uuid) = if table == LogicalSwitch::TABLE {
+        of_network(state, row)?
+    } else if table == DatapathBinding::TABLE {
+        of_network(state, row).or_else(|| of_router(state, row))?
     } else if table == LogicalSwitchPort::TABLE || table == PortBinding::TABLE {
-        match state.get::<Port>(row) {
-            Some(port) => (Port::NAME, port.name.clone()),
-            None => (VirtualNetwork::NAME, localnet::network(state, row)?.name.clone()),
-        }
+        of_port(state, row)?
     } else if table == DhcpOptions::TABLE {
-        (Subnet::NAME, state.get::<Subnet>(row)?.cidr.clone())
+        (Subnet::NAME, state.get::<Subnet>(row)?.cidr.clone(), row)
+    } else if table == LogicalRouter::TABLE {
+        of_router(state, row)?
+    } else if table == LogicalRouterPort::TABLE {
+        of_router(state, state.referrers_through::<LogicalRouterPort, LogicalRouter>(row, "ports").next()?)?
+    } else if table == LogicalRouterStaticRoute::TABLE {
+        let router = state
+            .referrers_through::<LogicalRouterStaticRoute, LogicalRouter>(row, "static_routes")
+            .next()?;
+        of_router(state, router)?
+    } else if table == Nat::TABLE {
+        match state.get::<FloatingIp>(row) {
+            Some(floating) => (FloatingIp::NAME, floating.name.clone(), row),
+            None => of_router(state, state.referrers_through::<Nat, LogicalRouter>(row, "nat").next()?)?,
+        }
+    } else if table == HaChassisGroup::TABLE {
+        of_group(state, row)?
+    } else if table == HaChassis::TABLE {
+        of_group(state, state.referrers_through::<HaChassis, HaChassisGroup>(row, "ha_chassis").next()?)?
     } else {
         return None;
     };
-    Some(format!("{kind} {name} ({row})"))
+    Some(format!("{kind} {name} ({uuid})"))
+}
+
+type Owner = (&'static str, Text, Uuid);
+
+fn of_network(state: &State, row: Uuid) -> Option<Owner> {
+    Some((VirtualNetwork::NAME, state.get::<VirtualNetwork>(row)?.name.clone(), row))
+}
+
+fn of_router(state: &State, row: Uuid) -> Option<Owner> {
+    Some((Router::NAME, state.get::<Router>(row)?.name.clone(), row))
+}
+
+/// A port of a network is a `Port`, or the network's own: to a physical network or to a router.
+fn of_port(state: &State, row: Uuid) -> Option<Owner> {
+    if let Some(port) = state.get::<Port>(row) {
+        return Some((Port::NAME, port.name.clone(), row));
+    }
+    let switch = state.referrers_through::<LogicalSwitchPort, LogicalSwitch>(row, "ports").next();
+    switch.and_then(|switch| of_network(state, switch)).map(|(kind, name, _)| (kind, name, row))
+}
+
+/// A group of chassis belongs to the router whose gateway it is.
+fn of_group(state: &State, row: Uuid) -> Option<Owner> {
+    let port =
+        state.referrers_through::<HaChassisGroup, LogicalRouterPort>(row, "ha_chassis_group").next()?;
+    let router = state.referrers_through::<LogicalRouterPort, LogicalRouter>(port, "ports").next()?;
+    of_router(state, router)
 }
 
 /// Refuses a transaction that wrote rows which belong to intent. For those who write Northbound rows on behalf of

@@ -59,6 +59,10 @@ pub enum Kind {
     VirtualNetwork,
     /// `Port`.
     Port,
+    /// `Router`.
+    Router,
+    /// `FloatingIp`.
+    FloatingIp,
     /// `Node`.
     Node,
     /// The controllers.

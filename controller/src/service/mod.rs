@@ -16,6 +16,7 @@ mod authorize;
 mod cluster;
 mod database;
 mod error;
+mod floating_ip;
 mod forward;
 mod import;
 mod json;
@@ -28,6 +29,7 @@ mod port;
 mod port_addresses;
 mod project;
 mod repeat;
+mod router;
 mod subnets;
 mod watch;
 
@@ -35,9 +37,9 @@ use std::sync::Arc;
 
 use quantumnet_api::v1::{
     cluster_service_server::ClusterServiceServer, database_service_server::DatabaseServiceServer,
-    node_service_server::NodeServiceServer, port_service_server::PortServiceServer,
-    project_service_server::ProjectServiceServer,
-    virtual_network_service_server::VirtualNetworkServiceServer,
+    floating_ip_service_server::FloatingIpServiceServer, node_service_server::NodeServiceServer,
+    port_service_server::PortServiceServer, project_service_server::ProjectServiceServer,
+    router_service_server::RouterServiceServer, virtual_network_service_server::VirtualNetworkServiceServer,
 };
 
 pub(crate) use authorize::admit;
@@ -93,6 +95,8 @@ pub fn routes(context: Context) -> Result<axum::Router, Box<dyn std::error::Erro
         .add_service(ProjectServiceServer::new(api.clone()))
         .add_service(VirtualNetworkServiceServer::new(api.clone()))
         .add_service(PortServiceServer::new(api.clone()))
+        .add_service(RouterServiceServer::new(api.clone()))
+        .add_service(FloatingIpServiceServer::new(api.clone()))
         .add_service(NodeServiceServer::new(api.clone()))
         .add_service(ClusterServiceServer::new(api.clone()))
         .add_service(DatabaseServiceServer::new(api).max_decoding_message_size(IMPORT_OCTETS_MAX));

@@ -9,7 +9,7 @@ use quantumnet_api::v1::{
 };
 use quantumnet_model::{
     Strong, Uuid,
-    intent::{Port, VirtualNetwork as Row},
+    intent::{FloatingIp, Port, Router, VirtualNetwork as Row},
     nb::LogicalSwitch,
     sb::DatapathBinding,
 };
@@ -36,6 +36,7 @@ const PATHS: &[&str] = &[
     "spec.mtu",
     "spec.vlan_id",
     "spec.physical_network",
+    "spec.external",
 ];
 
 #[tonic::async_trait]
@@ -68,6 +69,7 @@ impl VirtualNetworkService for Api {
                 mtu,
                 vlan_id: spec.vlan_id.into(),
                 physical_network: spec.physical_network.as_str().into(),
+                external: spec.external,
                 ..Row::default()
             };
             meta.stamp(txn, &mut row);
@@ -148,6 +150,12 @@ impl VirtualNetworkService for Api {
             if covers("spec.physical_network") {
                 row.physical_network = spec.physical_network.as_str().into();
             }
+            if covers("spec.external") && row.external != spec.external {
+                if row.external {
+                    refuse_routed(txn.state(), uuid)?;
+                }
+                row.external = spec.external;
+            }
             refuse_small_mtu(&row, txn.state())?;
             // Subnets are rows of their own; a change of one is a change of the network.
             let forced = txn.touched().len() != before;
@@ -180,6 +188,7 @@ impl VirtualNetworkService for Api {
                 let refusal = Refusal::service(Class::FailedPrecondition, "NETWORK_IN_USE", message);
                 return Err(refusal.blocked_by(blocking.collect::<Vec<_>>()));
             }
+            refuse_routed(txn.state(), uuid)?;
             txn.delete::<Row>(uuid);
             Ok(uuid)
         };
@@ -215,14 +224,19 @@ pub(super) fn message(row: &Row, uuid: Uuid, state: &State) -> VirtualNetwork {
             mtu: own_mtu,
             vlan_id: u32::try_from(row.vlan_id).unwrap_or(0),
             physical_network: row.physical_network.to_string(),
+            external: row.external,
         }),
         status: Some(VirtualNetworkStatus {
             tunnel_key: tunnel_key.unwrap_or(0),
-            // The switch of the network lists its ports, and knows how many they are; one is to the physical network.
-            port_count: state
-                .get::<LogicalSwitch>(uuid)
-                .map_or(0, |switch| switch.ports.len() - usize::from(is_vlan && !switch.ports.is_empty()))
-                as u64,
+            // The switch of the network lists its ports, and knows how many they are; one is to the physical network,
+            // and one to each router.
+            port_count: {
+                let routers = state.referrers_through::<Row, Router>(uuid, "networks").count()
+                    + state.referrers_through::<Row, Router>(uuid, "external").count();
+                let others = routers + usize::from(is_vlan);
+                state.get::<LogicalSwitch>(uuid).map_or(0, |switch| switch.ports.len().saturating_sub(others))
+                    as u64
+            },
             mtu: if own_mtu == 0 { facts::guest_mtu(state) } else { own_mtu },
             subnets: subnets::status(state, uuid),
         }),
@@ -237,6 +251,25 @@ pub(super) fn refuse_system(state: &State, project: Uuid) -> Result<(), Refusal>
     }
     let message = format!("project {SYSTEM_PROJECT} holds what northbound clients make; choose another");
     Err(Refusal::service(Class::FailedPrecondition, "PROJECT_BUILT_IN", message).at("meta.project"))
+}
+
+/// Refuses to take a network from routers and floating addresses.
+fn refuse_routed(state: &State, network: Uuid) -> Result<(), Refusal> {
+    let routers = state
+        .referrers_through::<Row, Router>(network, "networks")
+        .chain(state.referrers_through::<Row, Router>(network, "external"))
+        .map(|uuid| named::<Router>(state, uuid));
+    let floating = state
+        .referrers_through::<Row, FloatingIp>(network, "network")
+        .map(|uuid| named::<FloatingIp>(state, uuid));
+    let mut users: Vec<String> = routers.chain(floating).collect();
+    if users.is_empty() {
+        return Ok(());
+    }
+    let message =
+        format!("{} routers and floating addresses use the network; take it from them first", users.len());
+    users.truncate(NAMED_MAX);
+    Err(Refusal::service(Class::FailedPrecondition, "NETWORK_ROUTED", message).blocked_by(users))
 }
 
 fn owned(call: &super::authorize::Call, state: &State, uuid: Uuid) -> Result<(), Refusal> {

@@ -1,4 +1,4 @@
-//! What projects, networks and ports have in common as rows.
+//! What projects, networks, ports, routers and floating addresses have in common as rows.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use quantumnet_api::v1::{ObjectMeta, ObjectRef};
 use quantumnet_model::{
     Row, Uuid,
     column::Text,
-    intent::{Port, Project, VirtualNetwork},
+    intent::{FloatingIp, Port, Project, Router, VirtualNetwork},
     row::TableId,
 };
 
@@ -138,6 +138,49 @@ impl Object for Port {
     }
 
     common!();
+}
+
+impl Object for Router {
+    const WORD: &'static str = "Router";
+    type Message = quantumnet_api::v1::Router;
+    const TABLES: &'static [TableId] = &[Self::TABLE, quantumnet_model::sb::DatapathBinding::TABLE];
+
+    fn project(&self) -> Option<Uuid> {
+        Some(self.project.uuid())
+    }
+
+    fn message(&self, uuid: Uuid, state: &State) -> Self::Message {
+        super::router::message(self, uuid, state)
+    }
+
+    common!();
+}
+
+impl Object for FloatingIp {
+    const WORD: &'static str = "FloatingIp";
+    type Message = quantumnet_api::v1::FloatingIp;
+    const TABLES: &'static [TableId] = &[Self::TABLE, quantumnet_model::nb::Nat::TABLE];
+
+    fn project(&self) -> Option<Uuid> {
+        Some(self.project.uuid())
+    }
+
+    fn message(&self, uuid: Uuid, state: &State) -> Self::Message {
+        super::floating_ip::message(self, uuid, state)
+    }
+
+    common!();
+}
+
+/// A reference to an object as clients are sent it: by id, and by the names that people know.
+pub(super) fn reference<T: Object>(state: &State, uuid: Uuid) -> ObjectRef {
+    let row = state.get::<T>(uuid);
+    let project = row.and_then(Object::project).and_then(|project| state.get::<Project>(project));
+    ObjectRef {
+        id: uuid.to_string(),
+        name: row.map(|row| row.name().to_string()).unwrap_or_default(),
+        project: project.map(|project| project.name.to_string()).unwrap_or_default(),
+    }
 }
 
 /// `ObjectMeta` of a row.

@@ -7,7 +7,7 @@ use quantumnet_api::v1::{
 };
 use quantumnet_model::{
     Uuid,
-    intent::{Port, Project as Row, VirtualNetwork},
+    intent::{FloatingIp, Port, Project as Row, Router, VirtualNetwork},
 };
 use tonic::{Request, Response, Status};
 
@@ -162,13 +162,21 @@ fn refuse_built_in(name: &str, what: &str) -> Result<(), Refusal> {
 fn refuse_owner(state: &State, project: Uuid) -> Result<(), Refusal> {
     let networks: Vec<Uuid> = state.referrers_through::<Row, VirtualNetwork>(project, "project").collect();
     let ports: Vec<Uuid> = state.referrers_through::<Row, Port>(project, "project").collect();
-    if networks.is_empty() && ports.is_empty() {
+    let routers: Vec<Uuid> = state.referrers_through::<Row, Router>(project, "project").collect();
+    let floating: Vec<Uuid> = state.referrers_through::<Row, FloatingIp>(project, "project").collect();
+    if networks.is_empty() && ports.is_empty() && routers.is_empty() && floating.is_empty() {
         return Ok(());
     }
-    let message =
-        format!("the project owns {} networks and {} ports; delete them first", networks.len(), ports.len());
+    let mut message = format!("the project owns {} networks and {} ports", networks.len(), ports.len());
+    if !routers.is_empty() || !floating.is_empty() {
+        message.push_str(&format!(", {} routers and {} floating addresses", routers.len(), floating.len()));
+    }
+    message.push_str("; delete them first");
+    let routers = routers.iter().map(|uuid| named::<Router>(state, *uuid));
+    let floating = floating.iter().map(|uuid| named::<FloatingIp>(state, *uuid));
     let networks = networks.iter().map(|uuid| named::<VirtualNetwork>(state, *uuid));
     let ports = ports.iter().map(|uuid| named::<Port>(state, *uuid));
-    let blocking: Vec<String> = networks.chain(ports).take(NAMED_MAX).collect();
+    let blocking: Vec<String> =
+        networks.chain(ports).chain(routers).chain(floating).take(NAMED_MAX).collect();
     Err(Refusal::service(Class::FailedPrecondition, "PROJECT_NOT_EMPTY", message).blocked_by(blocking))
 }

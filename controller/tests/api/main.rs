@@ -6,5 +6,6 @@ mod database;
 mod door;
 mod input;
 mod objects;
+mod routers;
 mod server;
 mod watches;
