@@ -295,3 +295,61 @@ pub(super) fn map<K: ToString, V: ToString>(pairs: impl IntoIterator<Item = (K, 
 }
 
 const PROTOCOLS: [&str; 2] = ["OpenFlow13", "OpenFlow15"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{Session, TunnelPort};
+
+    fn id(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    fn settings() -> BTreeMap<String, String> {
+        [("enable".to_owned(), "true".to_owned())].into()
+    }
+
+    fn tunnel(chassis: u128, ofport: i64, bfd: BTreeMap<String, String>) -> TunnelPort {
+        TunnelPort {
+            port: id(chassis + 10),
+            interface: id(chassis + 20),
+            name: format!("qn-{chassis}"),
+            chassis: id(chassis),
+            ofport,
+            options: BTreeMap::new(),
+            bfd,
+            session: Session::default(),
+        }
+    }
+
+    #[test]
+    fn tunnels_to_watched_chassis_have_bfd_and_no_others() {
+        let tunnels = [
+            tunnel(1, 1, BTreeMap::new()),
+            tunnel(2, 2, settings()),
+            tunnel(3, 3, settings()),
+            tunnel(4, 0, BTreeMap::new()),
+        ];
+        let tunnels = tunnels.into_iter().map(|tunnel| (tunnel.chassis, tunnel)).collect();
+        let observed = Observed { tunnels, ..Observed::default() };
+        let watch = Watch { chassis: [id(1), id(2), id(4)].into(), settings: settings() };
+        let config = Config::default();
+        let mut plan =
+            Plan { config: &config, observed: &observed, operations: Vec::new(), problems: Vec::new() };
+        plan.watch(&watch);
+        let changed: Vec<(String, String)> = plan
+            .operations
+            .iter()
+            .map(|operation| match operation {
+                Operation::Update { conditions, row, .. } => {
+                    (format!("{conditions:?}"), row["bfd"].to_string())
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        // The first gets it, the third loses it; the second has it, the fourth has no number yet.
+        let [(first, on), (third, off)] = &changed[..] else { panic!("{changed:?}") };
+        assert!(first.contains(&id(21).to_string()) && third.contains(&id(23).to_string()), "{changed:?}");
+        assert_eq!((on.as_str(), off.as_str()), (r#"["map",[["enable","true"]]]"#, r#"["map",[]]"#));
+    }
+}
