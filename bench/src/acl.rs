@@ -131,7 +131,7 @@ fn many(groups: u32) -> Result<()> {
 
 /// Half of them by address, half by port alone.
 fn group_rule(group: u32, number: u32) -> RowUpdate {
-    let from = if number % 2 == 0 { format!(" && ip4.src == $s{group}") } else { String::new() };
+    let from = if number.is_multiple_of(2) { format!(" && ip4.src == $s{group}") } else { String::new() };
     let row = Acl {
         priority: 1_000,
         direction: text("to-lport"),
