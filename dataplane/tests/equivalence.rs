@@ -9,13 +9,16 @@ use common::{
     random::{Step, step},
 };
 use proptest::{collection::vec, prelude::*};
-use quantumnet_dataplane::compile::{Compiler, FlowDelta, FlowKey, FlowValue, MeterSpec, compile_full};
+use quantumnet_dataplane::compile::{
+    Compiler, FlowDelta, FlowKey, FlowValue, GroupSpec, MeterSpec, compile_full,
+};
 
 /// A model of a switch: what it holds after the deltas.
 #[derive(Default)]
 struct Switch {
     flows: BTreeMap<FlowKey, FlowValue>,
     meters: BTreeMap<u32, MeterSpec>,
+    groups: BTreeMap<u32, GroupSpec>,
 }
 
 impl Switch {
@@ -34,6 +37,17 @@ impl Switch {
         }
         for key in delta.delete {
             prop_assert!(self.flows.remove(key.as_ref()).is_some(), "{:?} was not there", key);
+        }
+        for (number, spec) in delta.groups_put {
+            prop_assert_ne!(
+                self.groups.insert(number, spec.clone()),
+                Some(spec),
+                "group {} did not change",
+                number
+            );
+        }
+        for number in delta.groups_delete {
+            prop_assert!(self.groups.remove(&number).is_some(), "group {} was not there", number);
         }
         for number in delta.meters_delete {
             prop_assert!(self.meters.remove(&number).is_some(), "meter {} was not there", number);
@@ -67,6 +81,8 @@ proptest! {
             let full = compile_full(&model.rows);
             prop_assert_eq!(&switch.flows, &full.flows);
             prop_assert_eq!(&switch.meters, &full.meters);
+            prop_assert_eq!(&switch.groups, &compiler.groups());
+            prop_assert_eq!(&switch.groups, &full.groups);
             prop_assert!(compiler.recompute_check().is_empty());
         }
     }
@@ -104,6 +120,7 @@ proptest! {
         model.apply(&mut compiler);
         prop_assert_eq!(table(&compiler), empty);
         prop_assert!(compiler.meters().is_empty());
+        prop_assert!(compiler.groups().is_empty());
         prop_assert!(compiler.wanted_tunnels().is_empty());
     }
 }

@@ -4,7 +4,7 @@ mod common;
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
-use common::{Kind, Model, PortSpec, RouterPortSpec, flow_text, id, mac, options, plain, text};
+use common::{Kind, Model, PortSpec, RouterPortSpec, flow_text, id, mac, options, plain, text, texts};
 use quantumnet_dataplane::compile::{
     punt::PuntReason,
     register::{BITS, Place, ZONES},
@@ -14,7 +14,8 @@ use quantumnet_dataplane::compile::{
 use quantumnet_model::{
     Strong,
     host::HostZone,
-    nb::{Acl, LogicalSwitch},
+    nb::{Acl, LogicalRouterPolicy, LogicalRouterStaticRoute, LogicalSwitch},
+    sb::MacBinding,
 };
 
 /// A network in which every built table has a flow.
@@ -56,9 +57,36 @@ fn example() -> Model {
             router: 9,
             networks,
             switch: Some(switch),
+            // The second one takes no jumbo frames.
+            options: (number == 2).then(|| ("gateway_mtu".into(), "1400".into())).into_iter().collect(),
             ..RouterPortSpec::default()
         });
     }
+    let route = |prefix: &str, next_hop: &str| LogicalRouterStaticRoute {
+        ip_prefix: text(prefix),
+        nexthop: text(next_hop),
+        ..LogicalRouterStaticRoute::default()
+    };
+    model.route(1, 9, route("0.0.0.0/0", "10.1.0.9"));
+    model.route(2, 9, route("192.0.2.0/24", "10.1.0.9"));
+    model.route(3, 9, route("192.0.2.0/24", "10.2.0.9"));
+    model.number_groups();
+    let policy = LogicalRouterPolicy {
+        priority: 100,
+        r#match: text("ip4.src == 10.1.0.0/24 && ip4.dst == 198.51.100.0/24"),
+        action: text("reroute"),
+        nexthops: texts(["10.2.0.9"]),
+        ..LogicalRouterPolicy::default()
+    };
+    model.policy(1, 9, policy);
+    let neighbour = MacBinding {
+        logical_port: text("r1"),
+        ip: text("10.1.0.9"),
+        mac: text("0a:44:00:00:00:09"),
+        timestamp: 0,
+        datapath: id(Kind::Switch, 9).into(),
+    };
+    model.put(id(Kind::Neighbour, 1), neighbour);
     model.number_conjunctions(Some(1));
     model
 }

@@ -128,3 +128,32 @@ table! {
         name: Text,
     }
 }
+
+table! {
+    /// Numbers of a router's port, or of one between switches, given by the agent and kept over restarts. The row has the uuid of
+    /// the port's `Port_Binding`.
+    pub struct HostRouterPort = Host "Host_Router_Port" [root] {
+        /// As that of an interface.
+        meter: i64,
+    }
+}
+
+table! {
+    /// A neighbour's MAC that this hypervisor has learned and the store has not told of yet.
+    pub struct HostNeighbour = Host "Host_Neighbour" [root] {
+        /// The `Port_Binding` of the router port.
+        port: Uuid,
+        /// The neighbour's IPv4 or IPv6 address.
+        ip: Text,
+        /// The neighbour's MAC.
+        mac: Text,
+    }
+}
+
+table! {
+    /// Number of a group of the switch, given by the agent. The row has the uuid of what the group is for.
+    pub struct HostGroup = Host "Host_Group" [root] {
+        /// The group.
+        group: i64,
+    }
+}

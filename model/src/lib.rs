@@ -20,6 +20,7 @@ pub mod rows;
 pub mod sb;
 pub mod server;
 pub mod tables;
+pub mod threshold;
 
 pub use column::{Column, Ref, Scalar, Strong, Weak};
 pub use row::{ColumnDecl, ColumnId, Database, DynRow, Row, Scope, TableDecl, TableId};

@@ -122,6 +122,9 @@ tables![
     host::HostConjunction,
     host::HostAcl,
     host::HostHandover,
+    host::HostRouterPort,
+    host::HostNeighbour,
+    host::HostGroup,
 ];
 
 /// Declarations of all tables; a [`TableId`] is a place in it.

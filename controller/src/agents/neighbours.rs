@@ -14,11 +14,11 @@ use quantumnet_model::{
     Strong, Uuid,
     nb::{LogicalRouter, LogicalRouterPort},
     sb::{DatapathBinding, MacBinding, PortBinding},
+    threshold::Thresholds,
 };
 
 use crate::{
     agents::{Neighbour, limits::LEARNED_REFRESH_MS},
-    lower::threshold::Thresholds,
     store::{State, Txn},
 };
 

@@ -49,7 +49,6 @@ mod router;
 mod router_port;
 mod switch;
 pub(crate) mod tenant;
-pub mod threshold;
 
 use std::collections::BTreeSet;
 

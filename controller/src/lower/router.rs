@@ -12,6 +12,7 @@ use quantumnet_model::{
     nb::{LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort},
     sb::{DatapathBinding, PortBinding},
     tables,
+    threshold::Thresholds,
 };
 
 use crate::{
@@ -19,7 +20,6 @@ use crate::{
         Dirty, keys, lookup,
         problem::{self, Problems},
         switch,
-        threshold::Thresholds,
     },
     store::{Refusal, State, Touched, Txn},
 };

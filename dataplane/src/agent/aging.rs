@@ -1,6 +1,8 @@
-//! MACs that grow old are asked to show themselves, so that the store forgets only those that are gone.
+//! MACs and neighbours that grow old are asked to show themselves, so that the store forgets only those that are gone.
 //!
 //! # Contract
+//! - So it is with a `MAC_Binding` row of a router with `mac_binding_age_threshold`; then the next packet to the neighbour makes
+//!   the agent ask for it, and its answer is reported.
 //! - A `FDB` row of a switch with `fdb_age_threshold` that is half as old as it may become gets a `Host_Old_Mac` row: then
 //!   the MAC's next frame is reported as if it were new. The row goes when the store has a new time.
 //!
@@ -16,8 +18,9 @@ use std::{
 use ovsdb::value::Atom;
 use quantumnet_model::{
     Row, TableId,
-    nb::LogicalSwitch,
-    sb::{DatapathBinding, Fdb},
+    nb::{LogicalRouter, LogicalSwitch},
+    sb::{DatapathBinding, Fdb, MacBinding},
+    threshold::Thresholds,
 };
 use uuid::Uuid;
 
@@ -27,8 +30,20 @@ use crate::{
 };
 
 impl Agent {
-    /// Looks at the rows of a batch that has been applied.
-    pub(super) fn grow_old(&mut self, now: Instant, batch: &[(TableId, Uuid)]) {
+    /// Looks at the rows of a batch that has been applied. Tells whether some are not old any more.
+    pub(super) fn grow_old(&mut self, now: Instant, batch: &[(TableId, Uuid)]) -> bool {
+        let before = self.old_macs.len();
+        self.schedule(now, batch);
+        self.old_macs.len() != before
+    }
+
+    fn schedule(&mut self, now: Instant, batch: &[(TableId, Uuid)]) {
+        for (_, router) in batch.iter().filter(|(table, _)| *table == LogicalRouter::TABLE) {
+            self.grow_old_by(now, *router);
+        }
+        for (_, row) in batch.iter().filter(|(table, _)| *table == MacBinding::TABLE) {
+            self.schedule_old(now, *row);
+        }
         if batch.iter().any(|(table, _)| *table == LogicalSwitch::TABLE) {
             let rows: Vec<Uuid> = self.compiler.rows().iter::<Fdb>().map(|(uuid, _)| uuid).collect();
             rows.into_iter().for_each(|row| self.schedule_old(now, row));
@@ -36,6 +51,22 @@ impl Agent {
         }
         for (_, row) in batch.iter().filter(|(table, _)| *table == Fdb::TABLE) {
             self.schedule_old(now, *row);
+        }
+    }
+
+    /// A router's threshold may have changed, unlike its many other columns.
+    fn grow_old_by(&mut self, now: Instant, router: Uuid) {
+        let row = self.compiler.rows().get::<LogicalRouter>(router);
+        let threshold = row.and_then(|row| row.options.get("mac_binding_age_threshold").cloned());
+        let before = match &threshold {
+            Some(threshold) => self.thresholds.insert(router, threshold.clone()),
+            None => self.thresholds.remove(&router),
+        };
+        if before != threshold {
+            let of_router =
+                |(row, binding): (Uuid, &MacBinding)| (binding.datapath.uuid() == router).then_some(row);
+            let rows: Vec<Uuid> = self.compiler.rows().iter::<MacBinding>().filter_map(of_router).collect();
+            rows.into_iter().for_each(|row| self.schedule_old(now, row));
         }
     }
 
@@ -53,15 +84,24 @@ impl Agent {
     /// How long until the row has half its life behind it; `None` if it lives for ever.
     fn half_life_left(&self, row: Uuid) -> Option<Duration> {
         let rows = self.compiler.rows();
+        if let Some(binding) = rows.get::<MacBinding>(row) {
+            let threshold = self.thresholds.get(&binding.datapath.uuid())?;
+            let lives = Thresholds::parse(threshold).ok()?.lives(binding.ip.parse().ok()?)?;
+            return self.left(u64::try_from(lives).ok()? / 2, binding.timestamp);
+        }
         let fdb = rows.get::<Fdb>(row)?;
         let key = [Atom::Integer(fdb.dp_key)];
         let switch = self.compiler.find_uuid::<DatapathBinding>(By::SwitchKey, &key)?;
         let text = rows.get::<LogicalSwitch>(switch)?.other_config.get("fdb_age_threshold")?;
         let seconds = text.trim().parse::<u32>().ok().filter(|seconds| *seconds > 0)?;
-        let half = Duration::from_millis(u64::from(seconds) * 500);
+        self.left(u64::from(seconds) * 500, fdb.timestamp)
+    }
+
+    /// What is left of half a life that began at `since`.
+    fn left(&self, half: u64, since: i64) -> Option<Duration> {
         // A clock that differs from the store's asks early or late, by at most half a life.
-        let age = u64::try_from(fdb.timestamp).ok().map_or(0, |at| self.now_ms.saturating_sub(at));
-        Some(half.saturating_sub(Duration::from_millis(age)))
+        let age = u64::try_from(since).ok().map_or(0, |at| self.now_ms.saturating_sub(at));
+        Some(Duration::from_millis(half.saturating_sub(age)))
     }
 
     /// When the next one is due.
@@ -84,7 +124,9 @@ impl Agent {
 
     /// Rows that changed, for [`Self::grow_old`].
     pub(super) fn aging_rows(batch: &[RowUpdate]) -> Vec<(TableId, Uuid)> {
-        let ages = |table| [Fdb::TABLE, LogicalSwitch::TABLE].contains(table);
+        let ages = |table| {
+            [Fdb::TABLE, MacBinding::TABLE, LogicalSwitch::TABLE, LogicalRouter::TABLE].contains(table)
+        };
         let rows: BTreeSet<_> =
             batch.iter().filter(|(table, ..)| ages(table)).map(|(table, uuid, _)| (*table, *uuid)).collect();
         rows.into_iter().collect()

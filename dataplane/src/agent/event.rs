@@ -138,4 +138,10 @@ pub struct Counts {
     pub recompute_drift: u64,
     /// MACs reported.
     pub macs_learned: u64,
+    /// Questions for neighbours of router ports.
+    pub neighbours_asked: u64,
+    /// Neighbours reported.
+    pub neighbours_learned: u64,
+    /// Packets that found no room to wait for a neighbour.
+    pub neighbour_packets_dropped: u64,
 }

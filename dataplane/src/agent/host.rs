@@ -11,19 +11,19 @@ use std::{
 
 use quantumnet_api::v1::LocalInterface;
 use quantumnet_model::{
-    DynRow, Row, TableId,
+    Row,
     host::{
         HostAcl, HostActivated, HostConjunction, HostHandover, HostInterface, HostOldMac, HostPatch,
         HostSelf, HostTunnel,
     },
     row::Database,
-    sb::{Fdb, PortBinding},
+    sb::{Fdb, MacBinding, PortBinding},
     tables,
 };
 use uuid::Uuid;
 
 use crate::{
-    agent::{Agent, Effect, zones},
+    agent::{Agent, Effect, HostRows, zones},
     compile::RowUpdate,
     controller::{self, RowsUpdate, Session},
     error::AgentError,
@@ -134,7 +134,11 @@ impl Agent {
             let observed = &self.observed;
             let patches: BTreeSet<String> =
                 observed.patches.values().map(|end| patch_id(&end.logical_port)).collect();
-            store |= self.ids.retain(|name| observed.interfaces.contains_key(name) || patches.contains(name));
+            let mut ids = std::mem::take(&mut self.ids);
+            store |= ids.retain(|name| {
+                observed.interfaces.contains_key(name) || patches.contains(name) || self.is_metered_port(name)
+            });
+            self.ids = ids;
         }
         if store {
             out.push(Effect::StoreIds(self.ids.clone()));
@@ -170,7 +174,7 @@ impl Agent {
 
     /// Rows of the database `Host`.
     pub(super) fn host_rows(&mut self, now: Instant, out: &mut Vec<Effect>) {
-        let mut rows: BTreeMap<(TableId, Uuid), Arc<dyn DynRow>> = BTreeMap::new();
+        let mut rows = HostRows::new();
         if let (Some(config), Some(abilities)) = (&self.config, self.abilities) {
             let row = HostSelf {
                 chassis: config.chassis.as_str().into(),
@@ -216,11 +220,15 @@ impl Agent {
             }
         }
         for old in &self.old_macs {
-            if let Some(fdb) = self.compiler.rows().get::<Fdb>(*old) {
-                let row = HostOldMac { mac: fdb.mac.clone() };
+            let held = self.compiler.rows();
+            let mac = held.get::<Fdb>(*old).map(|fdb| &fdb.mac);
+            if let Some(mac) = mac.or_else(|| Some(&held.get::<MacBinding>(*old)?.mac)) {
+                let row = HostOldMac { mac: mac.clone() };
                 rows.insert((HostOldMac::TABLE, *old), Arc::new(row));
             }
         }
+        self.router_rows(meters, &mut rows);
+        self.group_rows(&mut rows);
         rows.extend(zones::rows(&self.zones_here));
         for (uuid, row) in self.conjunctions.rows() {
             rows.insert((HostConjunction::TABLE, uuid), Arc::new(row));

@@ -15,7 +15,9 @@ mod conjunctions;
 mod event;
 mod filters;
 mod gateway;
+mod groups;
 mod host;
+mod neighbours;
 mod paths;
 mod ports;
 mod rows;
@@ -29,6 +31,7 @@ use std::{
 
 use ovsdb::replica::Replica;
 use quantumnet_api::v1::LearnedMac;
+use quantumnet_model::{DynRow, TableId, column::Text};
 use uuid::Uuid;
 
 pub use event::{Counts, Effect, Event, Start};
@@ -38,9 +41,16 @@ use crate::{
     controller::{self, Session, StreamError},
     disk::{Ids, Zones},
     host::{Config, Observed, Wanted, plan},
-    punt::{self, LearnLimits, Learner, Punts, Verdict, announce::Announcer},
+    punt::{
+        self, LearnLimits, Learner, Punts, Verdict,
+        announce::Announcer,
+        neighbour::{Limits as NeighbourLimits, Neighbours},
+    },
     switch::{self, Abilities, Driver},
 };
+
+/// Rows of this hypervisor.
+type HostRows = BTreeMap<(TableId, Uuid), Arc<dyn DynRow>>;
 
 /// The agent.
 #[derive(Debug)]
@@ -75,14 +85,18 @@ pub struct Agent {
     acl_numbers: filters::AclNumbers,
     conjunctions: conjunctions::Conjunctions,
     gateways: gateway::Gateways,
+    group_numbers: groups::GroupNumbers,
     punts: Punts,
     learner: Learner,
+    neighbours: Neighbours,
     announcer: Announcer,
     bfd: punt::bfd::Sessions,
     /// Ports that waited and have shown themselves, until the store says so too.
     activated: BTreeSet<Uuid>,
-    /// `FDB` rows that have half their life behind them.
+    /// `FDB` and `MAC_Binding` rows that have half their life behind them.
     old_macs: BTreeSet<Uuid>,
+    /// `mac_binding_age_threshold` of routers.
+    thresholds: BTreeMap<Uuid, Text>,
     /// When others will have, both ways.
     old_macs_at: BTreeMap<Uuid, Instant>,
     old_macs_due: BTreeSet<(Instant, Uuid)>,
@@ -125,6 +139,7 @@ impl Agent {
             acl_numbers: filters::AclNumbers::default(),
             conjunctions: conjunctions::Conjunctions::default(),
             gateways: gateway::Gateways::default(),
+            group_numbers: groups::GroupNumbers::default(),
             start,
             config: None,
             replica: None,
@@ -147,10 +162,12 @@ impl Agent {
             installed: None,
             punts: Punts::default(),
             learner: Learner::new(LearnLimits::default()),
+            neighbours: Neighbours::new(NeighbourLimits::default()),
             announcer: Announcer::default(),
             bfd: punt::bfd::Sessions::default(),
             activated: BTreeSet::new(),
             old_macs: BTreeSet::new(),
+            thresholds: BTreeMap::new(),
             old_macs_at: BTreeMap::new(),
             old_macs_due: BTreeSet::new(),
             now_ms: 0,
@@ -178,6 +195,7 @@ impl Agent {
         let times = [
             self.driver.poll_timeout(),
             self.learner.poll_timeout(),
+            self.neighbours.poll_timeout(),
             self.announcer.poll_timeout().filter(|_| self.abilities.is_some()),
             self.bfd.poll_timeout(),
             self.transact_after,
@@ -312,6 +330,9 @@ impl Agent {
             Verdict::Activated(port) => self.activate(now, port, out),
             Verdict::Claimed(claim) => self.claim(now, claim, out),
             Verdict::Bfd(port, frame) => self.bfd_packet(now, port, &frame, out),
+            Verdict::Neighbour(key, mac) => self.neighbour_seen(now, key, mac, out),
+            Verdict::Waits(key) => self.unresolved(now, key, packet, out),
+            Verdict::Silent(key) => self.silent(now, key, out),
             Verdict::Logged(record) => tracing::info!(target: "acl_log", "{record}"),
             Verdict::Nothing(_) => {}
         }
@@ -358,6 +379,7 @@ impl Agent {
             });
             self.stream(now, controller::Input::Learned(macs.collect()), out);
         }
+        self.neighbours_due(now, out);
         if self.abilities.is_some() {
             for packet in self.announcer.due(now) {
                 self.switch(now, switch::Input::Packet(packet), out);

@@ -98,12 +98,14 @@ impl Agent {
         }
         let sessions = batch.iter().any(|(table, ..)| bfd::TABLES.contains(table));
         let aging = Self::aging_rows(&batch);
+        let neighbours = Self::neighbour_changes(&batch);
         let batch = self.with_acl_numbers(batch);
         let delta = self.compiler.apply(batch);
         let delta = self.with_handovers(now, delta);
         let delta = self.with_conjunctions(delta);
         let delta = self.with_zones(now, delta, out);
-        self.grow_old(now, &aging);
+        let delta = self.with_groups(delta);
+        let young_again = self.grow_old(now, &aging);
         self.tag += 1;
         let bound = binding.then(|| self.compiler.bound_interfaces());
         let bound = bound.filter(|bound| *bound != self.bound || self.installed.is_none());
@@ -120,7 +122,12 @@ impl Agent {
         if sessions {
             self.bfd_changed(now, out);
         }
-        if !aging.is_empty() {
+        if binding {
+            self.meter_ports(now, out);
+            self.forget_neighbours(now, out);
+        }
+        self.neighbour_rows(now, &neighbours, out);
+        if young_again {
             self.host_rows(now, out);
         }
     }
@@ -156,7 +163,8 @@ impl Agent {
         let differs = full.flows.iter().filter(|(key, value)| table.get(*key) != Some(value)).count();
         let extra: Vec<_> =
             table.keys().filter(|key| !full.flows.contains_key(key.as_ref())).cloned().collect();
-        if differs == 0 && extra.is_empty() && self.compiler.meters() == full.meters {
+        let numbered = self.compiler.meters() == full.meters && self.compiler.groups() == full.groups;
+        if differs == 0 && extra.is_empty() && numbered {
             return;
         }
         self.counts.full_recompute += 1;
@@ -175,6 +183,9 @@ impl Agent {
         let meters = compiler.meters();
         let gone = self.compiler.meters().into_keys().filter(|number| !meters.contains_key(number));
         delta.meters_delete = gone.collect();
+        let groups = compiler.groups();
+        let gone = self.compiler.groups().into_keys().filter(|number| !groups.contains_key(number));
+        delta.groups_delete = gone.collect();
         self.compiler = compiler;
         self.tag += 1;
         self.waiting.push_back(Waiting { tag: self.tag, revision: None, bound: None });

@@ -14,7 +14,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 use super::{
-    flow::{DesiredFlow, FlowDelta, FlowKey, FlowValue, MeterSpec},
+    flow::{DesiredFlow, FlowDelta, FlowKey, FlowValue, GroupSpec, MeterSpec},
     sink,
 };
 
@@ -39,6 +39,7 @@ pub(crate) struct Desired {
     free: Vec<FlowId>,
     lists: FxHashSet<Arc<[Action]>>,
     meters: BTreeMap<u32, BTreeMap<UnitId, MeterSpec>>,
+    groups: BTreeMap<u32, Vec<(UnitId, GroupSpec)>>,
 }
 
 /// Values before a batch, of what the batch touched.
@@ -46,6 +47,7 @@ pub(crate) struct Desired {
 pub(crate) struct Before {
     flows: FxHashMap<Arc<FlowKey>, Option<FlowValue>>,
     meters: BTreeMap<u32, Option<MeterSpec>>,
+    groups: BTreeMap<u32, Option<GroupSpec>>,
 }
 
 /// Tells the order of two units, as stage and owner.
@@ -66,6 +68,10 @@ impl Desired {
 
     pub(crate) fn meters(&self) -> impl Iterator<Item = (u32, MeterSpec)> {
         self.meters.iter().filter_map(|(number, wishes)| Some((*number, merged_meter(wishes)?)))
+    }
+
+    pub(crate) fn groups<'a>(&'a self, order: UnitOrder<'a>) -> impl Iterator<Item = (u32, GroupSpec)> + 'a {
+        self.groups.iter().filter_map(move |(number, wishes)| Some((*number, merged_group(wishes, order)?)))
     }
 
     /// Notes that `unit` wants a flow, in place of what it wanted with that key.
@@ -135,6 +141,32 @@ impl Desired {
         }
     }
 
+    /// Replaces the groups that `unit` wants.
+    pub(crate) fn want_groups(
+        &mut self,
+        unit: UnitId,
+        old: &[u32],
+        new: Vec<(u32, GroupSpec)>,
+        before: &mut Before,
+        order: UnitOrder<'_>,
+    ) {
+        for number in old.iter().copied().chain(new.iter().map(|(number, _)| *number)) {
+            let now = self.groups.get(&number).and_then(|wishes| merged_group(wishes, order));
+            before.groups.entry(number).or_insert(now);
+        }
+        for number in old {
+            if let Entry::Occupied(mut wishes) = self.groups.entry(*number) {
+                wishes.get_mut().retain(|(other, _)| *other != unit);
+                if wishes.get().is_empty() {
+                    wishes.remove();
+                }
+            }
+        }
+        for (number, spec) in new {
+            self.groups.entry(number).or_default().push((unit, spec));
+        }
+    }
+
     /// What the batch changed, ordered by key.
     pub(crate) fn delta(&mut self, before: Before, order: UnitOrder<'_>) -> FlowDelta {
         let mut delta = FlowDelta::default();
@@ -156,6 +188,13 @@ impl Desired {
             match self.meters.get(&number).and_then(merged_meter) {
                 None if old.is_some() => delta.meters_delete.push(number),
                 Some(spec) if old != Some(spec) => delta.meters_put.push((number, spec)),
+                _ => {}
+            }
+        }
+        for (number, old) in before.groups {
+            match self.groups.get(&number).and_then(|wishes| merged_group(wishes, order)) {
+                None if old.is_some() => delta.groups_delete.push(number),
+                Some(spec) if old.as_ref() != Some(&spec) => delta.groups_put.push((number, spec)),
                 _ => {}
             }
         }
@@ -203,6 +242,11 @@ impl Slot {
         wishes.sort_by(|(a, _), (b, _)| order(*a, *b));
         sink::merge(wishes.into_iter().map(|(_, value)| value))
     }
+}
+
+/// The wish of the first unit: numbers are given so that there is one only.
+fn merged_group(wishes: &[(UnitId, GroupSpec)], order: UnitOrder<'_>) -> Option<GroupSpec> {
+    wishes.iter().min_by(|(a, _), (b, _)| order(*a, *b)).map(|(_, spec)| spec.clone())
 }
 
 /// The most generous of the wishes, which are the same in practice.

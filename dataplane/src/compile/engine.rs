@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::{
     desired::{Before, Desired, FlowId, UnitId},
-    flow::{FlowDelta, FlowKey, FlowValue, MeterSpec},
+    flow::{FlowDelta, FlowKey, FlowValue, GroupSpec, MeterSpec},
     full,
     index::{By, IndexedRows},
     owner::{Dep, Fact, Owner, Owners, Relation},
@@ -60,12 +60,14 @@ pub struct Drift {
     pub extra: Vec<FlowKey>,
     /// Meters that differ.
     pub meters: Vec<u32>,
+    /// Groups that differ.
+    pub groups: Vec<u32>,
 }
 
 impl Drift {
     /// No difference.
     pub fn is_empty(&self) -> bool {
-        self.missing.is_empty() && self.extra.is_empty() && self.meters.is_empty()
+        self.missing.is_empty() && self.extra.is_empty() && self.meters.is_empty() && self.groups.is_empty()
     }
 }
 
@@ -94,6 +96,7 @@ struct Unit {
     flows: Box<[FlowId]>,
     facts: Box<[Fact]>,
     meters: Box<[u32]>,
+    groups: Box<[u32]>,
 }
 
 #[derive(Debug, Default)]
@@ -181,6 +184,12 @@ impl Compiler {
         self.desired.meters().collect()
     }
 
+    /// All groups that should exist.
+    pub fn groups(&self) -> BTreeMap<u32, GroupSpec> {
+        let order = unit_order(&self.units);
+        self.desired.groups(&order).collect()
+    }
+
     /// See [`Counters`].
     pub fn counters(&self) -> Counters {
         self.counters
@@ -225,10 +234,14 @@ impl Compiler {
         let meters = self.meters();
         let numbers: BTreeSet<u32> = meters.keys().chain(full.meters.keys()).copied().collect();
         let differ = |number: &u32| meters.get(number) != full.meters.get(number);
+        let groups = self.groups();
+        let group_numbers: BTreeSet<u32> = groups.keys().chain(full.groups.keys()).copied().collect();
+        let group_differs = |number: &u32| groups.get(number) != full.groups.get(number);
         Drift {
             missing: missing.collect(),
             extra: extra.collect(),
             meters: numbers.into_iter().filter(differ).collect(),
+            groups: group_numbers.into_iter().filter(group_differs).collect(),
         }
     }
 
@@ -287,6 +300,7 @@ impl Compiler {
             flows: Box::default(),
             facts: Box::default(),
             meters: Box::default(),
+            groups: Box::default(),
         };
         let id = match self.free.pop() {
             Some(id) => {
@@ -355,6 +369,7 @@ impl Compiler {
         let (alive, owner, stage) = (unit.alive, unit.owner, STAGES[usize::from(unit.stage)]);
         let (old_deps, old_flows) = (std::mem::take(&mut unit.deps), std::mem::take(&mut unit.flows));
         let (old_facts, old_meters) = (std::mem::take(&mut unit.facts), std::mem::take(&mut unit.meters));
+        let old_groups = std::mem::take(&mut unit.groups);
         let (made, reads) = if alive {
             let view = View::new(&self.store);
             let mut sink = Sink::new(stage, owner);
@@ -379,6 +394,11 @@ impl Compiler {
             }
         }
         self.desired.want_meters(id, &old_meters, &made.meters, before);
+        let groups: Box<[u32]> = made.groups.iter().map(|(number, _)| *number).collect();
+        if !groups.is_empty() || !old_groups.is_empty() {
+            let order = unit_order(&self.units);
+            self.desired.want_groups(id, &old_groups, made.groups, before, &order);
+        }
 
         for fact in old_facts.iter().filter(|fact| made.facts.binary_search(fact).is_err()) {
             touched.entry(*fact).or_insert(true);
@@ -395,6 +415,7 @@ impl Compiler {
         }
         let unit = self.units[id as usize].as_mut().expect("it is running");
         (unit.deps, unit.flows, unit.facts) = (deps, flows.into(), made.facts.into());
+        unit.groups = groups;
         unit.meters = made.meters.into_iter().map(|(number, _)| number).collect();
         alive
     }

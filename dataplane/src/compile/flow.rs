@@ -63,10 +63,17 @@ pub struct MeterSpec {
     pub burst: u32,
 }
 
+/// A group of the switch that runs one of its buckets, chosen by a hash of the packet (`select`). All have the same share.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct GroupSpec {
+    /// What each does.
+    pub buckets: Vec<Vec<Action>>,
+}
+
 /// The net difference of one batch: applied to the old table it gives the new one. Ordered by key.
 ///
-/// The driver puts `meters_put` first, then all flows in one atomic bundle, then removes `meters_delete`:
-/// meters cannot be in a bundle, and a flow that names a missing meter is refused.
+/// The driver puts `meters_put` first, then `groups_put`, all flows and `groups_delete` in one atomic bundle, then removes
+/// `meters_delete`: meters cannot be in a bundle, and a flow that names a missing meter or group is refused.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct FlowDelta {
     /// Flows that came or changed.
@@ -77,6 +84,10 @@ pub struct FlowDelta {
     pub meters_put: Vec<(u32, MeterSpec)>,
     /// Meters that went.
     pub meters_delete: Vec<u32>,
+    /// Groups that came or changed.
+    pub groups_put: Vec<(u32, GroupSpec)>,
+    /// Groups that went.
+    pub groups_delete: Vec<u32>,
 }
 
 impl FlowDelta {
@@ -104,10 +115,23 @@ impl FlowDelta {
         meters.extend(std::mem::take(&mut self.meters_delete).into_iter().map(|number| (number, None)));
         meters.extend(later.meters_put.into_iter().map(|(number, spec)| (number, Some(spec))));
         meters.extend(later.meters_delete.into_iter().map(|number| (number, None)));
+        let mut groups: BTreeMap<u32, Option<GroupSpec>> = BTreeMap::new();
+        groups.extend(
+            std::mem::take(&mut self.groups_put).into_iter().map(|(number, spec)| (number, Some(spec))),
+        );
+        groups.extend(std::mem::take(&mut self.groups_delete).into_iter().map(|number| (number, None)));
+        groups.extend(later.groups_put.into_iter().map(|(number, spec)| (number, Some(spec))));
+        groups.extend(later.groups_delete.into_iter().map(|number| (number, None)));
         for (number, spec) in meters {
             match spec {
                 Some(spec) => self.meters_put.push((number, spec)),
                 None => self.meters_delete.push(number),
+            }
+        }
+        for (number, spec) in groups {
+            match spec {
+                Some(spec) => self.groups_put.push((number, spec)),
+                None => self.groups_delete.push(number),
             }
         }
     }
@@ -118,6 +142,8 @@ impl FlowDelta {
             && self.delete.is_empty()
             && self.meters_put.is_empty()
             && self.meters_delete.is_empty()
+            && self.groups_put.is_empty()
+            && self.groups_delete.is_empty()
     }
 }
 

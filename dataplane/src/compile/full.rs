@@ -10,7 +10,7 @@ use quantumnet_model::Rows;
 use uuid::Uuid;
 
 use super::{
-    flow::{FlowKey, FlowValue, MeterSpec},
+    flow::{FlowKey, FlowValue, GroupSpec, MeterSpec},
     index::{self, By, INDEXES, Key},
     owner::{Fact, Owner, Owners, Relation},
     sink::{self, Sink},
@@ -25,6 +25,8 @@ pub struct FullTable {
     pub flows: BTreeMap<FlowKey, FlowValue>,
     /// All meters.
     pub meters: BTreeMap<u32, MeterSpec>,
+    /// All groups.
+    pub groups: BTreeMap<u32, GroupSpec>,
 }
 
 struct Plain<'a> {
@@ -61,6 +63,7 @@ pub fn compile_full(rows: &Rows) -> FullTable {
     }
     let mut wishes: BTreeMap<FlowKey, Vec<FlowValue>> = BTreeMap::new();
     let mut meters: BTreeMap<u32, MeterSpec> = BTreeMap::new();
+    let mut groups: BTreeMap<u32, GroupSpec> = BTreeMap::new();
     for stage in STAGES {
         let owners: Vec<Owner> = match stage.owners {
             Owners::Switch => vec![Owner::Switch],
@@ -88,6 +91,9 @@ pub fn compile_full(rows: &Rows) -> FullTable {
                 let wish = meters.entry(number).or_insert(spec);
                 *wish = spec.max(*wish);
             }
+            for (number, spec) in made.groups {
+                groups.entry(number).or_insert(spec);
+            }
             facts.extend(made.facts);
         }
         for fact in facts {
@@ -95,5 +101,5 @@ pub fn compile_full(rows: &Rows) -> FullTable {
         }
     }
     let merged = |(key, wishes): (FlowKey, Vec<FlowValue>)| Some((key, sink::merge(&wishes)?));
-    FullTable { flows: wishes.into_iter().filter_map(merged).collect(), meters }
+    FullTable { flows: wishes.into_iter().filter_map(merged).collect(), meters, groups }
 }

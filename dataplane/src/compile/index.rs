@@ -14,7 +14,7 @@ use quantumnet_model::{
     ColumnId, DynRow, Row, Rows, TableId,
     host::{HostInterface, HostPatch, HostSelf, HostTunnel},
     nb::{ChassisTemplateVar, LogicalRouter, LogicalSwitch, NbGlobal, PortGroup},
-    sb::{AddressSet, Chassis, DatapathBinding, PortBinding},
+    sb::{AddressSet, Chassis, DatapathBinding, MacBinding, PortBinding},
     tables,
 };
 use rustc_hash::{FxHashMap, FxHasher};
@@ -83,6 +83,12 @@ indexes! {
     GroupPorts = PortBinding, ["ha_chassis_group"];
     /// Template variables by the chassis that they are for.
     TemplateChassis = ChassisTemplateVar, ["chassis"];
+    /// A learned neighbour by its router port's name and its address.
+    MacBinding = MacBinding, ["logical_port", "ip"];
+    /// Routers by a static route of theirs.
+    RouterRoutes = LogicalRouter, ["static_routes"];
+    /// Routers by a policy of theirs.
+    RouterPolicies = LogicalRouter, ["policies"];
     /// The way to a physical network, by the port it is for.
     PatchPort = HostPatch, ["logical_port"];
 }

@@ -31,7 +31,7 @@ mod testing;
 mod view;
 
 pub use engine::{Compiler, Counters, Drift, RowUpdate};
-pub use flow::{DesiredFlow, FlowDelta, FlowKey, FlowValue, MeterSpec};
+pub use flow::{DesiredFlow, FlowDelta, FlowKey, FlowValue, GroupSpec, MeterSpec};
 pub use full::{FullTable, compile_full};
 pub use index::{By, INDEXES, Index};
 pub use outside::{WantedPatch, WantedTunnel};

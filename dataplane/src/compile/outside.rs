@@ -87,6 +87,17 @@ impl Compiler {
         self.related(Relation::ZonedRouters, Uuid::nil()).collect()
     }
 
+    /// What needs a group of the switch.
+    pub fn wanted_groups(&self) -> BTreeSet<Uuid> {
+        self.related(Relation::WantedGroups, Uuid::nil()).collect()
+    }
+
+    /// Router ports and ports between switches that are here, by name: they have meters.
+    pub fn metered_ports(&self) -> Vec<(Uuid, Arc<str>)> {
+        let name = |uuid| Some((uuid, self.rows().get::<PortBinding>(uuid)?.logical_port.clone()));
+        self.related(Relation::MeteredPorts, Uuid::nil()).filter_map(name).collect()
+    }
+
     /// Interfaces whose ports are bound to this hypervisor.
     pub fn bound_interfaces(&self) -> BTreeSet<Uuid> {
         self.related(Relation::BoundInterfaces, Uuid::nil()).collect()

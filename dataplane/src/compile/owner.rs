@@ -29,6 +29,28 @@ pub enum Relation {
     LocalRouters,
     /// router → usable port here.
     RouterPorts,
+    /// nil → router port, or port between switches, that is here and whose packets for the agent have meters.
+    MeteredPorts,
+    /// router → nil while it is on one chassis, or has a port with a gateway.
+    Gateways,
+    /// router → nil while it learns little from requests (`always_learn_from_arp_request` is false).
+    LearnsRarely,
+    /// router → nil while it asks other routers for their MACs (`dynamic_neigh_routers`).
+    AsksRouters,
+    /// (router and a network of its ports; see [`named`]) → port here that has it.
+    Networks,
+    /// (router, 4 or 6) → length of the prefix of one of them.
+    NetworkLengths,
+    /// (router and name of a route table; see [`named`]) → port here whose packets are routed by it.
+    TablePorts,
+    /// set of equal routes → usable one of them, of a router that is here.
+    Routes,
+    /// router → nil while it has policies that are here.
+    Policies,
+    /// router → chain of policies that something leads to, by the uuid that [`named`] gives it.
+    PolicyChains,
+    /// nil → what needs a group of the switch.
+    WantedGroups,
     /// router → nil while it has address translations that work here.
     Translates,
     /// nil → nil while routers have one zone for both translations (`NB_Global.options:use_common_zone`).
@@ -195,6 +217,11 @@ impl Relation {
                 | Self::EnabledRouters
                 | Self::LocalSwitches
                 | Self::LocalRouters
+                | Self::Gateways
+                | Self::LearnsRarely
+                | Self::AsksRouters
+                | Self::NetworkLengths
+                | Self::Policies
                 | Self::Translates
                 | Self::CommonZone
                 | Self::GatewayRouters
@@ -239,6 +266,11 @@ pub(crate) fn number(ip: IpAddr) -> Uuid {
 /// The address that a fact's value is.
 pub(crate) fn address(number: Uuid) -> IpAddr {
     Ipv6Addr::from(number.as_u128()).to_canonical()
+}
+
+/// A uuid for what has a name within a row's object.
+pub(crate) fn named(of: Uuid, name: &str) -> Uuid {
+    Uuid::new_v5(&of, name.as_bytes())
 }
 
 impl Owner {

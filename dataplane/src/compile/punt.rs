@@ -48,6 +48,20 @@ reasons! {
     RejectedTo = 5, rate 100, burst 100;
     /// A packet about which a rule wants a record.
     AclLog = 6, rate 200, burst 200;
+    /// ARP or neighbour discovery by whose sender a router port learns a neighbour; it is looked at further.
+    LearnNeighbour = 7, rate 100, burst 100;
+    /// A packet whose next hop has no MAC yet: it waits until the agent has asked.
+    ResolveNeighbour = 8, rate 200, burst 200;
+    /// A packet to a neighbour that has not shown itself for long; it is sent as well.
+    RefreshNeighbour = 9, rate 1, burst 1;
+    /// A packet whose time to live is over: its sender is told.
+    TimeExceeded = 10, rate 100, burst 100;
+    /// A packet for a router's own address, where nothing is: its sender is told.
+    RouterUnreachable = 11, rate 100, burst 100;
+    /// A packet that is larger than the port it leaves by can take: its sender is told.
+    TooLarge = 14, rate 100, burst 100;
+    /// A neighbour solicitation for a router's address, where the switch can't answer.
+    RouterSolicited = 13, rate 100, burst 100;
     /// A packet of the peer of a BFD session that the hypervisor runs for a router port.
     Bfd = 15, rate 1000, burst 1000;
 }

@@ -59,18 +59,20 @@ bits! {
     Built LIST = Reg(0), 16, 16, "nobody: 0 in every packet" => "FromPolicy, AfterPolicy, ToPolicy: makes flows of very many conjunctions several";
     Planned ORIGINAL_PORT = Reg(1), 0, 24, "BalanceTrack" => "Balance: protocol and port before translation";
     Built ANSWER_MAC_HIGH = Reg(2), 0, 16, "Neighbour" => "NeighbourReply: MAC of the address asked for, upper part";
+    Built ANSWER_ROUTER = Reg(2), 16, 1, "Neighbour, RouterNeighbour" => "NeighbourReply: the address is a router's";
     Built ANSWER_MAC_LOW = Reg(3), 0, 32, "Neighbour" => "NeighbourReply: its lower part";
-    Planned NEXT_HOP = Reg(4), 0, 32, "Route, RoutePolicy" => "NextHop: address of the next hop";
-    Planned NEXT_HOP_1 = Reg(5), 0, 32, "Route, RoutePolicy" => "NextHop: the same";
-    Planned NEXT_HOP_2 = Reg(6), 0, 32, "Route, RoutePolicy" => "NextHop: the same";
-    Planned NEXT_HOP_3 = Reg(7), 0, 32, "Route, RoutePolicy" => "NextHop: its last part; IPv4 has zeros before";
+    Built NEXT_HOP = Reg(4), 0, 32, "Route, RoutePolicy" => "NextHop: address of the next hop";
+    Built NEXT_HOP_1 = Reg(5), 0, 32, "Route, RoutePolicy" => "NextHop: the same";
+    Built NEXT_HOP_2 = Reg(6), 0, 32, "Route, RoutePolicy" => "NextHop: the same";
+    Built NEXT_HOP_3 = Reg(7), 0, 32, "Route, RoutePolicy" => "NextHop: its last part; IPv4 has zeros before";
     Built CHUNK = Reg(8), 0, 16, "Flood" => "FloodPorts: chunk of a group's local ports";
-    Planned ROUTE_TABLE = Reg(8), 16, 16, "RouterAdmit" => "Route: the ingress port has a route table of its own";
+    Built ROUTE_TABLE = Reg(8), 16, 16, "RouterAdmit" => "Route: the ingress port has a route table of its own";
     Built TUNNEL = Reg(9), 0, 16, "Output" => "TunnelOut: OpenFlow port of the tunnel";
-    Planned POLICY_CHAIN = Reg(9), 16, 16, "RoutePolicy" => "RoutePolicy: chain of policies that is asked";
-    Planned FLAG_LOOPBACK = Reg(10), 0, 1, "RouterInput, Hairpin" => "Output: may leave by the port it came from";
-    Planned FLAG_PKT_LARGER = Reg(10), 2, 1, "RouterLarge" => "RouterLarge: above the MTU";
-    Planned FLAG_NEIGHBOUR_KNOWN = Reg(10), 3, 1, "RouterNeighbour" => "RouterNeighbour: its sender is known, or the agent was told";
+    Built POLICY_CHAIN = Reg(9), 16, 16, "RoutePolicy" => "RoutePolicy: chain of policies that is asked";
+    Built FLAG_LOOPBACK = Reg(10), 0, 1, "RouterInput, Hairpin" => "Output: may leave by the port it came from";
+    Built FLAG_SIZE_CHECKED = Reg(10), 1, 1, "RouterLarge" => "RouterLarge: its length has been looked at";
+    Built FLAG_PKT_LARGER = Reg(10), 2, 1, "RouterLarge" => "RouterLarge: above the MTU";
+    Built FLAG_NEIGHBOUR_KNOWN = Reg(10), 3, 1, "RouterNeighbour" => "RouterNeighbour: its sender is known, or the agent was told";
     Planned FLAG_EGRESS_LOOPBACK = Reg(10), 4, 1, "RouterOut" => "RouterInput: may come from an address of the router";
     Planned FLAG_FORCE_SNAT = Reg(10), 5, 1, "RouterTranslate" => "RouterSource";
     Planned FLAG_SKIP_SNAT = Reg(10), 6, 1, "RouterTranslate" => "RouterSource";
@@ -78,7 +80,7 @@ bits! {
     Built FLAG_FROM_TUNNEL = Reg(10), 16, 1, "Classify" => "Output, FloodPorts: never sent into a tunnel, or to a localport";
     Built FLAG_FROM_LOCALPORT = Reg(10), 17, 1, "Classify" => "Output, FloodPorts: not to the physical network";
     Built FLAG_FROM_LOCALNET = Reg(10), 18, 1, "Classify" => "Neighbour: answered only where the address is";
-    Planned FLAG_FROM_ROUTER = Reg(10), 19, 1, "Output, Deliver" => "Output: not flooded to other routers";
+    Built FLAG_FROM_ROUTER = Reg(10), 19, 1, "Output, Deliver" => "Output: not flooded to other routers";
     Planned DNAT_ZONE = Reg(11), 0, 16, "RouterAdmit, Output" => "RouterTranslate, RouterUndo: zone of the router";
     Planned SNAT_ZONE = Reg(11), 16, 16, "RouterAdmit, Output" => "RouterTrack, RouterSource: zone of the router";
     Built LABEL = Reg(12), 0, 32, "FromPolicy, AfterPolicy, ToPolicy" => "FromVerdict, AfterVerdict, ToVerdict: label of the connection";
@@ -141,6 +143,8 @@ pub const IN_PORT_KEY: Subfield = IN_PORT.range(0, 15);
 pub const OUT_PORT_KEY: Subfield = OUT_PORT.range(0, 16);
 /// A neighbour's MAC, in registers 2 and 3.
 pub const ANSWER_MAC: Subfield = Field::xreg(1).range(0, 48);
+/// The address asked for is a router's, which neighbour advertisements say.
+pub const ANSWER_ROUTER: Subfield = Field::reg(2).bit(16);
 /// Chunk of a group.
 pub const CHUNK: Subfield = Field::reg(8).range(0, 16);
 /// OpenFlow port of a tunnel.
@@ -155,13 +159,17 @@ pub const FROM_LOCALNET: Subfield = Field::reg(10).bit(18);
 pub const FROM_ROUTER: Subfield = Field::reg(10).bit(19);
 /// Address of the next hop, in registers 4 to 7; see [`next_hop`].
 pub const NEXT_HOP: Field = Field::xxreg(1);
+/// The part of [`NEXT_HOP`] that an IPv4 address fills.
+pub const NEXT_HOP_V4: Subfield = Field::reg(7).range(0, 32);
 /// Not 0 where the port that a packet came by has a route table of its own.
 pub const ROUTE_TABLE: Subfield = Field::reg(8).range(16, 16);
 /// Chain of policies that is asked.
 pub const POLICY_CHAIN: Subfield = Field::reg(9).range(16, 16);
 /// May leave by the port it came from.
 pub const LOOPBACK: Subfield = Field::reg(10).bit(0);
-/// Larger than the MTU of the port that it leaves by.
+/// Its length has been looked at.
+pub const SIZE_CHECKED: Subfield = Field::reg(10).bit(1);
+/// Larger than the MTU of the port that it leaves by, or came by.
 pub const PKT_LARGER: Subfield = Field::reg(10).bit(2);
 /// The sender of an ARP or ND packet is known as it is, or the agent was told of it.
 pub const NEIGHBOUR_KNOWN: Subfield = Field::reg(10).bit(3);

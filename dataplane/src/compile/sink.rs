@@ -11,7 +11,7 @@ use ofpacket::{Action, ETH_TYPE_IPV4, ETH_TYPE_IPV6, Match, field};
 use uuid::Uuid;
 
 use super::{
-    flow::{self, FlowKey, FlowValue, MeterSpec},
+    flow::{self, FlowKey, FlowValue, GroupSpec, MeterSpec},
     owner::{Fact, Owner, Relation},
     stage::Stage,
     table::Table,
@@ -23,6 +23,7 @@ pub(crate) struct Made {
     pub(crate) flows: Vec<(FlowKey, FlowValue)>,
     pub(crate) facts: Vec<Fact>,
     pub(crate) meters: Vec<(u32, MeterSpec)>,
+    pub(crate) groups: Vec<(u32, GroupSpec)>,
 }
 
 /// Collects what a stage makes for one owner.
@@ -71,12 +72,19 @@ impl Sink {
         self.made.meters.push((number, spec));
     }
 
+    /// Wants a group.
+    pub fn group(&mut self, number: u32, spec: GroupSpec) {
+        self.made.groups.push((number, spec));
+    }
+
     pub(crate) fn into_made(self) -> Made {
         let mut made = self.made;
         made.facts.sort_unstable();
         made.facts.dedup();
         made.meters.sort_unstable();
         made.meters.dedup_by_key(|(number, _)| *number);
+        made.groups.sort_by_key(|(number, _)| *number);
+        made.groups.dedup_by_key(|(number, _)| *number);
         made.flows.sort_by(|(a, _), (b, _)| a.cmp(b));
         let mut flows: Vec<(FlowKey, FlowValue)> = Vec::with_capacity(made.flows.len());
         for (key, value) in made.flows {

@@ -67,16 +67,16 @@ tables! {
     Built Dhcp = 15, "DHCPv4 requests of ports with options: to the agent.", miss "flood or forward, by flows";
     Planned Services = 16, "DNS, DHCPv6 and router solicitations: to the agent.", miss "flood or forward, by flows";
     Built Forward = 17, "Destination MAC to port: static, learned, unknown.", miss "drop";
-    Planned RouterAdmit = 18, "Router port by MAC: its own, or a group's.", miss "drop";
-    Planned RouterInput = 19, "Martians, time to live, what is for the router itself; ARP and ND leave the main path.", miss "pass, by a flow";
-    Planned RouterNeighbour = 20, "ARP and ND that reach a router port: learned, answered.", miss "drop";
+    Built RouterAdmit = 18, "Router port by MAC: its own, or a group's.", miss "drop";
+    Built RouterInput = 19, "Martians, time to live, what is for the router itself; ARP and ND leave the main path.", miss "pass, by a flow";
+    Built RouterNeighbour = 20, "ARP and ND that reach a router port: learned, answered.", miss "drop";
     Planned RouterTrack = 21, "Routers with translation: undo of source translation, in the router's SNAT zone.", miss "pass, by a flow";
     Planned RouterTranslate = 22, "Translation of destinations, in the router's DNAT zone.", miss "pass, by a flow";
-    Planned Route = 23, "Longest prefix to next hop and port.", miss "drop";
-    Planned RoutePolicy = 24, "Policies that override the route.", miss "pass, by a flow";
-    Planned NextHop = 25, "Next hop to MAC: known ports, then learned neighbours.", miss "to NextHopMissing, by a flow";
-    Planned NextHopMissing = 26, "Neighbours to be asked for by the agent.", miss "drop";
-    Planned RouterLarge = 27, "Packets above the MTU of a gateway port.", miss "pass, by a flow";
+    Built Route = 23, "Longest prefix to next hop and port.", miss "drop";
+    Built RoutePolicy = 24, "Policies that override the route.", miss "pass, by a flow";
+    Built NextHop = 25, "Next hop to MAC: known ports, then learned neighbours.", miss "to NextHopMissing, by a flow";
+    Built NextHopMissing = 26, "Neighbours to be asked for by the agent.", miss "drop";
+    Built RouterLarge = 27, "Packets above the MTU of a gateway port.", miss "pass, by a flow";
     Built RouterGateway = 28, "To the chassis that holds the gateway, unless it is this.", miss "pass, by a flow";
     Built Output = 32, "Port key to place: here, another hypervisor, or a group.", miss "drop";
     Built TunnelOut = 33, "Writes the keys into the tunnel header and sends.", miss "drop";
@@ -222,7 +222,7 @@ pub const PATHS: &[Path] = &[
             Deliver,
         ],
         passes: 1,
-        status: Status::Planned,
+        status: Status::Built,
     },
     Path {
         name: "routed by a policy, one hypervisor",
@@ -244,7 +244,7 @@ pub const PATHS: &[Path] = &[
             Deliver,
         ],
         passes: 1,
-        status: Status::Planned,
+        status: Status::Built,
     },
     Path {
         name: "source translation, at the gateway",

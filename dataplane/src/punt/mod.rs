@@ -16,7 +16,9 @@ pub mod bfd;
 pub mod dhcp;
 pub mod dhcp_check;
 mod learn;
+pub mod neighbour;
 pub mod reject;
+mod router;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,11 +34,16 @@ use quantumnet_model::{
 };
 use uuid::Uuid;
 
+pub use router::{question, resumed};
+
 pub use learn::{Learner, Limits as LearnLimits, Outcome as LearnOutcome, Place};
 
 use crate::{
     compile::{MeterSpec, logical, punt::Punt, punt::PuntReason, register, table::Table},
-    punt::dhcp::{Offer, Unanswered},
+    punt::{
+        dhcp::{Offer, Unanswered},
+        reject::Refusal,
+    },
 };
 
 /// What becomes of a packet.
@@ -56,6 +63,12 @@ pub enum Verdict {
     Bfd(Uuid, Vec<u8>),
     /// A record of a packet that an ACL wants logged.
     Logged(acl_log::Record),
+    /// A router port has heard of a neighbour.
+    Neighbour(neighbour::Key, Mac),
+    /// A packet waits for a neighbour's MAC.
+    Waits(neighbour::Key),
+    /// A neighbour that is used has not shown itself for long.
+    Silent(neighbour::Key),
     /// Nothing, for this reason.
     Nothing(&'static str),
 }
@@ -132,6 +145,9 @@ impl Punts {
             Verdict::Claimed(_) => "claimed",
             Verdict::Bfd(..) => "heard",
             Verdict::Logged(_) => "logged",
+            Verdict::Neighbour(..) => "seen",
+            Verdict::Waits(_) => "waits",
+            Verdict::Silent(_) => "asked",
             Verdict::Onward(_, why) | Verdict::Nothing(why) => why,
         };
         *self.counts.entry((reason, outcome)).or_default() += 1;
@@ -163,16 +179,25 @@ fn verdict(rows: &Rows, punt: Punt, packet: &PacketIn2) -> Verdict {
             Some(mac) => Verdict::Seen(Mac(*mac), Place { datapath: datapath_key, port: port_key }),
             None => Verdict::Nothing("truncated"),
         },
-        PuntReason::RejectedFrom => match reject::answer(frame) {
+        PuntReason::RejectedFrom => match reject::answer(frame, Refusal::Rule) {
             Some(answer) => Verdict::Answer(to_port(datapath_key, port_key, answer)),
             None => Verdict::Nothing("not_answered"),
         },
-        PuntReason::RejectedTo => match reject::answer(frame) {
+        PuntReason::RejectedTo => match reject::answer(frame, Refusal::Rule) {
             Some(answer) => Verdict::Answer(from_port(datapath_key, port_key, answer)),
             None => Verdict::Nothing("not_answered"),
         },
         PuntReason::AclLog => Verdict::Nothing("no_acl"),
         PuntReason::Bfd => Verdict::Bfd(punt.row, frame.to_vec()),
+        PuntReason::LearnNeighbour
+        | PuntReason::ResolveNeighbour
+        | PuntReason::RefreshNeighbour
+        | PuntReason::TimeExceeded
+        | PuntReason::RouterUnreachable
+        | PuntReason::TooLarge
+        | PuntReason::RouterSolicited => {
+            router::verdict(rows, punt, binding, (datapath_key, port_key), packet)
+        }
         PuntReason::Dhcpv4 => {
             let answer = match offer(rows, punt.row, binding) {
                 Some(Ok(offer)) => offer.answer(frame).map_err(Unanswered::label),
@@ -251,6 +276,13 @@ fn label(reason: PuntReason) -> &'static str {
         PuntReason::RejectedTo => "rejected_to",
         PuntReason::AclLog => "acl_log",
         PuntReason::Bfd => "bfd",
+        PuntReason::LearnNeighbour => "learn_neighbour",
+        PuntReason::ResolveNeighbour => "resolve_neighbour",
+        PuntReason::RefreshNeighbour => "refresh_neighbour",
+        PuntReason::TimeExceeded => "time_exceeded",
+        PuntReason::RouterUnreachable => "router_unreachable",
+        PuntReason::TooLarge => "too_large",
+        PuntReason::RouterSolicited => "router_solicited",
     }
 }
 

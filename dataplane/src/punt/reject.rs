@@ -1,22 +1,41 @@
-//! What the sender of a rejected packet is told: a reset for TCP (RFC 9293, section 3.10.7.1), ABORT for SCTP (RFC 9260,
-//! section 8.4), else that the destination is unreachable (RFC 792, RFC 4443).
+//! What the sender of a packet that does not arrive is told: a reset for TCP (RFC 9293, section 3.10.7.1), ABORT for SCTP (RFC 9260,
+//! section 8.4), else that the destination is unreachable (RFC 792, RFC 4443); or what a router has met with it.
 //!
 //! # Contract
-//! - In: a frame. Out: the frame that answers it, from its destination to its source; `None` if none may.
+//! - [`answer`]: in: a frame. Out: the frame that answers it, from its destination to its source; `None` if none may.
+//! - [`router_error`]: the same from a router's port.
 //!
 //! # Invariants
 //! - A reset, an ABORT, an ICMP error, what went to a group and what has a further VLAN tag get no answer.
 //! - A quoted packet is cut so that the answer fits every link: 576 octets for IPv4, 1,280 for IPv6.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{
     IpNumber, LaxNetSlice, LaxSlicedPacket, LinkSlice, PacketBuilder, PacketBuilderStep, TransportSlice,
     ip_number,
 };
 
+/// Why a packet does not arrive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// A rule rejects it.
+    Rule,
+    /// It is for a router, where no protocol but echo is served.
+    Router,
+}
+
+/// What a router has met with a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trouble {
+    /// Its time to live is over.
+    Expired,
+    /// It is larger than this MTU, and may not be fragmented.
+    TooLarge(u16),
+}
+
 /// The answer, if there is one.
-pub fn answer(frame: &[u8]) -> Option<Vec<u8>> {
+pub fn answer(frame: &[u8], refusal: Refusal) -> Option<Vec<u8>> {
     let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
     let Some(LinkSlice::Ethernet2(link)) = &packet.link else { return None };
     if !packet.link_exts.is_empty() {
@@ -58,14 +77,71 @@ pub fn answer(frame: &[u8]) -> Option<Vec<u8>> {
             let ip = ends.back(link(), TTL_ERROR)?;
             match ends.addresses {
                 Addresses::V4(..) => {
-                    let code = if udp { PORT_UNREACHABLE_V4 } else { HOST_UNREACHABLE_V4 };
+                    let other = match refusal {
+                        Refusal::Rule => HOST_UNREACHABLE_V4,
+                        Refusal::Router => PROTOCOL_UNREACHABLE_V4,
+                    };
+                    let code = if udp { PORT_UNREACHABLE_V4 } else { other };
                     ip.icmpv4_raw(UNREACHABLE_V4, code, [0; 4]).write_to_vec(&mut out, quoted).ok()?;
                 }
                 Addresses::V6(..) => {
-                    let code = if udp { PORT_UNREACHABLE_V6 } else { PROHIBITED_V6 };
+                    let other = match refusal {
+                        Refusal::Rule => PROHIBITED_V6,
+                        Refusal::Router => ADDRESS_UNREACHABLE_V6,
+                    };
+                    let code = if udp { PORT_UNREACHABLE_V6 } else { other };
                     ip.icmpv6_raw(UNREACHABLE_V6, code, [0; 4]).write_to_vec(&mut out, quoted).ok()?;
                 }
             }
+        }
+    }
+    Some(out)
+}
+
+/// What a router tells a packet's sender, from one of the port's addresses that `from` chooses by the sender's.
+pub fn router_error(
+    frame: &[u8],
+    own: [u8; 6],
+    trouble: Trouble,
+    from: impl FnOnce(IpAddr) -> Option<IpAddr>,
+) -> Option<Vec<u8>> {
+    let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
+    let Some(LinkSlice::Ethernet2(link)) = &packet.link else { return None };
+    if !packet.link_exts.is_empty() || link.source()[0] & 1 == 1 {
+        return None;
+    }
+    match &packet.transport {
+        Some(TransportSlice::Icmpv4(icmp)) if is_error_v4(icmp.type_u8()) => return None,
+        Some(TransportSlice::Icmpv6(icmp)) if icmp.type_u8() < FIRST_INFORMATIONAL_V6 => return None,
+        _ => {}
+    }
+    let quoted = quote(frame.get(ETHERNET_HEADER..)?, packet.net.as_ref()?)?;
+    let link = PacketBuilder::ethernet2(own, link.source());
+    let mut out = Vec::new();
+    match (Ends::of(packet.net.as_ref()?)?.addresses, trouble) {
+        (Addresses::V4(source, _), _) => {
+            let IpAddr::V4(from) = from(source.into())? else { return None };
+            let (kind, code, rest) = match trouble {
+                Trouble::Expired => (EXCEEDED_V4, 0, [0; 4]),
+                Trouble::TooLarge(mtu) => {
+                    let [high, low] = mtu.to_be_bytes();
+                    (UNREACHABLE_V4, FRAGMENTATION_NEEDED_V4, [0, 0, high, low])
+                }
+            };
+            let ip = link.ipv4(from.octets(), source.octets(), TTL_ROUTER);
+            ip.icmpv4_raw(kind, code, rest).write_to_vec(&mut out, quoted).ok()?;
+        }
+        (Addresses::V6(source, _), _) => {
+            let IpAddr::V6(from) = from(source.into())? else { return None };
+            let (kind, rest) = match trouble {
+                Trouble::Expired => (EXCEEDED_V6, [0; 4]),
+                Trouble::TooLarge(mtu) => {
+                    let [high, low] = mtu.to_be_bytes();
+                    (TOO_BIG_V6, [0, 0, high, low])
+                }
+            };
+            let ip = link.ipv6(from.octets(), source.octets(), TTL_ROUTER);
+            ip.icmpv6_raw(kind, 0, rest).write_to_vec(&mut out, quoted).ok()?;
         }
     }
     Some(out)
@@ -169,7 +245,15 @@ const TTL_RESET: u8 = 63;
 const TTL_ERROR: u8 = 255;
 const UNREACHABLE_V4: u8 = 3;
 const HOST_UNREACHABLE_V4: u8 = 1;
+const PROTOCOL_UNREACHABLE_V4: u8 = 2;
 const PORT_UNREACHABLE_V4: u8 = 3;
+const FRAGMENTATION_NEEDED_V4: u8 = 4;
+const EXCEEDED_V4: u8 = 11;
+const TOO_BIG_V6: u8 = 2;
+const EXCEEDED_V6: u8 = 3;
+const ADDRESS_UNREACHABLE_V6: u8 = 3;
+/// As OVN's routers.
+const TTL_ROUTER: u8 = 254;
 const UNREACHABLE_V6: u8 = 1;
 const PROHIBITED_V6: u8 = 1;
 const PORT_UNREACHABLE_V6: u8 = 4;
@@ -184,6 +268,10 @@ const SCTP_ABORT: u8 = 6;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn answer(frame: &[u8]) -> Option<Vec<u8>> {
+        super::answer(frame, Refusal::Rule)
+    }
 
     const A: [u8; 6] = [2, 0, 0, 0, 0, 1];
     const B: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -248,5 +336,21 @@ mod tests {
         assert_eq!(reply[34..42], [0, 10, 0, 9, 1, 2, 3, 4]);
         assert_eq!(reply[46..50], [SCTP_ABORT, 0, 0, 4]);
         assert_eq!(answer(&reply), None);
+    }
+
+    #[test]
+    fn a_router_tells_who_it_is() {
+        let udp = frame(|ip, out| ip.udp(1, 2).write_to_vec(out, &[7; 1_400]).unwrap());
+        let from = |_: IpAddr| Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 254)));
+        let reply = router_error(&udp, B, Trouble::Expired, from).unwrap();
+        assert_eq!((&reply[..6], &reply[6..12]), (&A[..], &B[..]));
+        assert_eq!((reply[22], &reply[26..34]), (254, &[10, 0, 0, 254, 10, 0, 0, 1][..]));
+        assert_eq!((reply[34], reply[35]), (11, 0));
+        let reply = router_error(&udp, B, Trouble::TooLarge(1_400), from).unwrap();
+        assert_eq!((reply[34], reply[35], &reply[38..42]), (3, 4, &[0, 0, 5, 0x78][..]));
+        assert_eq!(router_error(&reply, B, Trouble::Expired, from), None, "no error about an error");
+        let protocol = frame(|ip, out| ip.write_to_vec(out, IpNumber(99), b"x").unwrap());
+        let reply = super::answer(&protocol, Refusal::Router).unwrap();
+        assert_eq!((reply[34], reply[35]), (3, 2));
     }
 }

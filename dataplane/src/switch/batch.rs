@@ -1,18 +1,18 @@
-//! One round of changes on the wire: meters, one atomic bundle of flows, a barrier; and whose message each number is.
+//! One round of changes on the wire: meters, one atomic bundle of groups and flows, a barrier; and whose message each number is.
 //!
 //! # Invariants
 //! - Every message has a transaction id of its own, so that an error leads back to its flow or meter.
-//! - Meters come before the bundle that may name them and go after it.
+//! - Meters come before the bundle that may name them and go after it; groups within it, before and behind the flows.
 //! - A batch is over with the reply to its barrier, and has succeeded only if its commit was confirmed.
 
 use std::{ops::Range, sync::Arc, time::Instant};
 
 use ofpacket::{
-    BundleAdd, BundleControl, BundleControlType, BundleFlags, EncodeError, ErrorMessage, Message, MeterMod,
-    MeterModCommand, Version,
+    Bucket13, BundleAdd, BundleControl, BundleControlType, BundleFlags, EncodeError, ErrorMessage, GroupId,
+    GroupMod13, GroupModCommand, GroupType, Message, MeterMod, MeterModCommand, Port, Version,
 };
 
-use crate::compile::{DesiredFlow, FlowKey, FlowValue, MeterSpec};
+use crate::compile::{DesiredFlow, FlowKey, FlowValue, GroupSpec, MeterSpec};
 
 /// Numbers messages.
 #[derive(Debug, Default)]
@@ -50,9 +50,13 @@ impl Outgoing {
 /// A change of a flow: its value, or that it goes.
 pub(super) type FlowChange = (Arc<FlowKey>, Option<FlowValue>);
 
+/// A change of a group: what it is, or that it goes.
+pub(super) type GroupChange = (u32, Option<GroupSpec>);
+
 /// What is under way.
 #[derive(Debug)]
 pub(super) struct Batch {
+    groups: Vec<(u32, u32)>,
     flows: Vec<FlowChange>,
     flow_xids: Range<u32>,
     meters: Vec<(u32, u32)>,
@@ -71,6 +75,8 @@ pub(super) enum Blamed {
     Flow(FlowChange),
     /// A meter.
     Meter(u32),
+    /// A group.
+    Group(u32),
     /// The bundle as a whole.
     Bundle,
 }
@@ -87,6 +93,7 @@ impl Batch {
     /// Writes the messages. Flows that can't be encoded come back in the second value and are left out.
     pub(super) fn send(
         flows: Vec<FlowChange>,
+        groups: Vec<GroupChange>,
         meters: &[(u32, MeterChange)],
         tag: u64,
         now: Instant,
@@ -94,12 +101,13 @@ impl Batch {
         out: &mut Outgoing,
     ) -> (Self, Vec<(FlowChange, EncodeError)>) {
         let mut this = Self {
+            groups: Vec::new(),
             flows: Vec::with_capacity(flows.len()),
             flow_xids: 0..0,
             meters: Vec::new(),
             control_xids: [0; 2],
             barrier: 0,
-            committed: flows.is_empty(),
+            committed: flows.is_empty() && groups.is_empty(),
             failed: false,
             tag,
             sent_at: now,
@@ -110,13 +118,18 @@ impl Batch {
         for (number, change) in put {
             this.put_meter(number, change, xids, out);
         }
-        if !flows.is_empty() {
+        let (groups_put, groups_gone): (Vec<_>, Vec<_>) =
+            groups.into_iter().partition(|(_, spec)| spec.is_some());
+        if !this.committed {
             let bundle = xids.next();
             let control = |kind| {
                 Message::BundleControl(BundleControl { bundle, kind, flags: BundleFlags::ATOMIC_ORDERED })
             };
             this.control_xids[0] = xids.next();
             encode(out, &control(BundleControlType::OPEN_REQUEST), this.control_xids[0]);
+            for (number, spec) in groups_put {
+                this.put_group(bundle, number, spec, xids, out);
+            }
             // Ids in one row; where the counter would wrap amid them, start over first.
             if xids.0.checked_add(u32::try_from(flows.len()).unwrap_or(u32::MAX)).is_none() {
                 xids.0 = 0;
@@ -138,6 +151,9 @@ impl Batch {
                 }
             }
             this.flow_xids.end = xids.0 + 1;
+            for (number, spec) in groups_gone {
+                this.put_group(bundle, number, spec, xids, out);
+            }
             this.control_xids[1] = xids.next();
             encode(out, &control(BundleControlType::COMMIT_REQUEST), this.control_xids[1]);
         }
@@ -147,6 +163,29 @@ impl Batch {
         this.barrier = xids.next();
         encode(out, &Message::BarrierRequest, this.barrier);
         (this, refused)
+    }
+
+    fn put_group(
+        &mut self,
+        bundle: u32,
+        number: u32,
+        spec: Option<GroupSpec>,
+        xids: &mut Xids,
+        out: &mut Outgoing,
+    ) {
+        let command = if spec.is_some() { GroupModCommand::ADD_OR_MODIFY } else { GroupModCommand::DELETE };
+        let bucket =
+            |actions| Bucket13 { weight: 1, watch_port: Port::ANY, watch_group: GroupId::ANY, actions };
+        let buckets = spec.into_iter().flat_map(|spec| spec.buckets).map(bucket).collect();
+        let change = GroupMod13 { command, kind: GroupType::SELECT, group: number.into(), buckets };
+        let message = Box::new(Message::GroupMod13(change));
+        let add = Message::BundleAdd(BundleAdd { bundle, flags: BundleFlags::ATOMIC_ORDERED, message });
+        let xid = xids.next();
+        self.groups.push((xid, number));
+        // One that can't be encoded fails the flows that name it, and so the batch.
+        if let Err(error) = out.push(&add, xid) {
+            tracing::error!(number, %error, "a group has no encoding");
+        }
     }
 
     fn put_meter(&mut self, number: u32, change: MeterChange, xids: &mut Xids, out: &mut Outgoing) {
@@ -173,6 +212,11 @@ impl Batch {
         self.flows.iter().map(|(key, _)| key)
     }
 
+    /// The groups it changes.
+    pub(super) fn groups(&self) -> impl Iterator<Item = u32> {
+        self.groups.iter().map(|(_, number)| *number)
+    }
+
     /// Takes an error; `None` when it is about something else.
     pub(super) fn error(&mut self, xid: u32, error: &ErrorMessage) -> Option<Blamed> {
         if self.flow_xids.contains(&xid) {
@@ -187,6 +231,10 @@ impl Batch {
             }
             self.failed = true;
             return Some(Blamed::Meter(*number));
+        }
+        if let Some((_, number)) = self.groups.iter().find(|(of, _)| *of == xid) {
+            self.failed = true;
+            return Some(Blamed::Group(*number));
         }
         if self.control_xids.contains(&xid) || xid == self.barrier {
             self.failed = true;

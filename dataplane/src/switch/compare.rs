@@ -4,25 +4,36 @@
 //! - A flow that is as desired is not touched: its counters and its age stay.
 //! - What changed while the answer was under way is not judged by it.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use ofpacket::{FlowStats, Instruction, MeterBand, MeterConfig, MeterFlags, MultipartReply, ReplyBody};
+use ofpacket::{
+    FlowStats, GroupDesc13, GroupType, Instruction, MeterBand, MeterConfig, MeterFlags, MultipartReply,
+    ReplyBody,
+};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::compile::{FlowKey, FlowValue, MeterSpec};
+use crate::compile::{FlowKey, FlowValue, GroupSpec, MeterSpec};
 
 /// A comparison under way.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
     pub(super) flows_xid: u32,
     pub(super) meters_xid: u32,
+    pub(super) groups_xid: u32,
     flows_done: bool,
     meters_done: bool,
+    groups_done: bool,
     seen: FxHashSet<Arc<FlowKey>>,
     foreign: Vec<Arc<FlowKey>>,
     wrong: Vec<Arc<FlowKey>>,
     changed: FxHashSet<Arc<FlowKey>>,
     meters: Vec<(u32, Option<MeterSpec>)>,
+    /// `None` for one of another form than ours.
+    groups: BTreeMap<u32, Option<GroupSpec>>,
+    groups_changed: BTreeSet<u32>,
 }
 
 /// What differs.
@@ -32,12 +43,15 @@ pub(super) struct Difference {
     pub(super) flows: Vec<Arc<FlowKey>>,
     /// Meters that the switch has; `None` for one of another form than ours.
     pub(super) meters: Vec<(u32, Option<MeterSpec>)>,
+    /// Groups that are missing, wrong or not ours.
+    pub(super) groups: Vec<u32>,
 }
 
 impl Comparison {
-    pub(super) fn new(flows_xid: u32, meters_xid: Option<u32>) -> Self {
+    pub(super) fn new(flows_xid: u32, meters_xid: Option<u32>, groups_xid: u32) -> Self {
         Self {
             flows_xid,
+            groups_xid,
             meters_xid: meters_xid.unwrap_or_default(),
             meters_done: meters_xid.is_none(),
             ..Self::default()
@@ -47,6 +61,11 @@ impl Comparison {
     /// Leaves these keys out.
     pub(super) fn changed<'a>(&mut self, keys: impl Iterator<Item = &'a Arc<FlowKey>>) {
         self.changed.extend(keys.cloned());
+    }
+
+    /// Leaves these groups out.
+    pub(super) fn groups_changed(&mut self, numbers: impl Iterator<Item = u32>) {
+        self.groups_changed.extend(numbers);
     }
 
     /// Takes part of the answer; true once it is whole.
@@ -67,9 +86,13 @@ impl Comparison {
                 self.meters.extend(meters.iter().map(|meter| (meter.meter.0, spec(meter))));
                 self.meters_done |= !reply.more;
             }
+            ReplyBody::GroupDesc13(groups) if xid == self.groups_xid => {
+                self.groups.extend(groups.into_iter().map(|group| (group.group.0, group_spec(group))));
+                self.groups_done |= !reply.more;
+            }
             _ => {}
         }
-        self.flows_done && self.meters_done
+        self.flows_done && self.meters_done && self.groups_done
     }
 
     fn flow(&mut self, flow: FlowStats, desired: &FxHashMap<Arc<FlowKey>, FlowValue>) {
@@ -95,15 +118,31 @@ impl Comparison {
     }
 
     /// The result.
-    pub(super) fn finish(self, desired: &FxHashMap<Arc<FlowKey>, FlowValue>) -> Difference {
+    pub(super) fn finish(
+        self,
+        desired: &FxHashMap<Arc<FlowKey>, FlowValue>,
+        groups: &BTreeMap<u32, GroupSpec>,
+    ) -> Difference {
         let wrong: FxHashSet<&Arc<FlowKey>> = self.wrong.iter().collect();
         let missing =
             desired.keys().filter(|key| !self.seen.contains(*key) && !wrong.contains(*key)).cloned();
         let foreign = self.foreign.iter().filter(|key| !desired.contains_key(*key)).cloned();
         let flows = missing.chain(foreign).chain(self.wrong.iter().cloned());
         let flows = flows.filter(|key| !self.changed.contains(key)).collect();
-        Difference { flows, meters: self.meters }
+        let wrong = groups
+            .iter()
+            .filter(|(number, spec)| self.groups.get(*number).and_then(Option::as_ref) != Some(*spec));
+        let foreign = self.groups.keys().filter(|number| !groups.contains_key(*number));
+        let groups = wrong.map(|(number, _)| number).chain(foreign).copied();
+        let groups = groups.filter(|number| !self.groups_changed.contains(number)).collect();
+        Difference { flows, meters: self.meters, groups }
     }
+}
+
+fn group_spec(group: GroupDesc13) -> Option<GroupSpec> {
+    let plain = group.kind == GroupType::SELECT && group.buckets.iter().all(|bucket| bucket.weight == 1);
+    let buckets = group.buckets.into_iter().map(|bucket| bucket.actions).collect();
+    plain.then_some(GroupSpec { buckets })
 }
 
 fn spec(meter: &MeterConfig) -> Option<MeterSpec> {

@@ -5,9 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use quantumnet_dataplane::compile::{Compiler, FlowDelta, RowUpdate};
 use quantumnet_model::{
-    DynRow, Row, Rows, TableId, Uuid, Weak,
-    host::{HostActivated, HostConjunction, HostInterface, HostPatch, HostSelf, HostTunnel},
-    nb::{DhcpOptions, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort},
+    DynRow, Row, Rows, Strong, TableId, Uuid, Weak,
+    host::{HostActivated, HostConjunction, HostGroup, HostInterface, HostPatch, HostSelf, HostTunnel},
+    nb::{
+        DhcpOptions, LogicalRouter, LogicalRouterPolicy, LogicalRouterPort, LogicalRouterStaticRoute,
+        LogicalSwitch, LogicalSwitchPort,
+    },
     sb::{Chassis, DatapathBinding, Encap, Fdb, PortBinding},
 };
 
@@ -48,6 +51,7 @@ pub enum Kind {
     Redirect,
     HaGroup,
     HaChassis,
+    Bfd,
 }
 
 /// A logical port in few words.
@@ -145,7 +149,7 @@ impl Model {
             id(Kind::Chassis, number),
             Chassis {
                 name: text(&format!("hv{number}")),
-                encaps: std::iter::once(quantumnet_model::Strong::new(encap)).collect(),
+                encaps: std::iter::once(Strong::new(encap)).collect(),
                 ..Chassis::default()
             },
         );
@@ -256,6 +260,34 @@ impl Model {
                 ..binding(name)
             },
         );
+    }
+
+    /// A static route of a router.
+    pub fn route(&mut self, number: u32, router: u32, row: LogicalRouterStaticRoute) {
+        self.put(id(Kind::Route, number), row);
+        self.edit_router(router, |row| _ = row.static_routes.insert(Strong::new(id(Kind::Route, number))));
+    }
+
+    /// A policy of a router.
+    pub fn policy(&mut self, number: u32, router: u32, row: LogicalRouterPolicy) {
+        let uuid = id(Kind::Policy, number);
+        self.put(uuid, row);
+        self.edit_router(router, |row| _ = row.policies.insert(Strong::new(uuid)));
+    }
+
+    pub fn edit_router(&mut self, router: u32, change: impl FnOnce(&mut LogicalRouter)) {
+        let uuid = id(Kind::Switch, router);
+        let mut row = self.rows.get::<LogicalRouter>(uuid).cloned().expect("the router is there");
+        change(&mut row);
+        self.put(uuid, row);
+    }
+
+    /// Numbers for all groups that are wanted now.
+    pub fn number_groups(&mut self) {
+        let mut copy = self.clone();
+        for wanted in copy.compiled().wanted_groups() {
+            self.put(wanted, HostGroup { group: 1 + i64::from(wanted.as_fields().1) });
+        }
     }
 
     pub fn vlan_passthru(&mut self, switch: u32) {

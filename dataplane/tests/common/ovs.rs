@@ -83,6 +83,18 @@ impl Ovs {
                 .output()
                 .expect("it runs");
         }
+        for (number, spec) in compiler.groups() {
+            let buckets: String = spec
+                .buckets
+                .iter()
+                .map(|actions| {
+                    let actions: Vec<String> = actions.iter().map(ToString::to_string).collect();
+                    format!(",bucket=weight:1,actions={}", actions.join(","))
+                })
+                .collect();
+            let group = format!("group_id={number},type=select{buckets}");
+            self.ofctl(&["--may-create", "mod-group", &self.bridge(), &group]);
+        }
         let mut text = String::new();
         for (key, value) in compiler.table() {
             writeln!(text, "cookie={:#x},{}", value.cookie, flow_text(&key, &value))

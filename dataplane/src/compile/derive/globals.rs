@@ -57,7 +57,7 @@ pub(in crate::compile) const ENABLED_ROUTERS: Stage = Stage {
     name: "enabled_routers",
     owners: Owners::Rows(LogicalRouter::TABLE),
     tables: &[],
-    relations: &[Relation::EnabledRouters],
+    relations: &[Relation::EnabledRouters, Relation::LearnsRarely, Relation::AsksRouters],
     emit: enabled_routers,
 };
 
@@ -100,8 +100,16 @@ fn vlan_passthru(view: &View<'_>, owner: Owner, out: &mut Sink) {
 }
 
 fn enabled_routers(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    let router = view.row::<LogicalRouter>(owner.row());
-    if router.is_some_and(|row| row.enabled != Some(false)) {
-        out.fact(Relation::EnabledRouters, owner.row(), 0, Uuid::nil());
+    let router = owner.row();
+    let Some(row) = view.row::<LogicalRouter>(router).filter(|row| row.enabled != Some(false)) else {
+        return;
+    };
+    out.fact(Relation::EnabledRouters, router, 0, Uuid::nil());
+    let says = |option: &str, value: &str| row.options.get(option).is_some_and(|found| &**found == value);
+    if says("always_learn_from_arp_request", "false") {
+        out.fact(Relation::LearnsRarely, router, 0, Uuid::nil());
+    }
+    if says("dynamic_neigh_routers", "true") {
+        out.fact(Relation::AsksRouters, router, 0, Uuid::nil());
     }
 }

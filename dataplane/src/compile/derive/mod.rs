@@ -3,4 +3,5 @@
 pub(super) mod gateway;
 pub(super) mod globals;
 pub(super) mod placement;
+pub(super) mod routes;
 pub(super) mod tunnels;

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::compile::{
     derive::gateway,
     logical::{Kind, RouterPort, SwitchPort},
-    owner::{Owner, Owners, Relation},
+    owner::{Owner, Owners, Relation, named},
     register,
     sink::Sink,
     stage::Stage,
@@ -37,6 +37,11 @@ pub(in crate::compile) const STAGE: Stage = Stage {
         Relation::LocalSwitches,
         Relation::LocalRouters,
         Relation::RouterPorts,
+        Relation::MeteredPorts,
+        Relation::Gateways,
+        Relation::Networks,
+        Relation::NetworkLengths,
+        Relation::TablePorts,
         Relation::Resident,
         Relation::LocalPorts,
         Relation::ZonedPorts,
@@ -122,6 +127,9 @@ fn local(view: &View<'_>, port: &SwitchPort<'_>, own: Uuid, out: &mut Sink) {
         if port.leads_somewhere(view) {
             out.fact(Relation::LocalSwitches, port.switch, 0, Uuid::nil());
             out.fact(Relation::LocalPorts, port.switch, 0, port.uuid);
+            if port.kind == Kind::Patch {
+                out.fact(Relation::MeteredPorts, Uuid::nil(), 0, port.uuid);
+            }
             let unknown = port.is_unknown().then_some(register::GROUP_UNKNOWN);
             for group in [register::GROUP_FLOOD].into_iter().chain(unknown) {
                 out.fact(Relation::FloodPeers, port.switch, group.into(), port.uuid);
@@ -161,6 +169,20 @@ fn router_port(view: &View<'_>, uuid: Uuid, out: &mut Sink) {
     let Some(port) = RouterPort::read(view, uuid) else { return };
     out.fact(Relation::LocalRouters, port.router, 0, Uuid::nil());
     out.fact(Relation::RouterPorts, port.router, 0, port.uuid);
+    out.fact(Relation::MeteredPorts, Uuid::nil(), 0, port.uuid);
+    let is_gateway = &*port.binding.r#type == "l3gateway";
+    if is_gateway || port.has_gateway() {
+        out.fact(Relation::Gateways, port.router, 0, Uuid::nil());
+    }
+    for net in port.all() {
+        let family = if net.addr().is_ipv4() { 4 } else { 6 };
+        out.fact(Relation::Networks, named(port.router, &net.trunc().to_string()), 0, port.uuid);
+        let length = Uuid::from_u128(net.prefix_len().into());
+        out.fact(Relation::NetworkLengths, port.router, family, length);
+    }
+    if let Some(table) = port.route_table() {
+        out.fact(Relation::TablePorts, named(port.router, table), 0, port.uuid);
+    }
 }
 
 fn wanted_patches(view: &View<'_>, owner: Owner, out: &mut Sink) {

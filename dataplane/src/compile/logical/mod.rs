@@ -13,13 +13,15 @@ use ofpacket::{Action, Match, Port, VLAN_PRESENT, field};
 use ovsdb::value::Atom;
 use quantumnet_model::{
     address::{LspAddress, Mac, PortSecurity},
-    host::{HostActivated, HostInterface, HostPatch},
+    host::{HostActivated, HostInterface, HostPatch, HostRouterPort},
     nb::LogicalSwitchPort,
     sb::{Chassis, DatapathBinding, PortBinding},
 };
 use uuid::Uuid;
 
-pub(crate) use router::{RouterPort, across, enter, is_at_its_chassis, peer, router_key};
+pub(crate) use router::{
+    RouterPort, across, enter, gateway_mtu, is_at_its_chassis, peer, router_addresses, router_key,
+};
 
 use super::{derive::gateway, index::By, owner::Relation, register, table::Table, view::View};
 
@@ -112,6 +114,12 @@ impl<'a> SwitchPort<'a> {
         Some(Interface { ofport: ofport(number)?, meters, tag, shared })
     }
 
+    /// The first of the meters that it has without an interface.
+    pub(crate) fn given_meters(&self, view: &View<'_>) -> Option<u32> {
+        let row = view.row::<HostRouterPort>(self.uuid)?;
+        u32::try_from(row.meter).ok().filter(|base| (1..METERS_MAX).contains(base))
+    }
+
     /// The row of the interface that carries a guest's frames here.
     pub(crate) fn interface_row(&self, view: &View<'_>) -> Option<Uuid> {
         let name = match self.kind {
@@ -148,7 +156,7 @@ impl<'a> SwitchPort<'a> {
     }
 
     /// The port of another datapath that it leads to, if that is here.
-    fn other_side(&self, view: &View<'_>) -> Option<Uuid> {
+    pub(crate) fn other_side(&self, view: &View<'_>) -> Option<Uuid> {
         if !self.kind.leads_on() || !is_at_its_chassis(view, self.binding) {
             return None;
         }

@@ -5,8 +5,6 @@
 //! - A gateway router's ports are on the chassis that their bindings name and nowhere else.
 //! - Nothing survives crossing: connection state, flags and registers are those of a packet that has just come in.
 
-use std::net::IpAddr;
-
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use ofpacket::{Action, Field, Match, field};
 use ovsdb::value::Atom;
@@ -48,7 +46,7 @@ impl<'a> RouterPort<'a> {
         let router_key = router_key(view, router)?;
         let row: &LogicalRouterPort =
             view.row(uuid).filter(|row: &&LogicalRouterPort| row.enabled != Some(false))?;
-        let (mac, networks) = addresses(binding)?;
+        let (mac, networks) = router_addresses(binding)?;
         Some(Self {
             uuid,
             binding,
@@ -84,9 +82,19 @@ impl<'a> RouterPort<'a> {
         Ipv6Net::new_assert(self.mac.link_local(), LINK_LOCAL_LENGTH)
     }
 
-    /// The address that it speaks to `other` from: the one of the same network.
-    pub(crate) fn address_toward(&self, other: IpAddr) -> Option<IpAddr> {
-        self.all().find(|net| net.contains(&other)).map(|net| net.addr())
+    /// Length of the longest packets that may pass it (`gateway_mtu`).
+    pub(crate) fn gateway_mtu(&self) -> Option<u16> {
+        gateway_mtu(self.row)
+    }
+
+    /// One chassis at a time is its way out.
+    pub(crate) fn has_gateway(&self) -> bool {
+        !self.row.gateway_chassis.is_empty() || self.row.ha_chassis_group.is_some()
+    }
+
+    /// The route table that packets which come by it are routed by, if it is not the main one.
+    pub(crate) fn route_table(&self) -> Option<&'a str> {
+        self.row.options.get("route_table").map(|name| &**name).filter(|name| !matches!(*name, "" | "<main>"))
     }
 
     /// Packets that came in by it.
@@ -103,6 +111,11 @@ impl<'a> RouterPort<'a> {
     pub(crate) fn switch_port(&self, view: &View<'a>) -> Option<SwitchPort<'a>> {
         SwitchPort::read(view, self.peer?).filter(|port| port.kind == Kind::Router)
     }
+}
+
+/// `options:gateway_mtu` of a router's port.
+pub(crate) fn gateway_mtu(port: &LogicalRouterPort) -> Option<u16> {
+    port.options.get("gateway_mtu")?.trim().parse().ok().filter(|mtu| *mtu > 0)
 }
 
 /// The key of a router that is enabled.
@@ -168,7 +181,7 @@ pub(crate) fn enter(datapath: u32, port: u16, flags: u32, next: Table) -> Vec<Ac
 }
 
 /// `MAC address/length...`, of the only entry.
-fn addresses(binding: &PortBinding) -> Option<(Mac, Vec<IpNet>)> {
+pub(crate) fn router_addresses(binding: &PortBinding) -> Option<(Mac, Vec<IpNet>)> {
     let mut words = binding.mac.iter().next()?.split_whitespace();
     let mac: Mac = words.next()?.parse().ok().filter(|mac: &Mac| !mac.is_multicast())?;
     Some((mac, words.filter_map(|word| word.parse().ok()).collect()))

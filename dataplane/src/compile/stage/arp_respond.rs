@@ -23,7 +23,7 @@ use quantumnet_model::{
 use uuid::Uuid;
 
 use crate::compile::{
-    logical::{self, Kind, SwitchPort, go, on_switch, send},
+    logical::{self, Kind, RouterPort, SwitchPort, go, on_switch, send},
     owner::{Owner, Owners, Relation},
     register,
     sink::Sink,
@@ -51,6 +51,7 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
             }
         }
     }
+    steer(view, owner, out);
     let Some(port) = answered(view, owner) else { return };
     let (here, asked) = (sends_here(view, &port), asked(view, &port));
     for (mac, ips) in port.addresses() {
@@ -69,6 +70,33 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         }
     }
 }
+
+/// Requests for a router's own addresses that are not answered here go to that router, and to ports with unknown addresses.
+fn steer(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(side) = SwitchPort::read(view, owner.row()).filter(|side| side.kind == Kind::Router) else {
+        return;
+    };
+    if !view.holds(Relation::LocalSwitches, side.switch) || !side.enabled(view) {
+        return;
+    }
+    let Some(port) = side.other_side(view).and_then(|port| RouterPort::read(view, port)) else { return };
+    for net in port.v4() {
+        let request = on_switch(side.switch_key).arp().with(field::ARP_OP, 1u16);
+        let request = request.with(field::ARP_TPA, net.addr());
+        out.flow(Table::Neighbour, STEERED, request.clone(), to_router(side.key));
+        // What a router says of itself is for no router.
+        let own = [vec![Action::load(register::FROM_ROUTER, 1)], send(register::GROUP_FLOOD)].concat();
+        out.flow(Table::Neighbour, STEERED + 5, request.with(field::ARP_SPA, net.addr()), own);
+    }
+}
+
+/// To a router's port, and whoever's addresses are unknown.
+pub(super) fn to_router(key: u16) -> Vec<Action> {
+    [vec![Action::Clone(send(key))], send(register::GROUP_UNKNOWN)].concat()
+}
+
+/// Priority of what is not answered but sent to the router that it is for: below answers.
+pub(super) const STEERED: u16 = 40;
 
 /// A port that answers for addresses which nobody has (ovn-nb(5), `arp_proxy`).
 pub(super) struct Proxy {

@@ -53,17 +53,16 @@ pub(super) const FDB: Stage = Stage {
 
 fn port(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = SwitchPort::read(view, owner.row()).filter(SwitchPort::learns) else { return };
-    let Some(interface) = port.interface(view) else { return };
+    let interface = port.interface(view);
+    if interface.is_none() && !port.kind.leads_on() {
+        return;
+    }
+    let meters = interface.map_or_else(|| port.given_meters(view), |interface| interface.meters);
     let punt = Punt { reason: PuntReason::LearnMac, row: port.uuid };
-    if let Some(base) = interface.meters {
+    if let Some(base) = meters {
         out.meter(punt.reason.meter(base), punt.reason.rate());
     }
-    out.flow(
-        Table::LearnMac,
-        50,
-        port.from(),
-        [punt.action(interface.meters), go(admitted(view, port.switch))],
-    );
+    out.flow(Table::LearnMac, 50, port.from(), [punt.action(meters), go(admitted(view, port.switch))]);
 }
 
 fn fdb(view: &View<'_>, owner: Owner, out: &mut Sink) {

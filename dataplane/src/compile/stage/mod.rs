@@ -1,7 +1,7 @@
 //! Stages: pure functions from one owner to its flows. A stage reads through [`View`] only and keeps nothing.
 
 use super::{
-    derive::{gateway, globals, placement, tunnels},
+    derive::{gateway, globals, placement, routes, tunnels},
     owner::{Owner, Owners, Relation},
     sink::Sink,
     table::Table,
@@ -21,7 +21,7 @@ mod forward;
 mod learn;
 mod nd_respond;
 mod neighbour_reply;
-mod router;
+pub(super) mod router;
 mod steer;
 mod tunnel_out;
 mod virtual_claim;
@@ -59,6 +59,8 @@ pub const STAGES: &[&Stage] = &[
     &tunnels::WANTED_TUNNELS,
     &placement::WANTED_PATCHES,
     &placement::ANNOUNCED,
+    &routes::STATIC,
+    &routes::POLICIES,
     &router::translate::scope::GATEWAY,
     &router::translate::scope::ROUTER,
     &router::translate::scope::SCOPE,
@@ -105,6 +107,23 @@ pub const STAGES: &[&Stage] = &[
     &deliver::RETURN_COMMON,
     &deliver::DELIVER,
     &chassis_mac::STAGE,
+    &router::admit::STAGE,
+    &router::admit::COMMON,
+    &router::input::STAGE,
+    &router::input::COMMON,
+    &router::neighbour::STAGE,
+    &router::neighbour::COMMON,
+    &router::neighbour::HERE,
+    &router::neighbour::LEARNED,
+    &router::neighbour::STATIC,
+    &router::large::STAGE,
+    &router::route::CONNECTED,
+    &router::route::STATIC,
+    &router::policy::STAGE,
+    &router::policy::DEFAULT,
+    &router::next_hop::PORT,
+    &router::next_hop::ROUTER,
+    &router::next_hop::COMMON,
     &router::output::STAGE,
     &router::translate::address::STAGE,
     &router::translate::inbound::STAGE,

@@ -14,8 +14,8 @@ use ofpacket::{Action, field};
 use quantumnet_model::{Row, address, sb::PortBinding};
 
 use crate::compile::{
-    logical::{go, on_switch, send, to_group},
-    owner::{Owner, Owners},
+    logical::{Kind, RouterPort, SwitchPort, go, on_switch, send, to_group},
+    owner::{Owner, Owners, Relation},
     register,
     sink::Sink,
     stage::{Stage, admit, arp_respond},
@@ -42,24 +42,40 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
             }
         }
     }
+    steer(view, owner, out);
     let Some(port) = arp_respond::answered(view, owner) else { return };
     let (here, asked) = (arp_respond::sends_here(view, &port), arp_respond::asked(view, &port));
     for (mac, ips) in port.addresses() {
         for ip in address::v6(&ips) {
             let solicit = |matches| admit::discovery(matches, admit::NS).with(field::ND_TARGET, ip);
             for to in [ip, solicited_node(ip)] {
-                out.flow(
-                    Table::Neighbour,
-                    50,
-                    solicit(asked.clone()).with(field::IPV6_DST, to),
-                    [Action::load(register::ANSWER_MAC, arp_respond::bits(mac)), go(Table::NeighbourReply)],
-                );
+                let is_router = (port.kind == Kind::Router).then(|| Action::load(register::ANSWER_ROUTER, 1));
+                let answer =
+                    [Action::load(register::ANSWER_MAC, arp_respond::bits(mac)), go(Table::NeighbourReply)];
+                let answer: Vec<Action> = is_router.into_iter().chain(answer).collect();
+                out.flow(Table::Neighbour, 50, solicit(asked.clone()).with(field::IPV6_DST, to), answer);
             }
             if here {
                 out.flow(Table::Neighbour, 100, to_group(solicit(port.from())), send(register::GROUP_FLOOD));
                 out.flow(Table::Neighbour, 90, solicit(port.from()), [go(Table::Forward)]);
             }
         }
+    }
+}
+
+/// As the ARP responder's.
+fn steer(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let Some(side) = SwitchPort::read(view, owner.row()).filter(|side| side.kind == Kind::Router) else {
+        return;
+    };
+    if !view.holds(Relation::LocalSwitches, side.switch) || !side.enabled(view) {
+        return;
+    }
+    let Some(port) = side.other_side(view).and_then(|port| RouterPort::read(view, port)) else { return };
+    for net in port.v6() {
+        let solicit = admit::discovery(on_switch(side.switch_key), admit::NS);
+        let solicit = to_group(solicit.with(field::ND_TARGET, net.addr()));
+        out.flow(Table::Neighbour, arp_respond::STEERED, solicit, arp_respond::to_router(side.key));
     }
 }
 

@@ -9,6 +9,7 @@
 //! - The solicitation's option becomes the advertisement's. One without option, which is unicast or looks for a
 //!   duplicate, gets an answer without option (RFC 4861, section 4.4).
 //! - An answer to the unspecified address goes to all nodes and is not "solicited".
+//! - An answer for a router's address says that it is a router's.
 //! - Where the datapath cannot write the answer (the kernel's), the solicitation goes on as if the address were not
 //!   known here, and the port that owns it answers.
 
@@ -72,16 +73,15 @@ fn emit(view: &View<'_>, _: Owner, out: &mut Sink) {
             go(Table::NeighbourReply),
         ]
     };
-    out.flow(
-        Table::NeighbourReply,
-        100,
-        solicit.clone(),
-        [&to_asker[..], &from_target(SOLICITED | OVERRIDE)].concat(),
-    );
     let to_all =
         [Action::set_field(field::ETH_DST, ALL_NODES_MAC), Action::set_field(field::IPV6_DST, ALL_NODES)];
-    let nameless = solicit.with(field::IPV6_SRC, 0u128);
-    out.flow(Table::NeighbourReply, 110, nameless, [&to_all[..], &from_target(OVERRIDE)].concat());
+    for (bit, router) in [(0u8, 0), (1, ROUTER)] {
+        let solicit = solicit.clone().with_bits(register::ANSWER_ROUTER, bit);
+        let answer = |to: &[Action], flags| [to, &from_target(flags | router)].concat();
+        let nameless = solicit.clone().with(field::IPV6_SRC, 0u128);
+        out.flow(Table::NeighbourReply, 100, solicit, answer(&to_asker, SOLICITED | OVERRIDE));
+        out.flow(Table::NeighbourReply, 110, nameless, answer(&to_all, OVERRIDE));
+    }
 
     let advert = Match::new().ipv6().ip_proto(58).with(field::ICMPV6_TYPE, admit::NA);
     out.flow(
@@ -97,6 +97,7 @@ fn emit(view: &View<'_>, _: Owner, out: &mut Sink) {
     out.flow(Table::NeighbourReply, 110, advert.with(field::ND_OPTIONS_TYPE, 0u8), [go(Table::Return)]);
 }
 
+const ROUTER: u32 = 0x8000_0000;
 const SOLICITED: u32 = 0x4000_0000;
 const OVERRIDE: u32 = 0x2000_0000;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
@@ -125,10 +126,12 @@ mod tests {
             &[],
             expect![[r#"
                 NeighbourReply 100 arp => move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],set_field:2->arp_op,move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[],move:OXM_OF_PKT_REG1[0..47]->NXM_NX_ARP_SHA[],push:NXM_OF_ARP_TPA[],move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[],pop:NXM_OF_ARP_SPA[],resubmit(,36)
-                NeighbourReply 100 icmp6,icmp_type=135 => move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],move:NXM_NX_IPV6_SRC[]->NXM_NX_IPV6_DST[],move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[],set_field:1610612736->nd_reserved,set_field:136->icmpv6_type,resubmit(,14)
+                NeighbourReply 100 icmp6,reg2=0/0x10000,icmp_type=135 => move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],move:NXM_NX_IPV6_SRC[]->NXM_NX_IPV6_DST[],move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[],set_field:1610612736->nd_reserved,set_field:136->icmpv6_type,resubmit(,14)
+                NeighbourReply 100 icmp6,reg2=0x10000/0x10000,icmp_type=135 => move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[],move:NXM_NX_IPV6_SRC[]->NXM_NX_IPV6_DST[],move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[],set_field:3758096384->nd_reserved,set_field:136->icmpv6_type,resubmit(,14)
                 NeighbourReply 100 icmp6,icmp_type=136 => set_field:2->nd_options_type,move:OXM_OF_PKT_REG1[0..47]->NXM_NX_ND_TLL[],resubmit(,36)
                 NeighbourReply 110 icmp6,icmp_type=136,nd_options_type=0 => resubmit(,36)
-                NeighbourReply 110 icmp6,ipv6_src=::,icmp_type=135 => set_field:33:33:00:00:00:01->eth_dst,set_field:ff02::1->ipv6_dst,move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[],set_field:536870912->nd_reserved,set_field:136->icmpv6_type,resubmit(,14)
+                NeighbourReply 110 icmp6,reg2=0/0x10000,ipv6_src=::,icmp_type=135 => set_field:33:33:00:00:00:01->eth_dst,set_field:ff02::1->ipv6_dst,move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[],set_field:536870912->nd_reserved,set_field:136->icmpv6_type,resubmit(,14)
+                NeighbourReply 110 icmp6,reg2=0x10000/0x10000,ipv6_src=::,icmp_type=135 => set_field:33:33:00:00:00:01->eth_dst,set_field:ff02::1->ipv6_dst,move:OXM_OF_PKT_REG1[0..47]->NXM_OF_ETH_SRC[],move:NXM_NX_ND_TARGET[]->NXM_NX_IPV6_SRC[],set_field:2684354560->nd_reserved,set_field:136->icmpv6_type,resubmit(,14)
             "#]],
         );
     }

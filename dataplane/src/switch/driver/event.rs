@@ -32,6 +32,8 @@ pub enum Input {
     },
     /// Send a packet.
     Packet(PacketOut),
+    /// A packet that the switch had handed over and that waits goes on.
+    Resume(Box<PacketIn2>),
     /// It is [`super::Driver::poll_timeout`] or later.
     Timeout,
 }

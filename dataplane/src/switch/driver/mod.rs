@@ -31,7 +31,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub use event::{Abilities, Failure, Input, Limits, Output, Stats, SwitchError};
 
 use crate::{
-    compile::{FlowDelta, FlowKey, FlowValue, MeterSpec},
+    compile::{FlowDelta, FlowKey, FlowValue, GroupSpec, MeterSpec},
     switch::{
         batch::{Batch, Blamed, FlowChange, Xids},
         compare::Comparison,
@@ -53,6 +53,9 @@ pub struct Driver {
     dirty: FxHashSet<Arc<FlowKey>>,
     dirty_meters: BTreeSet<u32>,
     installed_meters: BTreeMap<u32, Option<MeterSpec>>,
+    groups: BTreeMap<u32, GroupSpec>,
+    dirty_groups: BTreeSet<u32>,
+    refused_groups: BTreeSet<u32>,
     /// Zones to be emptied before the next batch, and those that the batch under way has emptied.
     forget: BTreeSet<u16>,
     forgotten: BTreeSet<u16>,
@@ -105,6 +108,9 @@ impl Driver {
             dirty: FxHashSet::default(),
             dirty_meters: BTreeSet::new(),
             installed_meters: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            dirty_groups: BTreeSet::new(),
+            refused_groups: BTreeSet::new(),
             forget: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             batch: None,
@@ -159,9 +165,11 @@ impl Driver {
         self.dirty.len() + self.refused.len() + self.batch.as_ref().map_or(0, Batch::len)
     }
 
-    /// Flows and meters that the switch refused.
+    /// Flows, groups and meters that the switch refused.
     pub fn refused(&self) -> usize {
-        self.refused.len() + self.refused_meters.values().filter(|times| **times >= METER_TRIES).count()
+        self.refused.len()
+            + self.refused_groups.len()
+            + self.refused_meters.values().filter(|times| **times >= METER_TRIES).count()
     }
 
     /// When to say [`Input::Timeout`], if nothing else happens before.
@@ -204,6 +212,11 @@ impl Driver {
                     self.send(&Message::PacketOut(packet), &mut out);
                 }
             }
+            Input::Resume(packet) => {
+                if self.is_up() {
+                    self.send(&Message::Resume(*packet), &mut out);
+                }
+            }
             Input::Timeout => {
                 self.probe(now, &mut out);
                 self.timeout(now);
@@ -236,6 +249,16 @@ impl Driver {
             self.meters.remove(&number);
             self.dirty_meters.insert(number);
         }
+        for (number, spec) in delta.groups_put {
+            self.refused_groups.remove(&number);
+            self.groups.insert(number, spec);
+            self.dirty_groups.insert(number);
+        }
+        for number in delta.groups_delete {
+            self.refused_groups.remove(&number);
+            self.groups.remove(&number);
+            self.dirty_groups.insert(number);
+        }
     }
 
     /// Asks a silent switch, and leaves one that does not answer.
@@ -267,7 +290,9 @@ impl Driver {
     fn closed(&mut self) {
         if let Some(batch) = self.batch.take() {
             self.dirty.extend(batch.keys().cloned());
+            self.dirty_groups.extend(batch.groups());
         }
+        self.refused_groups.clear();
         self.forget.append(&mut self.forgotten);
         self.phase = Phase::Closed;
         self.filled = false;
@@ -363,7 +388,7 @@ impl Driver {
             };
         }
         if let Some(comparison) = &self.comparison
-            && (xid == comparison.flows_xid || xid == comparison.meters_xid)
+            && (xid == comparison.flows_xid || xid == comparison.meters_xid || xid == comparison.groups_xid)
         {
             return Err(refused("reading the tables"));
         }
@@ -380,6 +405,12 @@ impl Driver {
                 *self.refused_meters.entry(number).or_default() += 1;
                 self.refused_until.get_or_insert(now + self.limits.refused_retry);
                 let error = format!("meter {number}: {error}");
+                out.push(Output::Failed(Failure { flow: None, error }));
+            }
+            Blamed::Group(number) => {
+                self.refused_groups.insert(number);
+                self.refused_until.get_or_insert(now + self.limits.refused_retry);
+                let error = format!("group {number}: {error}");
                 out.push(Output::Failed(Failure { flow: None, error }));
             }
             Blamed::Bundle => {
@@ -417,6 +448,8 @@ impl Driver {
         // All of it was rolled back. Do it again but for what was refused, after a look at what is there.
         let again = batch.keys().filter(|key| !self.refused.contains_key(*key)).cloned();
         self.dirty.extend(again);
+        let again = batch.groups().filter(|number| !self.refused_groups.contains(number));
+        self.dirty_groups.extend(again);
         self.repair = true;
         self.retry_at = Some(now + self.retry_pause);
         self.retry_pause = (self.retry_pause * 2).min(self.limits.retry_max);
@@ -438,6 +471,7 @@ impl Driver {
             let refused = std::mem::take(&mut self.refused);
             self.dirty.extend(refused.into_keys());
             self.dirty_meters.extend(std::mem::take(&mut self.refused_meters).into_keys());
+            self.dirty_groups.append(&mut self.refused_groups);
         }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
@@ -462,7 +496,7 @@ impl Driver {
                 if self.repair && self.comparison.is_some() {
                     return;
                 }
-                if self.dirty.is_empty() && self.dirty_meters.is_empty() {
+                if self.dirty.is_empty() && self.dirty_meters.is_empty() && self.dirty_groups.is_empty() {
                     self.filled = true;
                     self.report(self.tag, out);
                 } else {

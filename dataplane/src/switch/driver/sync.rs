@@ -8,7 +8,7 @@ use super::{Driver, METER_TRIES, Output, Phase};
 use crate::{
     compile::FlowKey,
     switch::{
-        batch::{Batch, FlowChange, MeterChange, Outgoing},
+        batch::{Batch, FlowChange, GroupChange, MeterChange, Outgoing},
         compare::Comparison,
     },
 };
@@ -18,19 +18,22 @@ impl Driver {
         let flows = self.send(&Message::MultipartRequest(MultipartRequest::Flow(FlowRequest::all())), out);
         let meters = (self.setup.meters > 0)
             .then(|| self.send(&Message::MultipartRequest(MultipartRequest::MeterConfig(MeterId::ALL)), out));
-        let mut comparison = Comparison::new(flows, meters);
+        let groups = self.send(&Message::MultipartRequest(MultipartRequest::GroupDesc13), out);
+        let mut comparison = Comparison::new(flows, meters, groups);
         if self.repair {
             // Nothing is written meanwhile, so that the answer judges these too; most are there already.
             self.dirty.clear();
+            self.dirty_groups.clear();
         } else {
             comparison.changed(self.dirty.iter());
+            comparison.groups_changed(self.dirty_groups.iter().copied());
         }
         self.comparison = Some(comparison);
     }
 
     pub(super) fn compared(&mut self, now: Instant) {
         let Some(comparison) = self.comparison.take() else { return };
-        let difference = comparison.finish(&self.desired);
+        let difference = comparison.finish(&self.desired, &self.groups);
         self.stats.checks += 1;
         let unexplained = difference.flows.iter();
         let unexplained =
@@ -40,6 +43,8 @@ impl Driver {
             self.stats.drift += unexplained.len() as u64;
         }
         self.dirty.extend(unexplained);
+        let groups = difference.groups.iter().filter(|number| !self.refused_groups.contains(number));
+        self.dirty_groups.extend(groups);
         if self.setup.meters > 0 {
             self.installed_meters = difference.meters.into_iter().collect();
             let numbers: BTreeSet<u32> =
@@ -80,15 +85,21 @@ impl Driver {
             };
             meters.push((number, change));
         }
+        let groups: Vec<GroupChange> = std::mem::take(&mut self.dirty_groups)
+            .into_iter()
+            .map(|number| (number, self.groups.get(&number).cloned()))
+            .collect();
         // What an earlier port of the zone had is nothing to its new one.
         for zone in std::mem::take(&mut self.forget) {
             self.send(&Message::CtFlushZone(zone), out);
             self.forgotten.insert(zone);
         }
         let mut outgoing = Outgoing::default();
-        let (batch, refused) = Batch::send(flows, &meters, self.tag, now, &mut self.xids, &mut outgoing);
+        let (batch, refused) =
+            Batch::send(flows, groups, &meters, self.tag, now, &mut self.xids, &mut outgoing);
         if let Some(comparison) = &mut self.comparison {
             comparison.changed(batch.keys());
+            comparison.groups_changed(batch.groups());
         }
         self.batch = Some(batch);
         out.extend(outgoing.into_pieces().into_iter().map(Output::Send));

@@ -118,15 +118,15 @@ fn by_member(set: &AddressSet, shared: &Shared) -> Option<Field> {
 
 /// The number of a conjunction.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Number {
-    pub(super) id: u32,
+pub(in crate::compile::stage) struct Number {
+    pub(in crate::compile::stage) id: u32,
     /// Which list it is in, of flows that have several.
     pub(super) list: u16,
 }
 
 impl Number {
     /// Of a signature; `None` while the agent has given it none.
-    pub(super) fn of(view: &View<'_>, signature: Uuid) -> Option<Self> {
+    pub(in crate::compile::stage) fn of(view: &View<'_>, signature: Uuid) -> Option<Self> {
         let row = view.row::<HostConjunction>(signature)?;
         let id = u32::try_from(row.id).ok().filter(|id| *id > 0)?;
         Some(Self { id, list: u16::try_from(row.list).ok()? })
@@ -147,7 +147,7 @@ impl Number {
     }
 
     /// Tells the flows of different lists apart.
-    pub(super) fn of_list(self, matches: Match) -> Match {
+    pub(in crate::compile::stage) fn of_list(self, matches: Match) -> Match {
         of_list(matches, self.list)
     }
 }

@@ -15,8 +15,8 @@
 //! - Requests of established connections are asked about again, each of them; a rule that goes cuts what it allowed.
 //! - Nothing passes a table of a stateful switch while the port has no zone yet.
 
-pub(super) mod conjunction;
-pub(super) mod expression;
+pub(in crate::compile::stage) mod conjunction;
+pub(in crate::compile::stage) mod expression;
 pub(super) mod rule;
 pub(super) mod scope;
 pub(super) mod set;

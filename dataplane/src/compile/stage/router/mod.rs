@@ -10,7 +10,65 @@
 //!   is made per connection.
 //! - No flow, no way: a router or port that is disabled has none.
 
+pub(super) mod admit;
 pub(super) mod bfd;
-pub(super) mod gateway;
+pub(in crate::compile::stage) mod expression;
+pub(in crate::compile) mod gateway;
+pub(super) mod input;
+pub(super) mod large;
+pub(super) mod neighbour;
+pub(super) mod next_hop;
 pub(super) mod output;
+pub(super) mod policy;
+pub(in crate::compile) mod route;
 pub(super) mod translate;
+
+use ofpacket::{Action, Controller, MeterId};
+use quantumnet_model::host::HostRouterPort;
+
+use crate::compile::{
+    logical::RouterPort,
+    punt::{Punt, PuntReason},
+    sink::Sink,
+    table::Table,
+    view::View,
+};
+
+/// Where a packet goes whose next hop has a MAC.
+fn onward(port: &RouterPort<'_>) -> Table {
+    if port.gateway_mtu().is_some() { Table::RouterLarge } else { beyond(port) }
+}
+
+/// Where it goes once its length has been looked at.
+fn beyond(port: &RouterPort<'_>) -> Table {
+    if port.has_gateway() { Table::RouterGateway } else { Table::Output }
+}
+
+/// The first of a router port's meters.
+fn meters(view: &View<'_>, port: &RouterPort<'_>) -> Option<u32> {
+    let row = view.row::<HostRouterPort>(port.uuid)?;
+    u32::try_from(row.meter).ok().filter(|base| *base > 0)
+}
+
+/// To the agent, with the port's meter for that reason.
+fn punt(view: &View<'_>, port: &RouterPort<'_>, reason: PuntReason, out: &mut Sink) -> Action {
+    let base = meters(view, port);
+    if let Some(base) = base {
+        out.meter(reason.meter(base), reason.rate());
+    }
+    Punt { reason, row: port.uuid }.action(base)
+}
+
+/// As [`punt`], and the packet waits until the agent lets it go on.
+fn punt_and_wait(view: &View<'_>, port: &RouterPort<'_>, reason: PuntReason, out: &mut Sink) -> Action {
+    let base = meters(view, port);
+    if let Some(base) = base {
+        out.meter(reason.meter(base), reason.rate());
+    }
+    Action::Controller2(Controller {
+        userdata: Some(Box::new(Punt { reason, row: port.uuid }.encode())),
+        meter: base.map(|base| MeterId(reason.meter(base))),
+        pause: true,
+        ..Controller::default()
+    })
+}

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::nb::LogicalRouter;
 use ipnet::IpNet;
-use quantumnet_model::nb::LogicalRouter;
 
 /// How long neighbours of a router live unseen, by prefix: the longest counts.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
