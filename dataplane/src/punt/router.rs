@@ -12,7 +12,7 @@ use ofpacket::{Action, PacketIn2, PacketOut};
 use quantumnet_model::{
     Rows,
     address::Mac,
-    nb::LogicalRouterPort,
+    nb::{LogicalRouter, LogicalRouterPort, Nat},
     sb::{DatapathBinding, PortBinding},
 };
 
@@ -107,7 +107,11 @@ pub(super) fn verdict(
         }
         PuntReason::RouterSolicited => {
             let target = frame.get(62..78).and_then(|target| target.first_chunk::<16>());
-            let answer = target.and_then(|target| neighbour::advertise(mac, Ipv6Addr::from(*target), frame));
+            let answer = target.and_then(|target| {
+                let target = Ipv6Addr::from(*target);
+                let own = floating_mac(rows, binding, target).unwrap_or(mac);
+                neighbour::advertise(own, target, frame)
+            });
             answered(answer, &back)
         }
         _ => Verdict::Nothing("no_port"),
@@ -119,6 +123,15 @@ fn port_of(rows: &Rows, datapath: Uuid, key: u32) -> Option<&PortBinding> {
     let found =
         |binding: &&PortBinding| binding.datapath.uuid() == datapath && binding.tunnel_key == i64::from(key);
     rows.iter::<PortBinding>().map(|(_, binding)| binding).find(found)
+}
+
+/// The MAC that a floating IP of the port's router has of its own.
+fn floating_mac(rows: &Rows, binding: &PortBinding, ip: Ipv6Addr) -> Option<Mac> {
+    let router: &LogicalRouter = rows.get(binding.datapath.uuid())?;
+    let mut rules = router.nat.iter().filter_map(|rule| rows.get::<Nat>(rule.uuid()));
+    let rule =
+        rules.find(|rule| rule.external_ip.parse() == Ok(IpAddr::V6(ip)) && rule.logical_port.is_some())?;
+    rule.external_mac.as_ref()?.parse().ok()
 }
 
 /// The next hop that a packet has no MAC for.

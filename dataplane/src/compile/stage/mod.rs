@@ -126,6 +126,8 @@ pub const STAGES: &[&Stage] = &[
     &router::next_hop::COMMON,
     &router::output::STAGE,
     &router::translate::address::STAGE,
+    &router::translate::reach::STAGE,
+    &router::translate::reach::MAC,
     &router::translate::inbound::STAGE,
     &router::translate::outbound::STAGE,
     &router::translate::outbound::FORCED,

@@ -55,7 +55,7 @@ pub(in crate::compile) const COMMON: Stage = Stage {
 };
 
 /// Priority of what the network is configured with.
-const KNOWN: u16 = 100;
+pub(super) const KNOWN: u16 = 100;
 /// Of a static binding that wins over learned ones.
 pub(super) const GIVEN: u16 = 60;
 /// Of learned ones.

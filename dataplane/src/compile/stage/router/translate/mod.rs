@@ -5,6 +5,7 @@
 //! - [`address`]: what comes in for an outer address: undone, translated, answered for.
 //! - [`inbound`]: what comes in where an outer address alone does not decide.
 //! - [`outbound`]: what leaves: undo of destination translation, source translation.
+//! - [`reach`]: how others find an outer address, and a floating IP's own MAC.
 //! - [`leave`]: what leaves for an outer address of the router comes in again; the rest goes across.
 //!
 //! # Invariants
@@ -29,6 +30,7 @@ mod condition;
 pub(in crate::compile) mod inbound;
 pub(in crate::compile) mod leave;
 pub(in crate::compile) mod outbound;
+pub(in crate::compile) mod reach;
 mod rule;
 pub(in crate::compile) mod scope;
 #[cfg(test)]
