@@ -168,7 +168,7 @@ const NB_GLOBAL: &[Entry] = &[
     works("options").key("default_acl_drop"),
     not_yet("options", "sampling").key("debug_drop_domain_id"),
     not_yet("options", "sampling").key("debug_drop_collector_set"),
-    not_yet("options", "nat").key("use_common_zone").default("false"),
+    works("options").key("use_common_zone"),
     not_yet("options", "l2").key("vxlan_mode"),
     not_yet("options", "l2").key("always_tunnel").default("false"),
     not_yet("options", "routing").key("ecmp_nexthop_monitor_enable").default("false"),
