@@ -2,8 +2,9 @@
 //!
 //! # Invariants
 //! - An object's northbound row has the object's uuid: `VirtualNetwork` is a `Logical_Switch`, `Port` a
-//!   `Logical_Switch_Port`, `Subnet` a `DHCP_Options`, `Router` a `Logical_Router`, `FloatingIp` a `NAT`. A northbound row is owned by intent exactly when
-//!   such a row exists.
+//!   `Logical_Switch_Port`, `Subnet` a `DHCP_Options`, `Router` a `Logical_Router`, `FloatingIp` a `NAT`, `SecurityGroup` and
+//!   `SelectorGroup` a `Port_Group`. A northbound row is owned by intent exactly when such a row exists, but an `ACL`,
+//!   whose owner is in a `Lookup` row.
 
 use imbl::{OrdMap, OrdSet};
 use uuid::Uuid;
@@ -71,6 +72,8 @@ table! {
         mtu: i64 => |c| c.with(|t| t.range(0, 65_535)),
         /// Address ranges.
         subnets: OrdSet<Strong<Subnet>>,
+        /// Group of the ports that name none.
+        default_security_group: Option<Strong<SecurityGroup>>,
         /// Routers of any project may be connected to the outside by it, and it gives floating addresses.
         external: bool,
     }
@@ -140,6 +143,14 @@ table! {
         hostname: Text,
         /// The only chassis that may hold it; empty for any.
         host: Text,
+        /// Groups whose rules filter it; none means its network's default.
+        security_groups: OrdSet<Strong<SecurityGroup>>,
+        /// Not even the network's default.
+        no_security_groups: bool,
+        /// Name of the VM behind it; empty for none.
+        vm: Text,
+        /// Labels of that VM.
+        vm_labels: OrdMap<Text, Text>,
     }
     indexes [["project", "name"]]
 }
@@ -205,6 +216,131 @@ table! {
         port: Option<Weak<Port>>,
     }
     indexes [["project", "name"]]
+}
+
+table! {
+    /// What ports may receive and send.
+    pub struct SecurityGroup = QuantumNet "Security_Group" [root] {
+        /// Whose it is.
+        project: Strong<Project>,
+        /// Unique in its project.
+        name: Text,
+        /// Free text.
+        description: Text,
+        /// Free pairs.
+        labels: OrdMap<Text, Text>,
+        /// Milliseconds since the epoch.
+        created_at: i64,
+        /// Milliseconds since the epoch.
+        updated_at: i64,
+        /// Revision of the last change.
+        revision: i64,
+        /// What becomes of traffic that is about to reach a member and no rule decides; empty is `drop`.
+        default_ingress: Text => |c| c.with(|t| t.one_of(&["", "allow", "drop", "reject"])),
+        /// What becomes of traffic that a member sends and no rule decides; empty is `allow`.
+        default_egress: Text => |c| c.with(|t| t.one_of(&["", "allow", "drop", "reject"])),
+        /// No connections are tracked for it.
+        stateless: bool,
+        /// Its rules.
+        rules: OrdSet<Strong<SecurityGroupRule>>,
+    }
+    indexes [["project", "name"]]
+}
+
+table! {
+    /// A rule of a security group. What may be left out is kept as it was said.
+    pub struct SecurityGroupRule = QuantumNet "Security_Group_Rule" {
+        /// Place in the list of rules.
+        position: i64,
+        /// Empty for none.
+        name: Text,
+        /// Free text.
+        description: Text,
+        /// Empty is `ingress`.
+        direction: Text => |c| c.with(|t| t.one_of(&["", "ingress", "egress"])),
+        /// Empty is `allow`.
+        action: Text => |c| c.with(|t| t.one_of(&["", "allow", "drop", "reject"])),
+        /// Higher wins, of equals what does not allow; 0 is 1000.
+        priority: i64 => |c| c.with(|t| t.range(0, 5000)),
+        /// Name or number; empty for any.
+        protocol: Text,
+        /// Ports and ranges with commas between them; empty for all.
+        ports: Text,
+        /// Type of ICMP.
+        icmp_type: Option<i64> => |c| c.with(|t| t.range(0, 255)),
+        /// Code of ICMP.
+        icmp_code: Option<i64> => |c| c.with(|t| t.range(0, 255)),
+        /// Addresses at the other end; empty for all.
+        remote_prefix: Text,
+        /// Group whose members are at the other end.
+        remote_group: Option<Strong<SecurityGroup>>,
+        /// No connections are tracked for it.
+        stateless: bool,
+        /// Connections that it allowed go on when it no longer does.
+        persist_established: bool,
+    }
+}
+
+table! {
+    /// Who may talk to whom, by labels.
+    pub struct SecurityPolicy = QuantumNet "Security_Policy" [root] {
+        /// Whose ports it is about; of project `system` those of all projects.
+        project: Strong<Project>,
+        /// Unique in its project.
+        name: Text,
+        /// Free text.
+        description: Text,
+        /// Free pairs.
+        labels: OrdMap<Text, Text>,
+        /// Milliseconds since the epoch.
+        created_at: i64,
+        /// Milliseconds since the epoch.
+        updated_at: i64,
+        /// Revision of the last change.
+        revision: i64,
+        /// When it is asked; empty is `platform` in project `system` and `project` elsewhere.
+        r#order: Text => |c| c.with(|t| t.one_of(&["", "platform", "project", "default"])),
+        /// Among policies of one order the higher is asked first.
+        priority: i64 => |c| c.with(|t| t.range(0, 100)),
+        /// Counts what it would do, and does nothing.
+        staged: bool,
+        /// Which ports of its allowing rules have nothing else; empty is `destinations`.
+        isolate: Text => |c| c.with(|t| t.one_of(&["", "nothing", "destinations", "both"])),
+        /// Its rules, asked in their order.
+        rules: OrdSet<Strong<SecurityPolicyRule>>,
+    }
+    indexes [["project", "name"]]
+}
+
+table! {
+    /// A rule of a policy. What may be left out is kept as it was said.
+    pub struct SecurityPolicyRule = QuantumNet "Security_Policy_Rule" {
+        /// Place in the list of rules.
+        position: i64,
+        /// Empty for none.
+        name: Text,
+        /// Free text.
+        description: Text,
+        /// As `role=web -> role=db : 5432`; see `selector::Traffic`.
+        traffic: Text,
+        /// Empty is `allow`.
+        action: Text => |c| c.with(|t| t.one_of(&["", "allow", "drop", "reject", "pass"])),
+        /// No connections are tracked for it.
+        stateless: bool,
+        /// Connections that it allowed go on when it no longer does.
+        persist_established: bool,
+    }
+}
+
+table! {
+    /// Ports of a project that a selector matches: there is one as long as a policy needs it.
+    pub struct SelectorGroup = QuantumNet "Selector_Group" [root] {
+        /// The `Project`.
+        project: Uuid,
+        /// In its normal form.
+        selector: Text,
+    }
+    indexes [["project", "selector"]]
 }
 
 table! {

@@ -1,5 +1,5 @@
 //! What controller and agent must agree on: row declarations, row changes and their encoding, addresses,
-//! DHCP options.
+//! DHCP options, selectors of labels.
 //!
 //! # Contract
 //! - Pure: no clock, no I/O, no global state but the declarations themselves.
@@ -18,6 +18,7 @@ pub mod nb;
 pub mod row;
 pub mod rows;
 pub mod sb;
+pub mod selector;
 pub mod server;
 pub mod tables;
 pub mod threshold;

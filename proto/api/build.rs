@@ -3,9 +3,19 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files =
-        ["project", "virtual_network", "port", "router", "floating_ip", "cluster", "database", "agent"]
-            .map(|name| format!("quantumnet/v1/{name}.proto"));
+    let files = [
+        "project",
+        "virtual_network",
+        "port",
+        "security_group",
+        "security_policy",
+        "router",
+        "floating_ip",
+        "cluster",
+        "database",
+        "agent",
+    ]
+    .map(|name| format!("quantumnet/v1/{name}.proto"));
     println!("cargo:rerun-if-changed=proto");
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_source_info(true).include_imports(true).open_files(files)?;
@@ -16,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // In one order: the digest of a request, by which its repetition is known, is that of its encoding.
         .btree_map(".quantumnet.v1.ObjectMeta")
         .btree_map(".quantumnet.v1.DhcpConfig")
+        .btree_map(".quantumnet.v1.VirtualMachine")
         .compile_fds(compiler.file_descriptor_set())?;
     // Apart from the API: what members say among themselves is neither reflected nor reachable as JSON.
     let peer = protox::compile(["quantumnet/peer/v1/peer.proto"], ["proto"])?;

@@ -53,6 +53,14 @@ pub(super) const PATHLESS: &str = "pathless";
 pub(super) const MEMBER: &str = "member";
 /// Group and datapath of a Southbound `Port_Group`.
 pub(super) const PORT_GROUP: &str = "port-group";
+/// An ACL that a security group, or a policy in a project, has.
+pub(super) const UNIT_ACL: &str = "unit-acl";
+/// The policy and the project of such a unit.
+pub(super) const UNIT: &str = "unit";
+/// A `Selector_Group` that a unit needs.
+pub(super) const SELECTOR: &str = "selector";
+/// What may change who is in a `Selector_Group`.
+pub(super) const TRIGGER: &str = "trigger";
 /// `Chassis_Private.nb_cfg`.
 pub(super) const NB_CFG: &str = "nb-cfg";
 

@@ -14,8 +14,9 @@
 //! - Cost follows the rows touched: no stage walks a table, with few exceptions. When the least MTU of the underlay
 //!   changes, every `DHCP_Options` row whose network derives its MTU is written anew, for it changes; with the prefix
 //!   of dynamic MACs every port is looked at, and with the subnet of a switch every port of that switch.
-//! - Stages run in the order global, facts, intent with its routers, groups, switches, routers, dns, ACLs, ports, router ports with their
-//!   neighbours, NAT, routes, BFD, announcements, port groups, address sets, bindings, fdb, feedback, features; none writes what an earlier one reads.
+//! - Stages run in the order global, facts, intent with its routers, security, groups, switches, routers, dns, ACLs, ports,
+//!   router ports with their neighbours, NAT, routes, BFD, announcements, port groups, address sets, bindings, fdb, feedback, features; none
+//!   writes what an earlier one reads.
 
 mod acl;
 pub mod address;
@@ -47,6 +48,7 @@ mod problem;
 mod route;
 mod router;
 mod router_port;
+pub(crate) mod security;
 mod switch;
 pub(crate) mod tenant;
 
@@ -100,6 +102,7 @@ pub fn run_counted(txn: &mut Txn<'_>) -> Result<Work, Refusal> {
     facts::lower(txn, &mut dirty);
     intent::lower(txn, &mut dirty)?;
     tenant::lower(txn, &mut dirty)?;
+    security::lower(txn, &mut dirty)?;
     group::lower(txn, &mut dirty);
     switch::lower(txn, &mut dirty)?;
     router::lower(txn, &mut dirty)?;

@@ -4,17 +4,20 @@ use imbl::OrdMap;
 use quantumnet_model::{
     Database, Row, Uuid,
     column::Text,
-    intent::{FloatingIp, Port, Router, Subnet, VirtualNetwork},
+    intent::{FloatingIp, Port, Router, SecurityGroup, SecurityPolicy, SelectorGroup, Subnet, VirtualNetwork},
     nb::{
-        DhcpOptions, HaChassis, HaChassisGroup, LogicalRouter, LogicalRouterPort, LogicalRouterStaticRoute,
-        LogicalSwitch, LogicalSwitchPort, Nat,
+        Acl, DhcpOptions, HaChassis, HaChassisGroup, LogicalRouter, LogicalRouterPort, LogicalRouterStaticRoute,
+        LogicalSwitch, LogicalSwitchPort, Nat, PortGroup,
     },
     row::TableId,
     sb::{DatapathBinding, PortBinding},
     tables,
 };
 
-use crate::store::{Class, Refusal, State, Txn};
+use crate::{
+    lower::security,
+    store::{Class, Refusal, State, Txn},
+};
 
 /// external_ids key with the kind of the owning object.
 pub const OWNER: &str = "quantumnet:owner";
@@ -54,6 +57,19 @@ pub fn owner(state: &State, table: TableId, row: Uuid) -> Option<String> {
         of_group(state, row)?
     } else if table == HaChassis::TABLE {
         of_group(state, state.referrers_through::<HaChassis, HaChassisGroup>(row, "ha_chassis").next()?)?
+    } else if table == PortGroup::TABLE {
+        match state.get::<SecurityGroup>(row) {
+            Some(group) => (SecurityGroup::NAME, group.name.clone(), row),
+            None => {
+                let selector = state.get::<SelectorGroup>(row)?.selector.clone();
+                let policy =
+                    security::needing(state, row).and_then(|policy| state.get::<SecurityPolicy>(policy));
+                let name = policy.map(|policy| policy.name.to_string()).unwrap_or_default();
+                return Some(format!("{} {name}, which selects {selector}", SecurityPolicy::NAME));
+            }
+        }
+    } else if table == Acl::TABLE {
+        security::owner(state, row)?
     } else {
         return None;
     };

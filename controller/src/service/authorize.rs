@@ -63,6 +63,10 @@ pub enum Kind {
     Router,
     /// `FloatingIp`.
     FloatingIp,
+    /// `SecurityGroup`.
+    SecurityGroup,
+    /// `SecurityPolicy`; of project `system` those of the platform.
+    SecurityPolicy,
     /// `Node`.
     Node,
     /// The controllers.

@@ -43,13 +43,13 @@ impl Meta {
             },
         };
         name(&meta.name, "meta.name")?;
-        description(&meta.description)?;
+        description(&meta.description, "meta.description")?;
         Ok(Self {
             id,
             name: meta.name.as_str().into(),
             project: meta.project,
             description: meta.description.as_str().into(),
-            labels: labels(&meta.labels)?,
+            labels: labels(&meta.labels, "meta.labels")?,
         })
     }
 
@@ -111,11 +111,11 @@ pub(super) fn apply<T: Object>(
         *row.stamp().name = meta.name.as_str().into();
     }
     if covers("meta.description") {
-        description(&meta.description)?;
+        description(&meta.description, "meta.description")?;
         *row.stamp().description = meta.description.as_str().into();
     }
     if covers("meta.labels") {
-        let labels = labels(&meta.labels)?;
+        let labels = labels(&meta.labels, "meta.labels")?;
         // A tree of its own would not share with the present one and so be no equal of it at a glance.
         if *row.labels() != labels {
             *row.stamp().labels = labels;
@@ -147,7 +147,8 @@ pub(super) fn mask(
     })
 }
 
-fn name(name: &str, field: &str) -> Result<(), Refusal> {
+/// Refuses what is no name.
+pub(super) fn name(name: &str, field: &str) -> Result<(), Refusal> {
     let bytes = name.as_bytes();
     let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let inner = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
@@ -161,26 +162,31 @@ fn name(name: &str, field: &str) -> Result<(), Refusal> {
     Err(invalid(field, "NAME_INVALID", message))
 }
 
-fn description(text: &str) -> Result<(), Refusal> {
+/// Refuses a text that is too long.
+pub(super) fn description(text: &str, field: &str) -> Result<(), Refusal> {
     if text.len() <= DESCRIPTION_MAX && !text.contains('\0') {
         return Ok(());
     }
     let message =
         format!("a description has at most {DESCRIPTION_MAX} octets and no NUL, this one {}", text.len());
-    Err(invalid("meta.description", "DESCRIPTION_INVALID", message))
+    Err(invalid(field, "DESCRIPTION_INVALID", message))
 }
 
-fn labels(labels: &std::collections::BTreeMap<String, String>) -> Result<OrdMap<Text, Text>, Refusal> {
+/// Checks labels.
+pub(super) fn labels(
+    labels: &std::collections::BTreeMap<String, String>,
+    field: &str,
+) -> Result<OrdMap<Text, Text>, Refusal> {
     if labels.len() > LABELS_MAX {
         let message = format!("an object has at most {LABELS_MAX} labels, this one {}", labels.len());
-        return Err(invalid("meta.labels", "LABELS_INVALID", message));
+        return Err(invalid(field, "LABELS_INVALID", message));
     }
     for (key, value) in labels {
-        name(key, "meta.labels")?;
+        name(key, field)?;
         if value.chars().count() > VALUE_MAX || value.contains('\0') {
             let message =
                 format!("the value of label {key:?} is longer than {VALUE_MAX} characters or holds a NUL");
-            return Err(invalid("meta.labels", "LABELS_INVALID", message));
+            return Err(invalid(field, "LABELS_INVALID", message));
         }
     }
     Ok(labels.iter().map(|(key, value)| (Text::from(key.as_str()), Text::from(value.as_str()))).collect())

@@ -27,9 +27,13 @@ mod node;
 mod object;
 mod port;
 mod port_addresses;
+mod port_security;
 mod project;
 mod repeat;
 mod router;
+mod security_group;
+mod security_policy;
+mod security_rules;
 mod subnets;
 mod watch;
 
@@ -39,7 +43,8 @@ use quantumnet_api::v1::{
     cluster_service_server::ClusterServiceServer, database_service_server::DatabaseServiceServer,
     floating_ip_service_server::FloatingIpServiceServer, node_service_server::NodeServiceServer,
     port_service_server::PortServiceServer, project_service_server::ProjectServiceServer,
-    router_service_server::RouterServiceServer, virtual_network_service_server::VirtualNetworkServiceServer,
+    router_service_server::RouterServiceServer, security_group_service_server::SecurityGroupServiceServer,
+    security_policy_service_server::SecurityPolicyServiceServer, virtual_network_service_server::VirtualNetworkServiceServer,
 };
 
 pub(crate) use authorize::admit;
@@ -97,6 +102,8 @@ pub fn routes(context: Context) -> Result<axum::Router, Box<dyn std::error::Erro
         .add_service(PortServiceServer::new(api.clone()))
         .add_service(RouterServiceServer::new(api.clone()))
         .add_service(FloatingIpServiceServer::new(api.clone()))
+        .add_service(SecurityGroupServiceServer::new(api.clone()))
+        .add_service(SecurityPolicyServiceServer::new(api.clone()))
         .add_service(NodeServiceServer::new(api.clone()))
         .add_service(ClusterServiceServer::new(api.clone()))
         .add_service(DatabaseServiceServer::new(api).max_decoding_message_size(IMPORT_OCTETS_MAX));

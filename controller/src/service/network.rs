@@ -9,7 +9,7 @@ use quantumnet_api::v1::{
 };
 use quantumnet_model::{
     Strong, Uuid,
-    intent::{FloatingIp, Port, Router, VirtualNetwork as Row},
+    intent::{FloatingIp, Port, Router, SecurityGroup, VirtualNetwork as Row},
     nb::LogicalSwitch,
     sb::DatapathBinding,
 };
@@ -23,7 +23,7 @@ use crate::{
         meta::{self, Meta},
         object::{self, expect_revision, find, named, project_of},
         repeat::Repeat,
-        subnets, watch,
+        security_group, subnets, watch,
     },
     store::{Class, Refusal, State, Txn},
 };
@@ -37,6 +37,7 @@ const PATHS: &[&str] = &[
     "spec.vlan_id",
     "spec.physical_network",
     "spec.external",
+    "spec.default_security_group",
 ];
 
 #[tonic::async_trait]
@@ -73,6 +74,7 @@ impl VirtualNetworkService for Api {
                 ..Row::default()
             };
             meta.stamp(txn, &mut row);
+            row.default_security_group = default_group(txn.state(), project, &spec)?;
             row.subnets = subnets::write(txn, uuid, &row.subnets, parsed)?;
             refuse_small_mtu(&row, txn.state())?;
             txn.insert(uuid, row)?;
@@ -156,6 +158,9 @@ impl VirtualNetworkService for Api {
                 }
                 row.external = spec.external;
             }
+            if covers("spec.default_security_group") {
+                row.default_security_group = default_group(txn.state(), row.project.uuid(), &spec)?;
+            }
             refuse_small_mtu(&row, txn.state())?;
             // Subnets are rows of their own; a change of one is a change of the network.
             let forced = txn.touched().len() != before;
@@ -225,6 +230,10 @@ pub(super) fn message(row: &Row, uuid: Uuid, state: &State) -> VirtualNetwork {
             vlan_id: u32::try_from(row.vlan_id).unwrap_or(0),
             physical_network: row.physical_network.to_string(),
             external: row.external,
+            default_security_group: row
+                .default_security_group
+                .map(|group| security_group::name_of(state, group.uuid()))
+                .unwrap_or_default(),
         }),
         status: Some(VirtualNetworkStatus {
             tunnel_key: tunnel_key.unwrap_or(0),
@@ -241,6 +250,20 @@ pub(super) fn message(row: &Row, uuid: Uuid, state: &State) -> VirtualNetwork {
             subnets: subnets::status(state, uuid),
         }),
     }
+}
+
+/// The group of ports that name none.
+fn default_group(
+    state: &State,
+    project: Uuid,
+    spec: &VirtualNetworkSpec,
+) -> Result<Option<Strong<SecurityGroup>>, Refusal> {
+    if spec.default_security_group.is_empty() {
+        return Ok(None);
+    }
+    let field = "spec.default_security_group";
+    security_group::named_in(state, project, &spec.default_security_group, field)
+        .map(|group| Some(Strong::new(group)))
 }
 
 /// Networks and ports of `system` are made by clients of the northbound database.

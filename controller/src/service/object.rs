@@ -7,7 +7,8 @@ use quantumnet_api::v1::{ObjectMeta, ObjectRef};
 use quantumnet_model::{
     Row, Uuid,
     column::Text,
-    intent::{FloatingIp, Port, Project, Router, VirtualNetwork},
+    intent::{FloatingIp, Port, Project, Router, SecurityGroup, SecurityPolicy, VirtualNetwork},
+    nb::PortGroup,
     row::TableId,
 };
 
@@ -181,6 +182,38 @@ pub(super) fn reference<T: Object>(state: &State, uuid: Uuid) -> ObjectRef {
         name: row.map(|row| row.name().to_string()).unwrap_or_default(),
         project: project.map(|project| project.name.to_string()).unwrap_or_default(),
     }
+}
+
+impl Object for SecurityGroup {
+    const WORD: &'static str = "SecurityGroup";
+    type Message = quantumnet_api::v1::SecurityGroup;
+    const TABLES: &'static [TableId] = &[Self::TABLE, PortGroup::TABLE];
+
+    fn project(&self) -> Option<Uuid> {
+        Some(self.project.uuid())
+    }
+
+    fn message(&self, uuid: Uuid, state: &State) -> Self::Message {
+        super::security_group::message(self, uuid, state)
+    }
+
+    common!();
+}
+
+impl Object for SecurityPolicy {
+    const WORD: &'static str = "SecurityPolicy";
+    type Message = quantumnet_api::v1::SecurityPolicy;
+    const TABLES: &'static [TableId] = &[Self::TABLE];
+
+    fn project(&self) -> Option<Uuid> {
+        Some(self.project.uuid())
+    }
+
+    fn message(&self, uuid: Uuid, state: &State) -> Self::Message {
+        super::security_policy::message(self, uuid, state)
+    }
+
+    common!();
 }
 
 /// `ObjectMeta` of a row.

@@ -15,7 +15,7 @@ use quantumnet_model::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    lower::{address, binding},
+    lower::{address, binding, security},
     service::{
         Api, Kind, Verb,
         authorize::Call,
@@ -24,6 +24,7 @@ use crate::{
         network::refuse_system,
         object::{self, expect_revision, find, project_of, rewrite},
         port_addresses::{grant, mac, pair, pairs, wishes},
+        port_security,
         repeat::Repeat,
         watch,
     },
@@ -43,6 +44,9 @@ const PATHS: &[&str] = &[
     "spec.receive_unknown",
     "spec.hostname",
     "spec.host",
+    "spec.security_groups",
+    "spec.no_security_groups",
+    "spec.vm",
 ];
 
 /// Characters of a chassis' name, at most.
@@ -71,6 +75,7 @@ impl PortService for Api {
             meta.stamp(txn, &mut row);
             row.project = Strong::new(project);
             row.network = Strong::new(network);
+            port_security::groups(txn.state(), &mut row, &spec, &|_| true)?;
             let mac = match mac {
                 Some(mac) => {
                     address::claim_mac(txn, network, uuid, mac).map_err(|refusal| refusal.at("spec.mac"))?;
@@ -132,6 +137,7 @@ impl PortService for Api {
             }
             meta::apply(txn, uuid, &mut row, &meta, &covers)?;
             plain(&mut row, &spec, &covers)?;
+            port_security::groups(txn.state(), &mut row, &spec, &covers)?;
             if let Some(mac) = mac.filter(|_| covers("spec.mac")) {
                 address::claim_mac(txn, network, uuid, mac).map_err(|refusal| refusal.at("spec.mac"))?;
                 row.mac = mac.to_string().into();
@@ -249,6 +255,12 @@ pub(super) fn message(row: &Row, uuid: Uuid, state: &State) -> Port {
             receive_unknown: row.receive_unknown,
             hostname: row.hostname.to_string(),
             host: row.host.to_string(),
+            security_groups: port_security::names(
+                state,
+                row.security_groups.iter().map(|group| group.uuid()),
+            ),
+            no_security_groups: row.no_security_groups,
+            vm: port_security::vm_message(row),
         }),
         status: Some(PortStatus {
             network_id: network.to_string(),
@@ -265,6 +277,7 @@ pub(super) fn message(row: &Row, uuid: Uuid, state: &State) -> Port {
             } else {
                 Vec::new()
             },
+            security_groups: port_security::names(state, security::groups_of(state, row).into_iter()),
         }),
     }
 }
@@ -291,6 +304,9 @@ fn plain(row: &mut Row, spec: &PortSpec, covers: &dyn Fn(&str) -> bool) -> Resul
     }
     if covers("spec.host") {
         row.host = host(&spec.host, "spec.host")?;
+    }
+    if covers("spec.vm") {
+        port_security::vm(row, spec)?;
     }
     Ok(())
 }

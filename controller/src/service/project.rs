@@ -7,7 +7,7 @@ use quantumnet_api::v1::{
 };
 use quantumnet_model::{
     Uuid,
-    intent::{FloatingIp, Port, Project as Row, Router, VirtualNetwork},
+    intent::{FloatingIp, Port, Project as Row, Router, SecurityGroup, SecurityPolicy, VirtualNetwork},
 };
 use tonic::{Request, Response, Status};
 
@@ -160,23 +160,24 @@ fn refuse_built_in(name: &str, what: &str) -> Result<(), Refusal> {
 }
 
 fn refuse_owner(state: &State, project: Uuid) -> Result<(), Refusal> {
-    let networks: Vec<Uuid> = state.referrers_through::<Row, VirtualNetwork>(project, "project").collect();
-    let ports: Vec<Uuid> = state.referrers_through::<Row, Port>(project, "project").collect();
-    let routers: Vec<Uuid> = state.referrers_through::<Row, Router>(project, "project").collect();
-    let floating: Vec<Uuid> = state.referrers_through::<Row, FloatingIp>(project, "project").collect();
-    if networks.is_empty() && ports.is_empty() && routers.is_empty() && floating.is_empty() {
+    fn owned<T: Object>(state: &State, project: Uuid, many: &str) -> (String, Vec<String>) {
+        let objects: Vec<Uuid> = state.referrers_through::<Row, T>(project, "project").collect();
+        let named = objects.iter().take(NAMED_MAX).map(|uuid| named::<T>(state, *uuid)).collect();
+        (format!("{} {many}", objects.len()), named)
+    }
+    let owned = [
+        owned::<VirtualNetwork>(state, project, "networks"),
+        owned::<Port>(state, project, "ports"),
+        owned::<Router>(state, project, "routers"),
+        owned::<FloatingIp>(state, project, "floating addresses"),
+        owned::<SecurityGroup>(state, project, "security groups"),
+        owned::<SecurityPolicy>(state, project, "security policies"),
+    ];
+    if owned.iter().all(|(_, objects)| objects.is_empty()) {
         return Ok(());
     }
-    let mut message = format!("the project owns {} networks and {} ports", networks.len(), ports.len());
-    if !routers.is_empty() || !floating.is_empty() {
-        message.push_str(&format!(", {} routers and {} floating addresses", routers.len(), floating.len()));
-    }
-    message.push_str("; delete them first");
-    let routers = routers.iter().map(|uuid| named::<Router>(state, *uuid));
-    let floating = floating.iter().map(|uuid| named::<FloatingIp>(state, *uuid));
-    let networks = networks.iter().map(|uuid| named::<VirtualNetwork>(state, *uuid));
-    let ports = ports.iter().map(|uuid| named::<Port>(state, *uuid));
-    let blocking: Vec<String> =
-        networks.chain(ports).chain(routers).chain(floating).take(NAMED_MAX).collect();
+    let counts: Vec<&str> = owned.iter().map(|(count, _)| count.as_str()).collect();
+    let message = format!("the project owns {}; delete them first", counts.join(", "));
+    let blocking: Vec<String> = owned.into_iter().flat_map(|(_, objects)| objects).take(NAMED_MAX).collect();
     Err(Refusal::service(Class::FailedPrecondition, "PROJECT_NOT_EMPTY", message).blocked_by(blocking))
 }

@@ -7,5 +7,6 @@ mod door;
 mod input;
 mod objects;
 mod routers;
+mod security;
 mod server;
 mod watches;
