@@ -145,7 +145,7 @@ fn differences(live: &Value, wanted: &Value) -> Vec<Difference> {
                 continue;
             }
             let old = live.get(part).and_then(|part| part.get(field));
-            let replaced_whole = field == "labels";
+            let replaced_whole = matches!(field.as_str(), "labels" | "vm");
             if !covers(old, new) || replaced_whole && !old.is_none_or(|old| no_more(old, new)) {
                 lines.push(Difference { path, old: old.cloned(), new: new.clone() });
             }
@@ -175,12 +175,16 @@ fn covers(live: Option<&Value>, wanted: &Value) -> bool {
     }
 }
 
-/// Labels and elements of a list are replaced whole, so members beyond the wanted ones do count.
+/// Labels, a VM and elements of a list are replaced whole, so members beyond the wanted ones do count, at any depth.
 fn no_more(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {
             // An answer gives references by id and by name; a document by either.
-            live.iter().all(|(key, value)| key == "id" || wanted.contains_key(key) || is_default(value))
+            let no_more = |(key, live): (&String, &Value)| match wanted.get(key) {
+                Some(wanted) => no_more(live, wanted),
+                None => key == "id" || is_default(live),
+            };
+            live.iter().all(no_more)
         }
         _ => true,
     }
@@ -224,5 +228,12 @@ mod tests {
         let live = json!({ "meta": { "labels": { "x": "1", "y": "2" } } });
         assert_eq!(paths(live.clone(), json!({ "meta": { "labels": { "x": "1" } } })), ["meta.labels"]);
         assert!(paths(live, json!({ "meta": { "labels": { "x": "1", "y": "2" } } })).is_empty());
+        let live = json!({ "spec": { "vm": { "name": "a", "labels": { "x": "1" } } } });
+        assert_eq!(
+            paths(live.clone(), json!({ "spec": { "vm": { "name": "a", "labels": {} } } })),
+            ["spec.vm"]
+        );
+        assert_eq!(paths(live.clone(), json!({ "spec": { "vm": { "name": "a" } } })), ["spec.vm"]);
+        assert!(paths(live.clone(), live).is_empty());
     }
 }

@@ -89,7 +89,9 @@ pub(crate) fn parse(text: &str, project: &str) -> Result<Vec<Document>> {
         if kind.in_project && !meta.contains_key("project") {
             meta.insert("project".to_owned(), project.into());
         }
-        let mut spec = camel_case_keys(raw.spec, usize::MAX);
+        let mut spec = raw.spec;
+        rules(&mut spec);
+        let mut spec = camel_case_keys(spec, usize::MAX);
         shorthand(&mut spec, meta.get("project"));
         documents.push(Document { kind, meta, spec });
     }
@@ -97,8 +99,34 @@ pub(crate) fn parse(text: &str, project: &str) -> Result<Vec<Document>> {
     Ok(documents)
 }
 
+/// In a list of rules, `"role=web -> role=db : 5432"` stands for `match: "role=web -> role=db : 5432"`, with or without the
+/// quotes: to YAML it is a pair without them. Ports may be numbers.
+fn rules(spec: &mut Map<String, Value>) {
+    let Some(Value::Array(rules)) = spec.get_mut("rules") else { return };
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    for rule in rules {
+        let short = match &*rule {
+            Value::String(text) => Some(text.clone()),
+            Value::Object(pair) => match pair.iter().next() {
+                Some((key, value)) if pair.len() == 1 && key.contains("->") => {
+                    Some(format!("{key} : {}", text(value)))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some(short) = short {
+            *rule = serde_json::json!({ "match": short });
+        }
+        if let Some(Value::Array(ports)) = rule.get_mut("ports") {
+            ports.iter_mut().for_each(|port| *port = text(port).into());
+        }
+    }
+}
+
 /// `network: blue` stands for `network: { name: blue, project: … }`, as does any other reference, `external: outside` for
-/// `external: { network: outside }`, and `addresses: [10.0.1.5]` for `addresses: [{ ip: 10.0.1.5 }]`.
+/// `external: { network: outside }`, `addresses: [10.0.1.5]` for `addresses: [{ ip: 10.0.1.5 }]`, and `vm: web-1` for
+/// `vm: { name: web-1 }`. Security groups have no order: they are put into the one that answers have.
 fn shorthand(spec: &mut Map<String, Value>, project: Option<&Value>) {
     for field in ["network", "port"] {
         if let Some(value) = spec.get_mut(field) {
@@ -115,6 +143,12 @@ fn shorthand(spec: &mut Map<String, Value>, project: Option<&Value>) {
         if let Some(network) = external.get_mut("network") {
             reference(network, project);
         }
+    }
+    if let Some(vm @ Value::String(_)) = spec.get_mut("vm") {
+        *vm = serde_json::json!({ "name": vm });
+    }
+    if let Some(Value::Array(groups)) = spec.get_mut("securityGroups") {
+        groups.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
     }
     if let Some(Value::Array(addresses)) = spec.get_mut("addresses") {
         for address in addresses {
@@ -215,6 +249,39 @@ spec: { network: { name: outside, project: infra }, port: web-1 }
             [
                 r#"{"meta":{"name":"edge","project":"red"},"spec":{"external":{"network":{"name":"outside","project":"infra"},"snatDisabled":true},"networks":[{"name":"web","project":"red"},{"name":"db","project":"red"}]}}"#,
                 r#"{"meta":{"name":"www","project":"red"},"spec":{"network":{"name":"outside","project":"infra"},"port":{"name":"web-1","project":"red"}}}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn rules_may_be_written_short() {
+        let text = "
+kind: policy
+metadata: { name: p }
+spec:
+  rules:
+    - role=web_1 -> role=db : 5432
+    - 'a -> b : tcp/80, udp/53'
+    - a -> b
+    - { match: c -> d, action: DROP }
+---
+kind: sg
+metadata: { name: g }
+spec: { rules: [{ ports: [22, 8000-8999], remote_prefix: 10.0.0.0/8 }] }
+---
+kind: port
+metadata: { name: x }
+spec: { vm: web-1, security_groups: [b, a] }
+";
+        let documents = parse(text, "default").unwrap();
+        let specs: Vec<String> =
+            documents.iter().map(|document| document.object()["spec"].to_string()).collect();
+        assert_eq!(
+            specs,
+            [
+                r#"{"rules":[{"match":"role=web_1 -> role=db : 5432"},{"match":"a -> b : tcp/80, udp/53"},{"match":"a -> b"},{"action":"DROP","match":"c -> d"}]}"#,
+                r#"{"rules":[{"ports":["22","8000-8999"],"remotePrefix":"10.0.0.0/8"}]}"#,
+                r#"{"securityGroups":["a","b"],"vm":{"name":"web-1"}}"#,
             ]
         );
     }

@@ -11,7 +11,7 @@ pub(crate) struct Kind {
     pub(crate) aliases: &'static [&'static str],
     /// Service of `quantumnet.v1`.
     pub(crate) service: &'static str,
-    /// Stem of the methods `Create…`, `Get…`, `List…s`, `Update…`, `Delete…`.
+    /// Stem of the methods `Create…`, `Get…`, `Update…`, `Delete…`, and in the plural `List…`.
     pub(crate) stem: &'static str,
     /// Field of the requests that holds the object or its reference.
     pub(crate) field: &'static str,
@@ -58,6 +58,44 @@ pub(crate) const KINDS: &[Kind] = &[
         ],
         writable: true,
         in_project: true,
+        rank: 2,
+    },
+    Kind {
+        name: "SecurityGroup",
+        aliases: &["securitygroup", "securitygroups", "sg", "sgs"],
+        service: "SecurityGroupService",
+        stem: "SecurityGroup",
+        field: "group",
+        list_field: "groups",
+        columns: &[
+            ("NAME", "/meta/name"),
+            ("PORTS", "/status/portCount"),
+            ("INGRESS", "/spec/defaultIngress"),
+            ("EGRESS", "/spec/defaultEgress"),
+            ("GROUP", "/status/portGroup"),
+            ("ID", "/meta/id"),
+        ],
+        writable: true,
+        in_project: true,
+        rank: 1,
+    },
+    Kind {
+        name: "SecurityPolicy",
+        aliases: &["securitypolicy", "securitypolicies", "policy", "policies"],
+        service: "SecurityPolicyService",
+        stem: "SecurityPolicy",
+        field: "policy",
+        list_field: "policies",
+        columns: &[
+            ("NAME", "/meta/name"),
+            ("ORDER", "/spec/order"),
+            ("PRIORITY", "/spec/priority"),
+            ("STAGED", "/spec/staged"),
+            ("RULES", "/spec/rules/*/match"),
+            ("ID", "/meta/id"),
+        ],
+        writable: true,
+        in_project: true,
         rank: 1,
     },
     Kind {
@@ -77,7 +115,7 @@ pub(crate) const KINDS: &[Kind] = &[
         ],
         writable: true,
         in_project: true,
-        rank: 2,
+        rank: 3,
     },
     Kind {
         name: "Router",
@@ -143,6 +181,14 @@ impl Kind {
             let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
             format!("unknown kind {word:?}; known are {}", known.join(", "))
         })
+    }
+
+    /// The stem as of many.
+    pub(crate) fn plural(&self) -> String {
+        match self.stem.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None => format!("{}s", self.stem),
+        }
     }
 
     /// The reference that Get and Delete take: a uuid is an id, anything else a name in `project`.

@@ -281,8 +281,9 @@ async fn fetch_all(client: &Client, kind: &Kind, project: Option<&str>, filter: 
     let mut token = String::new();
     loop {
         let options = json!({ "project": project.unwrap_or_default(), "filter": filter, "pageToken": token });
-        let answer =
-            client.call(kind.service, &format!("List{}s", kind.stem), &json!({ "options": options })).await?;
+        let answer = client
+            .call(kind.service, &format!("List{}", kind.plural()), &json!({ "options": options }))
+            .await?;
         objects.extend(answer[kind.list_field].as_array().cloned().unwrap_or_default());
         match answer["nextPageToken"].as_str() {
             Some(next) if !next.is_empty() => token = next.to_owned(),

@@ -11,4 +11,5 @@ mod hostile;
 mod import;
 mod l2;
 mod restarts;
+mod security;
 mod support;
