@@ -199,8 +199,11 @@ fn tenants(ports: u32) -> Result<()> {
         .collect();
         let all = tenant * PER_SWITCH * PER_TENANT..(tenant + 1) * PER_SWITCH * PER_TENANT;
         let addresses = |range: std::ops::Range<u32>| range.map(|number| Text::from(address(number + 1)));
-        let row =
-            AddressSet { name: text(&format!("{group}_ip4")), addresses: addresses(all.clone()).collect(), ..AddressSet::default() };
+        let row = AddressSet {
+            name: text(&format!("{group}_ip4")),
+            addresses: addresses(all.clone()).collect(),
+            ..AddressSet::default()
+        };
         rows.push(update(id(SET, tenant * 2), row));
         let clients = (1..33).map(|host| text(&format!("192.0.{}.{host}", 2 + tenant))).collect();
         rows.push(update(

@@ -4,10 +4,12 @@ use imbl::OrdMap;
 use quantumnet_model::{
     Database, Row, Uuid,
     column::Text,
-    intent::{FloatingIp, Port, Router, SecurityGroup, SecurityPolicy, SelectorGroup, Subnet, VirtualNetwork},
+    intent::{
+        FloatingIp, Port, Router, SecurityGroup, SecurityPolicy, SelectorGroup, Subnet, VirtualNetwork,
+    },
     nb::{
-        Acl, DhcpOptions, HaChassis, HaChassisGroup, LogicalRouter, LogicalRouterPort, LogicalRouterStaticRoute,
-        LogicalSwitch, LogicalSwitchPort, Nat, PortGroup,
+        Acl, DhcpOptions, HaChassis, HaChassisGroup, LogicalRouter, LogicalRouterPort,
+        LogicalRouterStaticRoute, LogicalSwitch, LogicalSwitchPort, Nat, PortGroup,
     },
     row::TableId,
     sb::{DatapathBinding, PortBinding},

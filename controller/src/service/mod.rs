@@ -44,7 +44,8 @@ use quantumnet_api::v1::{
     floating_ip_service_server::FloatingIpServiceServer, node_service_server::NodeServiceServer,
     port_service_server::PortServiceServer, project_service_server::ProjectServiceServer,
     router_service_server::RouterServiceServer, security_group_service_server::SecurityGroupServiceServer,
-    security_policy_service_server::SecurityPolicyServiceServer, virtual_network_service_server::VirtualNetworkServiceServer,
+    security_policy_service_server::SecurityPolicyServiceServer,
+    virtual_network_service_server::VirtualNetworkServiceServer,
 };
 
 pub(crate) use authorize::admit;
