@@ -4,11 +4,12 @@ use std::{fmt::Write as _, sync::Arc};
 
 use expect_test::Expect;
 use quantumnet_model::{
-    Row, Strong, Uuid,
+    Row, Strong, TableId, Uuid,
     column::Text,
     host::{HostInterface, HostSelf, HostTunnel},
     nb::{DhcpOptions, LogicalSwitch, LogicalSwitchPort},
     sb::{Chassis, DatapathBinding, Encap, Fdb, PortBinding},
+    tables,
 };
 
 use super::{Compiler, RowUpdate, stage::Stage};
@@ -71,7 +72,10 @@ pub(crate) fn vlan_passthru() -> RowUpdate {
     )
 }
 
-fn id(kind: u16, number: u32) -> Uuid {
+/// By the table's name: its place in the list changes as tables are added.
+fn id(table: u16, number: u32) -> Uuid {
+    let name = tables::decl(TableId(table)).name;
+    let kind = name.bytes().fold(0u32, |kind, byte| kind.wrapping_mul(31).wrapping_add(byte.into()));
     Uuid::from_u128(u128::from(number) << 96 | u128::from(kind))
 }
 

@@ -11,7 +11,7 @@ use quantumnet_model::{
         DhcpOptions, LogicalRouter, LogicalRouterPolicy, LogicalRouterPort, LogicalRouterStaticRoute,
         LogicalSwitch, LogicalSwitchPort,
     },
-    sb::{Chassis, DatapathBinding, Encap, Fdb, PortBinding},
+    sb::{Chassis, DatapathBinding, Encap, Fdb, HaChassis, HaChassisGroup, PortBinding},
 };
 
 pub mod filters;
@@ -308,6 +308,8 @@ impl Model {
                 ..LogicalSwitchPort::default()
             },
         );
+        let served_by =
+            spec.chassis.filter(|_| spec.kind == "external").map(|chassis| self.group_of(chassis));
         self.put(
             uuid,
             PortBinding {
@@ -318,6 +320,7 @@ impl Model {
                 mac: texts(&spec.addresses),
                 port_security: texts(&spec.security),
                 r#type: text(&spec.kind),
+                ha_chassis_group: served_by,
                 parent_port: spec.parent.map(|parent| text(&format!("p{parent}"))),
                 tag: spec.tag,
                 additional_chassis: spec
@@ -337,6 +340,20 @@ impl Model {
             "" if here && spec.parent.is_none() => self.interface(spec.number, spec.number.into()),
             _ => {}
         }
+    }
+
+    /// A group of one chassis.
+    fn group_of(&mut self, chassis: u32) -> Strong<HaChassisGroup> {
+        let (group, member) = (id(Kind::HaGroup, 100 + chassis), id(Kind::HaChassis, 100 + chassis));
+        let row = HaChassis {
+            chassis: Some(id(Kind::Chassis, chassis).into()),
+            external_ids: options(&[("chassis-name", &format!("hv{chassis}"))]),
+            ..HaChassis::default()
+        };
+        self.put(member, row);
+        let ha_chassis = std::iter::once(Strong::new(member)).collect();
+        self.put(group, HaChassisGroup { ha_chassis, ..HaChassisGroup::default() });
+        Strong::new(group)
     }
 
     pub fn patch(&mut self, port: u32, ofport: i64) {

@@ -3,8 +3,9 @@
 use super::{
     common::interpreter::Random,
     frame::{Body, Flags, Packet},
-    network::{Network, PORTS},
+    network::Network,
     rule::address,
+    switch::PORTS,
 };
 
 /// Packets back and forth between two ports.

@@ -7,6 +7,9 @@ use std::{
 
 use etherparse::PacketBuilder;
 
+/// Hops that packets may take.
+pub const HOPS: u8 = 64;
+
 /// A packet between two ports, as one of them sends it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Packet {
@@ -40,8 +43,8 @@ impl Packet {
         let ethernet = PacketBuilder::ethernet2(self.source_mac, self.to_mac);
         let mut frame = Vec::new();
         let ip = match (self.source, self.to) {
-            (IpAddr::V4(source), IpAddr::V4(to)) => ethernet.ipv4(source.octets(), to.octets(), 64),
-            (IpAddr::V6(source), IpAddr::V6(to)) => ethernet.ipv6(source.octets(), to.octets(), 64),
+            (IpAddr::V4(source), IpAddr::V4(to)) => ethernet.ipv4(source.octets(), to.octets(), HOPS),
+            (IpAddr::V6(source), IpAddr::V6(to)) => ethernet.ipv6(source.octets(), to.octets(), HOPS),
             _ => unreachable!("both addresses of a packet are of one family"),
         };
         let written = match self.body {
@@ -73,17 +76,17 @@ impl fmt::Display for Packet {
     }
 }
 
-/// Addresses of a frame's IP header, wherever it came out.
-pub fn addresses(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
+/// Addresses and hops left of a frame's IP header, wherever it came out.
+pub fn header(frame: &[u8]) -> Option<(IpAddr, IpAddr, u8)> {
     let octets = |at: usize, length: usize| frame.get(at..at + length);
     match octets(12, 2)? {
         [8, 0] => {
             let ip = |at| Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(octets(at, 4)?).ok()?)));
-            Some((ip(26)?, ip(30)?))
+            Some((ip(26)?, ip(30)?, *frame.get(22)?))
         }
         [0x86, 0xdd] => {
             let ip = |at| Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(octets(at, 16)?).ok()?)));
-            Some((ip(22)?, ip(38)?))
+            Some((ip(22)?, ip(38)?, *frame.get(21)?))
         }
         _ => None,
     }

@@ -14,6 +14,7 @@ mod frame;
 mod golden;
 mod network;
 mod reference;
+mod routed;
 mod rule;
 mod switch;
 
@@ -21,7 +22,7 @@ use common::interpreter::Random;
 use exchange::Exchange;
 use network::Network;
 use reference::Reference;
-use switch::Switch;
+use switch::{Arrival, Switch};
 
 /// Networks of one run, unless `NETWORKS` says otherwise.
 const NETWORKS: u64 = 6;
@@ -54,7 +55,7 @@ struct Count {
 fn one_network(seed: u64, count: &mut Count) {
     let mut random = Random::new(seed);
     let mut network = Network::random(&mut random);
-    let mut switch = Switch::start(&network);
+    let mut switch = Switch::start(network.model());
     let mut reference = Reference::default();
     let mut open: Vec<Exchange> = Vec::new();
     let mut story = Vec::new();
@@ -74,7 +75,7 @@ fn one_network(seed: u64, count: &mut Count) {
         }
         let what = network.change(&mut random);
         story.push(format!("-- {what}"));
-        switch.apply(&network, random.one_in(2));
+        switch.apply(network.model(), random.one_in(2));
     }
 }
 
@@ -88,7 +89,10 @@ fn check(
     count: &mut Count,
 ) {
     let expected = reference.send(network, packet);
-    let got = switch.send(packet);
+    let arrivals = switch.send(packet);
+    let unchanged = |arrival: &Arrival| (arrival.source, arrival.to) == (packet.source, packet.to);
+    assert!(arrivals.iter().all(unchanged), "SEED={seed}: another packet than {packet} left: {arrivals:?}");
+    let got: Vec<u32> = arrivals.iter().map(|arrival| arrival.port).collect();
     count.sent += 1;
     count.delivered += usize::from(!got.is_empty());
     story.push(format!("{packet} : expected {expected:?}, got {got:?}"));

@@ -11,16 +11,13 @@ use quantumnet_model::{
 use super::{
     common::{Kind, Model, id, interpreter::Random, mac, options, plain, text, texts},
     rule::{Rule, address},
+    switch::PORTS,
 };
 
-/// Ports, numbered from 1. The first four are of switch 1, the others of switch 2.
-pub const PORTS: u32 = 6;
 /// Port groups.
 pub const GROUPS: usize = 2;
 /// Address sets.
 pub const SETS: usize = 2;
-/// Port of the switch without rules by which the test knows that the datapath has done what it was given.
-pub const SENTINELS: [u32; 2] = [7, 8];
 
 /// A network.
 #[derive(Clone, Debug, Default)]
@@ -106,6 +103,7 @@ impl Network {
         self.next += 1;
     }
 
+    /// The first four ports are of switch 1, the others of switch 2.
     pub fn switch_of(&self, port: u32) -> u32 {
         if port <= 4 { 1 } else { 2 }
     }
@@ -130,7 +128,7 @@ impl Network {
             let of_place = self.rules.iter().filter(move |(place, _)| *place == of);
             of_place.map(|(_, rule)| Strong::new(id(Kind::Acl, rule.priority as u32))).collect()
         };
-        for number in [1, 2, 3] {
+        for number in [1, 2] {
             model.switch(number);
             let row = LogicalSwitch {
                 name: text(&format!("sw{number}")),
@@ -139,9 +137,8 @@ impl Network {
             };
             model.put(id(Kind::Switch, number), row);
         }
-        for port in (1..=PORTS).chain(SENTINELS) {
-            let switch = if SENTINELS.contains(&port) { 3 } else { self.switch_of(port) };
-            model.port(&plain(port, switch, 1));
+        for port in 1..=PORTS {
+            model.port(&plain(port, self.switch_of(port), 1));
             model.put(id(Kind::Port, port), HostZone { zone: port.into() });
         }
         for (number, ports) in self.groups.iter().enumerate() {

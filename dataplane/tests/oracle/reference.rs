@@ -60,7 +60,7 @@ impl Reference {
     /// Ports that the packet leaves by.
     pub fn send(&mut self, network: &Network, packet: &Packet) -> Vec<u32> {
         let sender = packet.port;
-        let receiver = (1..=super::network::PORTS).find(|port| network.mac_of(*port) == packet.to_mac);
+        let receiver = (1..=super::switch::PORTS).find(|port| network.mac_of(*port) == packet.to_mac);
         let Some(receiver) = receiver.filter(|port| network.switch_of(*port) == network.switch_of(sender))
         else {
             return Vec::new();

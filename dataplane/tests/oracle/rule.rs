@@ -6,7 +6,8 @@ use std::{fmt, net::IpAddr};
 use super::{
     common::interpreter::Random,
     frame::{Body, Packet},
-    network::{GROUPS, PORTS, SETS},
+    network::{GROUPS, SETS},
+    switch::PORTS,
 };
 
 /// A match.

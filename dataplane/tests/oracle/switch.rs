@@ -1,37 +1,52 @@
 //! The real switch of the oracle: compiled flows, frames in and frames out.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use quantumnet_dataplane::compile::Compiler;
 
 use super::{
-    common::{self, ovs::Ovs},
+    common::{self, Model, ovs::Ovs, plain},
     frame::{self, Body, Packet},
-    network::{Network, PORTS, SENTINELS},
     rule::address,
 };
+
+/// Ports of a network of the oracle, numbered from 1.
+pub const PORTS: u32 = 6;
+/// Ports of a switch of their own, by which the test knows that the datapath has done what it was given.
+const SENTINELS: [u32; 2] = [7, 8];
+const SENTINEL_SWITCH: u32 = 9;
 
 /// A switch with the flows of a network.
 pub struct Switch {
     ovs: Ovs,
     compiler: Compiler,
-    rows: common::Model,
+    rows: Model,
     /// Frames that were seen at each port.
     seen: BTreeMap<u32, usize>,
 }
 
+/// A frame that has left the switch.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Arrival {
+    pub port: u32,
+    pub source: IpAddr,
+    pub to: IpAddr,
+    /// TTL or hop limit.
+    pub hops: u8,
+}
+
 impl Switch {
-    pub fn start(network: &Network) -> Self {
+    pub fn start(rows: Model) -> Self {
         let ovs = Ovs::start(PORTS + 2, 0).expect("the oracle needs Open vSwitch");
-        let mut rows = network.model();
-        let compiler = rows.compiled();
-        ovs.load(&compiler);
-        Self { ovs, compiler, rows, seen: BTreeMap::new() }
+        let mut this = Self { ovs, compiler: Compiler::new(), rows: Model::default(), seen: BTreeMap::new() };
+        this.apply(rows, true);
+        this
     }
 
     /// Follows a change of the network: step by step, or compiled anew as an agent that starts does.
-    pub fn apply(&mut self, network: &Network, restart: bool) {
-        let mut rows = network.model();
+    pub fn apply(&mut self, mut rows: Model, restart: bool) {
+        rows.switch(SENTINEL_SWITCH);
+        SENTINELS.iter().for_each(|port| rows.port(&plain(*port, SENTINEL_SWITCH, 1)));
         if restart {
             self.compiler = rows.compiled();
         } else {
@@ -42,15 +57,15 @@ impl Switch {
         self.ovs.revalidated();
     }
 
-    /// Ports that a packet leaves by.
-    pub fn send(&mut self, packet: &Packet) -> Vec<u32> {
+    /// What leaves when a packet comes in.
+    pub fn send(&mut self, packet: &Packet) -> Vec<Arrival> {
         self.ovs.receive(&format!("p{}", packet.port), &packet.frame());
         self.sentinel();
-        let mut left = self.left(packet);
+        let mut left = self.left();
         if left.is_empty() {
             // Frames of one round of the datapath are written port by port: the packet's may come after the sentinel's.
             self.sentinel();
-            left = self.left(packet);
+            left = self.left();
         }
         left
     }
@@ -73,20 +88,16 @@ impl Switch {
         self.seen.insert(to, count);
     }
 
-    /// Ports by which frames of the packet have left since this was last asked.
-    fn left(&mut self, packet: &Packet) -> Vec<u32> {
+    /// What has left since this was last asked.
+    fn left(&mut self) -> Vec<Arrival> {
         let mut left = Vec::new();
         for port in 1..=PORTS {
             let frames = self.ovs.sent(&format!("p{port}"));
             let before = self.seen.insert(port, frames.len()).unwrap_or(0);
-            for frame in &frames[before..] {
-                assert_eq!(
-                    frame::addresses(frame),
-                    Some((packet.source, packet.to)),
-                    "no other frame leaves"
-                );
-                left.push(port);
-            }
+            left.extend(frames[before..].iter().filter_map(|frame| {
+                let (source, to, hops) = frame::header(frame)?;
+                Some(Arrival { port, source, to, hops })
+            }));
         }
         left
     }

@@ -126,10 +126,10 @@ mod tests {
             }],
             expect![[r#"
                 Steer 105 udp,reg14=0x1,metadata=0x7,nw_dst=10.0.0.254 => resubmit(,15)
-                Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=0.0.0.0,nw_dst=10.0.0.254,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=17)
-                Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=0.0.0.0,nw_dst=255.255.255.255,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=17)
-                Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=10.0.0.1,nw_dst=10.0.0.254,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=17)
-                Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=10.0.0.1,nw_dst=255.255.255.255,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=17)
+                Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=0.0.0.0,nw_dst=10.0.0.254,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.d7.b8.c8.c7,meter_id=17)
+                Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=0.0.0.0,nw_dst=255.255.255.255,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.d7.b8.c8.c7,meter_id=17)
+                Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=10.0.0.1,nw_dst=10.0.0.254,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.d7.b8.c8.c7,meter_id=17)
+                Dhcp 100 udp,reg14=0x1,metadata=0x7,dl_src=0a:00:00:00:00:01,nw_src=10.0.0.1,nw_dst=255.255.255.255,tp_src=68,tp_dst=67 => controller(userdata=01.01.00.00.00.00.00.01.00.00.00.00.00.00.00.00.d7.b8.c8.c7,meter_id=17)
             "#]],
         );
     }

@@ -121,7 +121,7 @@ mod tests {
                 },
             ],
             expect![[r#"
-                LearnMac 50 reg14=0x4,metadata=0x7 => controller(userdata=01.00.00.00.00.00.00.04.00.00.00.00.00.00.00.00.00.00.00.37,meter_id=16),resubmit(,12)
+                LearnMac 50 reg14=0x4,metadata=0x7 => controller(userdata=01.00.00.00.00.00.00.04.00.00.00.00.00.00.00.00.d7.b8.c8.c7,meter_id=16),resubmit(,12)
             "#]],
         );
     }

@@ -1,0 +1,107 @@
+//! Routers, routes and translations: random topologies on a real switch, every pair of addresses against a reference.
+
+mod reference;
+mod topology;
+
+use std::net::IpAddr;
+
+use super::{
+    common::interpreter::Random,
+    frame::{Body, Flags, Packet},
+    number,
+    switch::{PORTS, Switch},
+};
+use reference::Reference;
+use topology::Topology;
+
+/// Topologies of one run, unless `NETWORKS` says otherwise.
+const TOPOLOGIES: u64 = 6;
+/// Changes of each.
+const CHANGES: u16 = 3;
+
+#[test]
+fn what_routers_do_is_what_the_reference_says() {
+    let first = number("SEED", 20_261_129);
+    let (mut sent, mut delivered) = (0, 0);
+    for seed in first..first + number("NETWORKS", TOPOLOGIES) {
+        let mut random = Random::new(seed);
+        let mut topology = Topology::random(&mut random);
+        let mut switch = Switch::start(topology.model());
+        for change in 0..=CHANGES {
+            // Connections of before are not asked about: each round has ports of its own.
+            let mut reference = Reference::default();
+            let mut next_port = 10_000 + change * 4_000;
+            for client in 1..=PORTS {
+                for to in topology.destinations(client, &mut random) {
+                    next_port += 1;
+                    let mut asked = Ask { client, to, port: next_port, tcp: random.one_in(3) };
+                    let (told, arrived) = asked.talk(&topology, &mut switch, &mut reference, seed);
+                    sent += told;
+                    delivered += arrived;
+                }
+            }
+            topology.change(&mut random);
+            switch.apply(topology.model(), random.one_in(2));
+        }
+    }
+    assert!(delivered * 10 > sent && delivered * 10 < sent * 9, "{delivered} of {sent} arrived");
+}
+
+/// One client that asks an address, and goes on with whoever answers.
+struct Ask {
+    client: u32,
+    to: IpAddr,
+    port: u16,
+    tcp: bool,
+}
+
+impl Ask {
+    /// Packets back and forth as long as they arrive. Gives how many were sent, and how many came.
+    fn talk(
+        &mut self,
+        topology: &Topology,
+        switch: &mut Switch,
+        reference: &mut Reference,
+        seed: u64,
+    ) -> (usize, usize) {
+        let mut story = Vec::new();
+        let (mut port, mut source, mut to) =
+            (self.client, topology.address(self.client, self.to.is_ipv6()), self.to);
+        for step in 0..4 {
+            let packet = self.packet(topology, port, (source, to), step);
+            let (expected, got) = (reference.send(topology, &packet), switch.send(&packet));
+            story.push(format!("{packet}: expected {expected:?}, got {got:?}"));
+            assert!(
+                got == expected.iter().copied().collect::<Vec<_>>(),
+                "SEED={seed} NETWORKS=1\n{topology:#?}\n{}",
+                story.join("\n")
+            );
+            let Some(arrival) = expected else { return (step + 1, step) };
+            (port, source, to) = (arrival.port, arrival.to, arrival.source);
+        }
+        (4, 4)
+    }
+
+    fn packet(&self, topology: &Topology, port: u32, (source, to): (IpAddr, IpAddr), step: usize) -> Packet {
+        let (here, there) = if step % 2 == 0 { (self.port, 80) } else { (80, self.port) };
+        let body = if self.tcp {
+            let (flags, sequence, acknowledged) = match step {
+                0 => (Flags::Syn, 1_000, 0),
+                1 => (Flags::SynAck, 5_000, 1_001),
+                2 => (Flags::Ack, 1_001, 5_001),
+                _ => (Flags::Ack, 5_001, 1_001),
+            };
+            Body::Tcp { from: here, to: there, flags, sequence, acknowledged }
+        } else {
+            Body::Udp { from: here, to: there }
+        };
+        Packet {
+            port,
+            source_mac: topology.mac(port),
+            to_mac: topology.first_hop(port, to),
+            source,
+            to,
+            body,
+        }
+    }
+}

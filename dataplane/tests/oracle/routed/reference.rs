@@ -1,0 +1,173 @@
+//! What routers do with a packet, from the semantics of OVN's routers (ovn-nb(5), `Logical_Router`, `NAT`;
+//! ovn-architecture(7)), without a line of the compiler.
+//!
+//! # Contract
+//! - Packets come one at a time. Out: where it arrives, with which addresses and hops left; nothing if nowhere.
+//! - A gateway's translations hold for all that it routes, whichever ports it comes and goes by.
+
+use std::net::IpAddr;
+
+use super::{
+    super::{
+        frame::{Body, HOPS, Packet},
+        switch::{Arrival, PORTS},
+    },
+    topology::{Hop, RuleKind, Topology},
+};
+
+/// Connections that the gateway knows.
+#[derive(Clone, Debug, Default)]
+pub struct Reference {
+    connections: Vec<Connection>,
+}
+
+/// As its first packet came to the gateway, and as it left.
+#[derive(Clone, Copy, Debug)]
+struct Connection {
+    came: Tuple,
+    left: Tuple,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Tuple {
+    source: IpAddr,
+    to: IpAddr,
+    ports: (u16, u16),
+    tcp: bool,
+}
+
+/// What a router decides.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    Guest(u32),
+    /// The other router.
+    Router,
+    Nowhere,
+}
+
+impl Reference {
+    pub fn send(&mut self, topology: &Topology, packet: &Packet) -> Option<Arrival> {
+        let mut tuple = Tuple::of(packet);
+        let switch = topology.switch_of(packet.port);
+        let guest = (1..=PORTS)
+            .find(|port| topology.mac(*port) == packet.to_mac && topology.switch_of(*port) == switch);
+        if let Some(port) = guest {
+            // Nobody gets by a switch what it sent itself.
+            return (port != packet.port).then(|| tuple.arrives(port, HOPS));
+        }
+        let mut hops = HOPS;
+        let mut at_gateway = !topology.two || switch == 3;
+        // At most each router once, and the one that a packet goes back through.
+        for _ in 0..3 {
+            hops -= 1;
+            let next = if at_gateway {
+                let (translated, next) = self.gateway(topology, tuple)?;
+                tuple = translated;
+                next
+            } else {
+                inner(topology, tuple.to)
+            };
+            match next {
+                Next::Guest(port) => return Some(tuple.arrives(port, hops)),
+                Next::Nowhere => return None,
+                Next::Router => at_gateway = !at_gateway,
+            }
+        }
+        None
+    }
+
+    /// Translates and routes.
+    fn gateway(&mut self, topology: &Topology, tuple: Tuple) -> Option<(Tuple, Next)> {
+        for connection in &self.connections {
+            if connection.came == tuple {
+                return Some((connection.left, route(topology, connection.left.to)));
+            }
+            if connection.left.reversed() == tuple {
+                let back = connection.came.reversed();
+                return Some((back, route(topology, back.to)));
+            }
+        }
+        let mut left = tuple;
+        let inbound = topology.rules.iter().find(|rule| IpAddr::V4(rule.external) == tuple.to);
+        match inbound {
+            Some(rule) if rule.kind != RuleKind::Snat => left.to = rule.logical.addr(),
+            // An outer address that nothing comes back to.
+            Some(_) => return None,
+            None => {}
+        }
+        let next = route(topology, left.to);
+        if matches!(next, Next::Nowhere) {
+            return None;
+        }
+        let outbound = topology
+            .rules
+            .iter()
+            .filter(|rule| rule.kind != RuleKind::Dnat && rule.logical.contains(&tuple.source))
+            .max_by_key(|rule| rule.logical.prefix_len());
+        if let Some(rule) = outbound {
+            left.source = rule.external.into();
+        }
+        self.connections.push(Connection { came: tuple, left });
+        Some((left, next))
+    }
+}
+
+/// The gateway's routes.
+fn route(topology: &Topology, to: IpAddr) -> Next {
+    if !topology.two {
+        return connected(topology, to, &[1, 2, 3]).unwrap_or_else(|| static_route(topology, to));
+    }
+    connected(topology, to, &[3]).unwrap_or_else(|| {
+        let back = ["10.0.0.0/16", "fd01::/64", "fd02::/64"];
+        let leads = |prefix: &&str| prefix.parse::<ipnet::IpNet>().expect("a prefix").contains(&to);
+        if back.iter().any(leads) { Next::Router } else { Next::Nowhere }
+    })
+}
+
+/// The inner router's.
+fn inner(topology: &Topology, to: IpAddr) -> Next {
+    connected(topology, to, &[1, 2]).unwrap_or_else(|| match static_route(topology, to) {
+        // Its default.
+        Next::Nowhere if !is_static(topology, to) => Next::Router,
+        next => next,
+    })
+}
+
+fn connected(topology: &Topology, to: IpAddr, switches: &[u32]) -> Option<Next> {
+    let switch =
+        switches.iter().find(|switch| topology.networks(**switch).iter().any(|net| net.contains(&to)))?;
+    let guest = (1..=PORTS)
+        .find(|port| topology.switch_of(*port) == *switch && topology.address(*port, to.is_ipv6()) == to);
+    Some(guest.map_or(Next::Nowhere, Next::Guest))
+}
+
+fn is_static(topology: &Topology, to: IpAddr) -> bool {
+    topology.routes.iter().any(|(prefix, _)| prefix.contains(&to))
+}
+
+fn static_route(topology: &Topology, to: IpAddr) -> Next {
+    let leads = topology.routes.iter().filter(|(prefix, _)| prefix.contains(&to));
+    match leads.max_by_key(|(prefix, _)| prefix.prefix_len()) {
+        Some((_, Hop::Guest(guest))) => Next::Guest(*guest),
+        Some((_, Hop::Discard)) | None => Next::Nowhere,
+    }
+}
+
+impl Tuple {
+    fn of(packet: &Packet) -> Self {
+        let (ports, tcp) = match packet.body {
+            Body::Tcp { from, to, .. } => ((from, to), true),
+            Body::Udp { from, to } => ((from, to), false),
+            Body::Echo { id, .. } => ((id, id), false),
+        };
+        Self { source: packet.source, to: packet.to, ports, tcp }
+    }
+
+    fn reversed(self) -> Self {
+        Self { source: self.to, to: self.source, ports: (self.ports.1, self.ports.0), ..self }
+    }
+
+    fn arrives(self, port: u32, hops: u8) -> Arrival {
+        Arrival { port, source: self.source, to: self.to, hops }
+    }
+}

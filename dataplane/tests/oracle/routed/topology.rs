@@ -1,0 +1,276 @@
+//! Random topologies: three switches, of which the third is the outside, joined by one gateway router or by an inner and a
+//! gateway router.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use quantumnet_model::{
+    Strong,
+    address::Mac,
+    host::HostRouterZones,
+    nb::{LogicalRouter, LogicalRouterStaticRoute, Nat},
+};
+
+use super::super::{
+    common::{
+        Kind, Model, PortSpec, RouterPortSpec, id, interpreter::Random, mac, options, plain, router_mac, text,
+    },
+    switch::PORTS,
+};
+
+/// Number of the router that the inner switches are on.
+const INNER: u32 = 20;
+/// Number of the router that the outside is on.
+const GATEWAY: u32 = 21;
+
+/// A topology.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    /// An inner router besides the gateway.
+    pub two: bool,
+    /// Static routes of the router that the inner switches are on.
+    pub routes: Vec<(IpNet, Hop)>,
+    /// Translations of the gateway.
+    pub rules: Vec<Rule>,
+}
+
+/// Where a static route leads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Hop {
+    /// A guest that routes.
+    Guest(u32),
+    Discard,
+}
+
+/// A translation.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub kind: RuleKind,
+    pub external: Ipv4Addr,
+    pub logical: IpNet,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RuleKind {
+    Snat,
+    Dnat,
+    Both,
+}
+
+impl Topology {
+    pub fn random(random: &mut Random) -> Self {
+        let mut this = Self { two: random.one_in(2), routes: Vec::new(), rules: Vec::new() };
+        for _ in 0..random.below(4) {
+            this.add_route(random);
+        }
+        for _ in 0..random.below(5) {
+            this.add_rule(random);
+        }
+        this
+    }
+
+    pub fn change(&mut self, random: &mut Random) {
+        match random.below(4) {
+            0 if !self.routes.is_empty() => _ = self.routes.remove(0),
+            1 if !self.rules.is_empty() => _ = self.rules.remove(0),
+            2 => self.add_route(random),
+            _ => self.add_rule(random),
+        }
+    }
+
+    fn add_route(&mut self, random: &mut Random) {
+        let prefixes =
+            ["192.0.2.0/24", "192.0.2.128/25", "192.0.2.130/32", "198.51.100.0/24", "fd77::/64", "fd77::/48"];
+        let prefix: IpNet = random.pick(&prefixes).parse().expect("a prefix");
+        if self.routes.iter().any(|(other, _)| *other == prefix) {
+            return;
+        }
+        let hop = if random.one_in(4) { Hop::Discard } else { Hop::Guest(1 + random.below(4) as u32) };
+        self.routes.push((prefix, hop));
+    }
+
+    /// No two rules for one outer or one inner address, so that what wins is said somewhere.
+    fn add_rule(&mut self, random: &mut Random) {
+        let kind = *random.pick(&[RuleKind::Snat, RuleKind::Dnat, RuleKind::Both]);
+        let external = Ipv4Addr::new(172, 16, 0, 100 + random.below(6) as u8);
+        let guest = 1 + random.below(4) as u32;
+        let whole = ["10.0.1.0/24", "10.0.2.0/24", "10.0.0.0/16"];
+        let logical: IpNet = match kind {
+            RuleKind::Snat if random.one_in(2) => random.pick(&whole).parse().expect("a prefix"),
+            _ => IpNet::from(self.address(guest, false)),
+        };
+        let known = |rule: &Rule| rule.external == external || rule.logical == logical;
+        if !self.rules.iter().any(known) {
+            self.rules.push(Rule { kind, external, logical });
+        }
+    }
+
+    /// Two ports a switch.
+    pub fn switch_of(&self, port: u32) -> u32 {
+        (port + 1) / 2
+    }
+
+    /// The number of a switch's router port.
+    pub fn router_port(&self, switch: u32) -> u32 {
+        switch
+    }
+
+    pub fn mac(&self, port: u32) -> [u8; 6] {
+        octets(&mac(port))
+    }
+
+    pub fn router_mac(&self, router_port: u32) -> [u8; 6] {
+        octets(&router_mac(router_port))
+    }
+
+    pub fn address(&self, port: u32, six: bool) -> IpAddr {
+        let switch = self.switch_of(port);
+        let text = match (six, switch) {
+            (true, _) => format!("fd0{switch}::{port:x}"),
+            (false, 3) => format!("172.16.0.{port}"),
+            (false, _) => format!("10.0.{switch}.{port}"),
+        };
+        text.parse().expect("numbers are small")
+    }
+
+    /// Networks of a switch.
+    pub fn networks(&self, switch: u32) -> [IpNet; 2] {
+        let four = if switch == 3 { "172.16.0.254/24".to_owned() } else { format!("10.0.{switch}.254/24") };
+        [four, format!("fd0{switch}::fe/64")].map(|text| text.parse().expect("numbers are small"))
+    }
+
+    /// Whom a guest sends to: the one that has the address, if that is on its own network, else its router.
+    pub fn first_hop(&self, port: u32, to: IpAddr) -> [u8; 6] {
+        let switch = self.switch_of(port);
+        let neighbour = (1..=PORTS)
+            .find(|other| self.switch_of(*other) == switch && self.address(*other, to.is_ipv6()) == to);
+        match neighbour {
+            Some(neighbour) => self.mac(neighbour),
+            None => self.router_mac(self.router_port(switch)),
+        }
+    }
+
+    /// What a guest tries: all guests, all outer addresses, and some that lead elsewhere or nowhere.
+    pub fn destinations(&self, client: u32, random: &mut Random) -> Vec<IpAddr> {
+        let guests = (1..=PORTS).filter(|port| *port != client);
+        let mut all: Vec<IpAddr> = guests.map(|port| self.address(port, random.one_in(3))).collect();
+        all.extend((100..106).map(|last| IpAddr::V4(Ipv4Addr::new(172, 16, 0, last))));
+        let others = [
+            "192.0.2.1",
+            "192.0.2.130",
+            "192.0.2.200",
+            "198.51.100.9",
+            "203.0.113.1",
+            "fd77::1",
+            "10.0.1.77",
+        ];
+        all.extend(others.map(|text| text.parse::<IpAddr>().expect("an address")));
+        all.retain(|_| !random.one_in(3));
+        all
+    }
+
+    /// The rows that say the same.
+    pub fn model(&self) -> Model {
+        let mut model = Model::hypervisor(1);
+        (1..=3).for_each(|switch| model.switch(switch));
+        for port in 1..=PORTS {
+            let addresses =
+                vec![format!("{} {} {}", mac(port), self.address(port, false), self.address(port, true))];
+            model.port(&PortSpec { addresses, ..plain(port, self.switch_of(port), 1) });
+        }
+        if self.two {
+            model.router(INNER);
+        }
+        model.router(GATEWAY);
+        for switch in 1..=3 {
+            let inner = self.two && switch != 3;
+            model.router_port(&RouterPortSpec {
+                number: self.router_port(switch),
+                router: if inner { INNER } else { GATEWAY },
+                networks: self.networks(switch).map(|net| net.to_string()).to_vec(),
+                switch: Some(switch),
+                chassis: (!inner).then_some(1),
+                ..RouterPortSpec::default()
+            });
+        }
+        if self.two {
+            for (number, peer, router, last) in [(4, 5, INNER, 1), (5, 4, GATEWAY, 2)] {
+                model.router_port(&RouterPortSpec {
+                    number,
+                    router,
+                    networks: vec![format!("10.0.99.{last}/24"), format!("fd99::{last}/64")],
+                    peer: Some(peer),
+                    chassis: (router == GATEWAY).then_some(1),
+                    ..RouterPortSpec::default()
+                });
+            }
+        }
+        self.routers(&mut model);
+        model.number_conjunctions(Some(1));
+        model.number_groups();
+        model
+    }
+
+    fn routers(&self, model: &mut Model) {
+        let mut number = 0;
+        let mut route = |model: &mut Model, prefix: String, hop: String| {
+            number += 1;
+            let uuid = id(Kind::Route, number);
+            let row = LogicalRouterStaticRoute {
+                ip_prefix: text(&prefix),
+                nexthop: text(&hop),
+                ..LogicalRouterStaticRoute::default()
+            };
+            model.put(uuid, row);
+            Strong::new(uuid)
+        };
+        let mut own: imbl::OrdSet<_> = imbl::OrdSet::new();
+        for (prefix, hop) in &self.routes {
+            let hop = match hop {
+                Hop::Guest(guest) => self.address(*guest, prefix.addr().is_ipv6()).to_string(),
+                Hop::Discard => "discard".to_owned(),
+            };
+            own.insert(route(model, prefix.to_string(), hop));
+        }
+        let mut gateway = LogicalRouter {
+            name: text("gateway"),
+            options: options(&[("chassis", "hv1")]),
+            ..LogicalRouter::default()
+        };
+        if self.two {
+            own.insert(route(model, "0.0.0.0/0".into(), "10.0.99.2".into()));
+            own.insert(route(model, "::/0".into(), "fd99::2".into()));
+            let back = [("10.0.0.0/16", "10.0.99.1"), ("fd01::/64", "fd99::1"), ("fd02::/64", "fd99::1")];
+            gateway.static_routes =
+                back.into_iter().map(|(prefix, hop)| route(model, prefix.into(), hop.into())).collect();
+            let inner = LogicalRouter { name: text("inner"), static_routes: own, ..LogicalRouter::default() };
+            model.put(id(Kind::Switch, INNER), inner);
+        } else {
+            gateway.static_routes = own;
+        }
+        for (number, rule) in (0..).zip(&self.rules) {
+            let uuid = id(Kind::Nat, number);
+            let kind = match rule.kind {
+                RuleKind::Snat => "snat",
+                RuleKind::Dnat => "dnat",
+                RuleKind::Both => "dnat_and_snat",
+            };
+            let whole = rule.logical.prefix_len() == 32;
+            let logical = if whole { rule.logical.addr().to_string() } else { rule.logical.to_string() };
+            let row = Nat {
+                r#type: text(kind),
+                external_ip: text(&rule.external.to_string()),
+                logical_ip: text(&logical),
+                ..Nat::default()
+            };
+            model.put(uuid, row);
+            gateway.nat.insert(Strong::new(uuid));
+        }
+        model.put(id(Kind::Switch, GATEWAY), gateway);
+        model.put(id(Kind::Switch, GATEWAY), HostRouterZones { dnat: 101, snat: 102 });
+    }
+}
+
+fn octets(mac: &str) -> [u8; 6] {
+    mac.parse::<Mac>().expect("numbers are small").0
+}
