@@ -391,7 +391,8 @@ fn configuration_numbers_begin_anew_with_their_row() {
 
 #[test]
 fn what_nothing_acts_on_is_warned_of_until_it_goes() {
-    let mut store = Store::with_port(&[("qos_max_rate", "1000"), ("hostname", "vm"), ("colour", "red")]);
+    let mut store =
+        Store::with_port(&[("receive_multicast", "false"), ("hostname", "vm"), ("colour", "red")]);
     store.run(|txn| {
         txn.update::<LogicalSwitchPort>(PORT, |row| row.external_ids = pairs(&[("colour", "red")]));
         let config = pairs(&[("mcast_snoop", "true"), ("mcast_querier", "true"), ("vlan-passthru", "true")]);
@@ -410,7 +411,7 @@ fn what_nothing_acts_on_is_warned_of_until_it_goes() {
             "Logical_Router.options: options:mcast_relay: nothing acts on it yet (multicast); it is kept",
             "Logical_Switch.other_config: other_config:mcast_snoop: nothing acts on it yet (multicast); it is kept",
             "Logical_Switch_Port.options: options:colour: the key is not known; nothing acts on it; \
-             options:qos_max_rate: nothing acts on it yet (qos); it is kept",
+             options:receive_multicast: nothing acts on it yet (l2); it is kept",
         ]
     );
     assert!(store.state.iter::<Problem>().all(|(_, row)| &*row.severity == "warning"));

@@ -351,7 +351,7 @@ proptest! {
                 }
                 Step::Meter(number, rate) => {
                     meters.insert(number, rate);
-                    delta.meters_put.push((number, MeterSpec { rate, burst: rate }));
+                    delta.meters_put.push((number, MeterSpec::packets(rate, rate)));
                 }
                 Step::DropMeter(number) => {
                     if meters.remove(&number).is_some() {
@@ -457,7 +457,7 @@ fn a_meter_that_cannot_be_had_does_not_keep_the_flows_back() {
     world.model.no_meters = true;
     world.connect();
     world.input(Input::Complete);
-    let meters_put = vec![(1, MeterSpec { rate: 1, burst: 1 })];
+    let meters_put = vec![(1, MeterSpec::packets(1, 1))];
     world.input(Input::Delta { delta: FlowDelta { meters_put, ..put(1, 1) }, tag: 1 });
     world.pass(Duration::from_secs(5));
     assert_eq!((world.model.flows.len(), world.driver.refused()), (1, 1));

@@ -12,10 +12,10 @@ use quantumnet_dataplane::compile::{
     table::{PATHS, Status, TABLES, Table},
 };
 use quantumnet_model::{
-    Strong,
-    host::HostZone,
-    nb::{Acl, LogicalRouterPolicy, LogicalRouterStaticRoute, LogicalSwitch},
-    sb::MacBinding,
+    Strong, Weak,
+    host::{HostMeter, HostZone},
+    nb::{Acl, LogicalRouterPolicy, LogicalRouterStaticRoute, LogicalSwitch, LogicalSwitchPort, Mirror, Qos},
+    sb::{MacBinding, PortBinding},
 };
 
 /// A network in which every built table has a flow.
@@ -87,6 +87,43 @@ fn example() -> Model {
         datapath: id(Kind::Switch, 9).into(),
     };
     model.put(id(Kind::Neighbour, 1), neighbour);
+    model.switch(10);
+    model.port(&plain(5, 10, 1));
+    for (number, direction) in (0..).zip(["from-lport", "to-lport"]) {
+        let qos = Qos {
+            priority: 100,
+            direction: text(direction),
+            r#match: text("ip4"),
+            action: std::iter::once((text("dscp"), 46)).collect(),
+            bandwidth: std::iter::once((text("rate"), 10_000)).collect(),
+            ..Qos::default()
+        };
+        model.put(id(Kind::Qos, number), qos);
+        model.put(id(Kind::Qos, number), HostMeter { number: 32_768 - i64::from(number) });
+    }
+    let qos_rules = (0..2).map(|number| Strong::new(id(Kind::Qos, number))).collect();
+    model.put(id(Kind::Switch, 10), LogicalSwitch { qos_rules, ..LogicalSwitch::default() });
+    let mirror = Mirror {
+        name: text("mirror"),
+        r#type: text("lport"),
+        filter: text("both"),
+        sink: text("p4"),
+        ..Mirror::default()
+    };
+    model.put(id(Kind::Mirror, 1), mirror);
+    let mut mirrored = model.rows.get::<LogicalSwitchPort>(id(Kind::Port, 5)).cloned().unwrap_or_default();
+    mirrored.mirror_rules.insert(Weak::new(id(Kind::Mirror, 1)));
+    model.put(id(Kind::Port, 5), mirrored);
+    let to_target = PortBinding {
+        logical_port: text("mp-sw10-p4"),
+        r#type: text("mirror"),
+        datapath: id(Kind::Switch, 10).into(),
+        tunnel_key: 6,
+        mirror_port: Some(text("p4")),
+        chassis: Some(id(Kind::Chassis, 1).into()),
+        ..PortBinding::default()
+    };
+    model.put(id(Kind::MirrorPort, 1), to_target);
     model.number_conjunctions(Some(1));
     model
 }
@@ -163,7 +200,8 @@ fn document() -> String {
     }
     line(format_args!(
         "\n## Examples\n\nPort 1 (port security, DHCP) and port 2 (unknown addresses) are here, port 3 is on another hypervisor. Port 4 is here on \
-        a switch with three stateful ACLs, one of each round. Router 9 joins the two switches.\n"
+        a switch with three stateful ACLs, one of each round. Router 9 joins the two switches. \
+        Port 5 is here on a switch with two QoS rules and is mirrored to port 4.\n"
     ));
     let mut flows: BTreeMap<u8, Vec<String>> = BTreeMap::new();
     for (key, value) in example().compiled().table() {

@@ -113,10 +113,20 @@ table! {
 }
 
 table! {
-    /// The numbers of an ACL, given by the agent. The row has the uuid of the `ACL`.
-    pub struct HostAcl = Host "Host_ACL" [root] {
-        /// Number of the meter of its log records; 0 for none.
-        meter: i64,
+    /// The numbers of a rule's conjunctive matches, given by the agent. The row has the uuid of the rule: a `QoS` or a
+    /// `Mirror_Rule`. In tables of their own, so that they may be those of a conjunction too.
+    pub struct HostRule = Host "Host_Rule" [root] {
+        /// The first of its conjunction ids; the next 255 are its own too.
+        conjunction: i64,
+    }
+}
+
+table! {
+    /// A meter that a row needs of its own, given by the agent. The row has the uuid of the one that needs it: an `ACL` that
+    /// logs, a `QoS` rule with a rate, a `Meter` that protocols are limited by. Without one the switch has no meter for it.
+    pub struct HostMeter = Host "Host_Meter" [root] {
+        /// Number of the meter.
+        number: i64,
     }
 }
 

@@ -81,7 +81,8 @@ pub enum Scope {
         /// Its column, which must be an index of its own.
         key: &'static str,
     },
-    /// In every scope of the rows of `table` whose text in `by` names this row: its `column`.
+    /// In every scope of the rows of `table` whose text in `by`, or in the values of a map there, names this row: its
+    /// `column`.
     Named {
         /// Column of this row: its name.
         column: &'static str,

@@ -125,11 +125,12 @@ tables![
     host::HostZone,
     host::HostRouterZones,
     host::HostConjunction,
-    host::HostAcl,
     host::HostHandover,
     host::HostRouterPort,
     host::HostNeighbour,
     host::HostGroup,
+    host::HostRule,
+    host::HostMeter,
 ];
 
 /// Declarations of all tables; a [`TableId`] is a place in it.

@@ -3,23 +3,35 @@
 //! # Contract
 //! - Reads `ACL` rows; writes nothing but problems. A row with one has no effect until it is mended.
 
-use quantumnet_model::nb::Acl;
+use quantumnet_model::{Uuid, nb::Acl};
 
 use crate::{
-    lower::{Dirty, matches, problem},
+    lower::{Dirty, matches, meter, problem},
     store::Txn,
 };
 
 pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
     for touched in txn.touched_in::<Acl>() {
-        let text = |row: Option<&Acl>| row.map(|row| row.r#match.clone());
-        let (before, after) = (text(touched.before()), text(touched.after()));
-        if before == after {
+        let text = |row: Option<&Acl>| row.map(|row| (row.r#match.clone(), row.log, row.meter.clone()));
+        if text(touched.before()) == text(touched.after()) {
             continue;
         }
         dirty.work.rows += 1;
-        let wrong = after.and_then(|text| matches::check_templated(&text).err());
-        let wrong = wrong.map(|reason| format!("{reason}; the ACL has no effect"));
-        problem::set::<Acl>(txn, touched.uuid, wrong.map(|wrong| ("match", wrong)).into_iter().collect());
+        tell(txn, touched.uuid);
     }
+}
+
+/// Says what is wrong with an ACL.
+pub(super) fn tell(txn: &mut Txn<'_>, uuid: Uuid) {
+    let mut problems = Vec::new();
+    if let Some(acl) = txn.get::<Acl>(uuid) {
+        let wrong = matches::check_templated(&acl.r#match).err();
+        problems.extend(wrong.map(|reason| ("match", format!("{reason}; the ACL has no effect"))));
+        if let Some(name) = acl.meter.as_ref().filter(|_| acl.log)
+            && meter::named(txn.state(), name).is_none()
+        {
+            problems.push(("meter", format!("no meter is called {name:?}")));
+        }
+    }
+    problem::set::<Acl>(txn, uuid, problems);
 }

@@ -1,7 +1,7 @@
 //! Which chassis holds a port: derived from the interfaces that agents report, never claimed. A port of type
 //! `external` or `chassisredirect` is held by the member of its group that says that it serves it (an external one, until
 //! one says so, by the highest), `l2gateway` and `l3gateway` by the one it names, `virtual` by that of the
-//! parent behind which agents saw its address; other types are held by none.
+//! parent behind which agents saw its address, `mirror` by that of its target; other types are held by none.
 //!
 //! # Contract
 //! - Reads `Port_Binding`, `Chassis_Interface`, `HA_Chassis_Group`, `Chassis`; writes `Port_Binding.chassis`, `additional_chassis`, `up`, and
@@ -113,7 +113,7 @@ pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
     for touched in txn.touched_in::<PortBinding>() {
         dirty.bindings.insert(touched.uuid);
         for row in [touched.before::<PortBinding>(), touched.after()].into_iter().flatten() {
-            dirty.bindings.extend(lookup::rows(txn.state(), lookup::VIRTUAL_PARENT, &row.logical_port));
+            dirty.bindings.extend(followers(txn.state(), &row.logical_port));
         }
         if touched.new.is_none() {
             lookup::set(txn, lookup::VIRTUAL_PARENT, touched.uuid, &[]);
@@ -185,10 +185,16 @@ fn bind(txn: &mut Txn<'_>, uuid: Uuid, dirty: &mut Dirty) {
             }
         });
         if moved {
-            dirty.bindings.extend(lookup::rows(txn.state(), lookup::VIRTUAL_PARENT, &logical_port));
+            dirty.bindings.extend(followers(txn.state(), &logical_port));
         }
     }
     problem::set::<PortBinding>(txn, uuid, contention(txn, &logical_port, &claims, decision.holder));
+}
+
+/// Ports that are where the port of that name is.
+fn followers(state: &State, name: &str) -> Vec<Uuid> {
+    let kinds = [lookup::VIRTUAL_PARENT, lookup::MIRROR_TARGET];
+    kinds.into_iter().flat_map(|kind| lookup::rows(state, kind, name)).collect()
 }
 
 /// Binds a port that no interface has: to whom its type says.
@@ -196,11 +202,13 @@ fn follow(txn: &mut Txn<'_>, uuid: Uuid) {
     let Some(port) = txn.get::<PortBinding>(uuid).cloned() else { return };
     let parent = port.virtual_parent.clone().filter(|parent| is_parent(txn.state(), &port, parent));
     let gateway = port.options.get("l3gateway-chassis").filter(|_| &*port.r#type == "l3gateway").cloned();
+    let holder_of = |name: &str| {
+        let other = txn.find::<PortBinding>(&[("logical_port", name.into())])?;
+        txn.get::<PortBinding>(other)?.chassis.map(|chassis| chassis.uuid())
+    };
     let holder = match &*port.r#type {
-        "virtual" => parent.as_deref().and_then(|parent| {
-            let parent = txn.find::<PortBinding>(&[("logical_port", parent.into())])?;
-            txn.get::<PortBinding>(parent)?.chassis.map(|chassis| chassis.uuid())
-        }),
+        "virtual" => parent.as_deref().and_then(holder_of),
+        "mirror" => port.mirror_port.as_deref().and_then(holder_of),
         "external" => gateway::serving(txn.state(), uuid, &port)
             .or_else(|| port.ha_chassis_group.and_then(|group| group::active(txn.state(), group.uuid()))),
         // Its agents decide.
@@ -220,10 +228,13 @@ fn follow(txn: &mut Txn<'_>, uuid: Uuid) {
         additional_chassis: imbl::OrdSet::new(),
         encap: port.encap.filter(|_| holder == port.chassis.map(|chassis| chassis.uuid())),
         up: match (&*port.r#type, holder) {
-            ("virtual" | "external" | "l2gateway" | "l3gateway" | "chassisredirect", None) => Some(false),
-            ("virtual" | "external" | "l2gateway" | "l3gateway" | "chassisredirect", Some(holder)) => {
-                port.up.filter(|_| port.chassis == Some(Weak::new(holder))).or(Some(false))
+            ("virtual" | "external" | "l2gateway" | "l3gateway" | "chassisredirect" | "mirror", None) => {
+                Some(false)
             }
+            (
+                "virtual" | "external" | "l2gateway" | "l3gateway" | "chassisredirect" | "mirror",
+                Some(holder),
+            ) => port.up.filter(|_| port.chassis == Some(Weak::new(holder))).or(Some(false)),
             // Those are nowhere, or everywhere; nobody says that they are up.
             _ => Some(false),
         },

@@ -20,6 +20,9 @@ pub const PORT_KEYS: Run = (1, 0x7fff);
 /// VLAN tags of the ports nested in one parent.
 pub const TAGS: Run = (1, 4_095);
 
+/// Queues of shaped ports: OVN's range.
+pub const QUEUES: Run = (1, 0xf000);
+
 /// Name of the pool of datapath keys.
 pub const DATAPATHS: &str = "datapath";
 

@@ -64,6 +64,21 @@ pub(super) const TRIGGER: &str = "trigger";
 /// `Chassis_Private.nb_cfg`.
 pub(super) const NB_CFG: &str = "nb-cfg";
 
+/// Name of the `Meter` that an ACL's records are limited by.
+pub(super) const METERED_ACL: &str = "metered-acl";
+/// Names of the `Meter` rows that a `Copp` limits protocols by.
+pub(super) const METERED_COPP: &str = "metered-copp";
+/// Switch of a port whose traffic is shaped.
+pub(super) const SHAPED: &str = "shaped";
+/// Switch and target of the mirrors to ports that a port has, each such pair.
+pub(super) const MIRRORED: &str = "mirrored";
+/// Switch of a port with mirrors to ports.
+pub(super) const MIRRORED_ON: &str = "mirrored-on";
+/// Name of the port that a `Mirror` copies to.
+pub(super) const MIRROR_SINK: &str = "mirror-sink";
+/// Name of the port that stands behind a `Port_Binding` of type `mirror`.
+pub(super) const MIRROR_TARGET: &str = "mirror-target";
+
 const NAMESPACE: Uuid = uuid!("0d2a86b5-3fb1-4a39-9a3f-9e9a3f0b6f44");
 
 /// The keys that find `row`.

@@ -14,9 +14,9 @@
 //! - Cost follows the rows touched: no stage walks a table, with few exceptions. When the least MTU of the underlay
 //!   changes, every `DHCP_Options` row whose network derives its MTU is written anew, for it changes; with the prefix
 //!   of dynamic MACs every port is looked at, and with the subnet of a switch every port of that switch.
-//! - Stages run in the order global, facts, intent with its routers, security, groups, switches, routers, dns, ACLs, ports,
-//!   router ports with their neighbours, NAT, routes, BFD, announcements, port groups, address sets, bindings, fdb, feedback, features; none
-//!   writes what an earlier one reads.
+//! - Stages run in the order global, facts, intent with its routers, security, groups, switches, routers, dns, ACLs, meters, QoS,
+//!   mirrors, ports, router ports with their neighbours, NAT, routes, BFD, announcements, ports of mirrors, queues, port groups,
+//!   address sets, bindings, fdb, feedback, features; none writes what an earlier one reads.
 
 mod acl;
 pub mod address;
@@ -39,12 +39,15 @@ pub mod keys;
 pub(crate) mod localnet;
 mod lookup;
 mod matches;
+mod meter;
+mod mirror;
 mod nat;
 mod neighbour;
 pub mod owner;
 mod port;
 mod port_group;
 mod problem;
+mod qos;
 mod route;
 mod router;
 mod router_port;
@@ -84,6 +87,8 @@ struct Dirty {
     interfaces: BTreeSet<Text>,
     /// `Port_Binding` rows whose binding may change.
     bindings: BTreeSet<Uuid>,
+    /// Switches and targets of mirrors whose port may have to come or go.
+    mirrored: BTreeSet<Text>,
     work: Work,
 }
 
@@ -108,12 +113,17 @@ pub fn run_counted(txn: &mut Txn<'_>) -> Result<Work, Refusal> {
     router::lower(txn, &mut dirty)?;
     dns::lower(txn, &mut dirty);
     acl::lower(txn, &mut dirty);
+    meter::lower(txn, &mut dirty);
+    qos::lower(txn, &mut dirty);
+    mirror::lower(txn, &mut dirty);
     port::lower(txn, &mut dirty)?;
     router_port::lower(txn, &mut dirty);
     nat::lower(txn, &mut dirty);
     route::lower(txn, &mut dirty);
     bfd::lower(txn, &mut dirty);
     announce::lower(txn, &mut dirty);
+    mirror::ports(txn, &mut dirty)?;
+    qos::ports(txn, &mut dirty);
     let sets = port_group::lower(txn, &mut dirty);
     address_set::lower(txn, &sets, &mut dirty);
     binding::lower(txn, &mut dirty);

@@ -21,16 +21,16 @@ use crate::{
     lower::{
         Dirty, announce,
         dynamic::{self, Placed},
-        facts, keys, lookup,
+        facts, keys, lookup, mirror,
         owner::owner,
         problem::{self, Problems},
-        router, router_port, switch,
+        qos, router, router_port, switch,
     },
     store::{Class, Refusal, State, Txn},
 };
 
 /// Options of a `Port_Binding` that are state and not from the Northbound row.
-const KEPT_OPTIONS: [&str; 4] = [ACTIVATED, "vport-last-claim", "vport-backoff", "qdisc_queue_id"];
+const KEPT_OPTIONS: [&str; 5] = [ACTIVATED, "vport-last-claim", "vport-backoff", qos::QUEUE, qos::NETWORK];
 
 /// Additional chassis that agents have activated.
 const ACTIVATED: &str = "additional-chassis-activated";
@@ -86,6 +86,7 @@ fn remove(txn: &mut Txn<'_>, uuid: Uuid, dirty: &mut Dirty) {
     lookup::set(txn, lookup::PARENT, uuid, &[]);
     announce::localnet(txn, uuid, None, dirty);
     lookup::set(txn, lookup::ANNOUNCES, uuid, &[]);
+    mirror::detach(txn, uuid, dirty);
     problem::set::<LogicalSwitchPort>(txn, uuid, Vec::new());
     problem::set::<PortBinding>(txn, uuid, Vec::new());
 }
@@ -182,11 +183,14 @@ fn one(
         external_ids: external_ids(&port),
         requested_chassis,
         requested_additional_chassis: others,
+        mirror_rules: mirror::of_port(txn, &port),
         ha_chassis_group: (&*port.r#type == "external")
             .then(|| port.ha_chassis_group.map(|group| Strong::new(group.uuid())))
             .flatten(),
         ..state
     };
+    problems.extend(qos::problems(&port));
+    mirror::attach(txn, uuid, &port, datapath, dirty);
     lookup::set(txn, lookup::REQUESTED_CHASSIS, uuid, &awaited);
     lookup::set(txn, lookup::PARENT, uuid, parent_port.as_slice());
     if let Some(before) = present.as_ref().filter(|before| before.logical_port != binding.logical_port) {

@@ -13,8 +13,8 @@ use quantumnet_api::v1::LocalInterface;
 use quantumnet_model::{
     Row,
     host::{
-        HostAcl, HostActivated, HostConjunction, HostHandover, HostInterface, HostOldMac, HostPatch,
-        HostSelf, HostTunnel,
+        HostActivated, HostConjunction, HostHandover, HostInterface, HostOldMac, HostPatch, HostSelf,
+        HostTunnel,
     },
     row::Database,
     sb::{Fdb, MacBinding, PortBinding},
@@ -166,6 +166,10 @@ impl Agent {
         if refused > 0 {
             problems.push(format!("the switch refuses {refused} flows or meters; see the agent's log"));
         }
+        let unmetered = self.numbers.without_meter();
+        if unmetered > 0 && self.abilities.is_some() {
+            problems.push(format!("the switch has too few meters: {unmetered} rows that need one have none"));
+        }
         problems.extend(self.dhcp_problems.iter().cloned());
         problems.extend(self.gateways.problems.iter().cloned());
         problems.extend(self.path_problems());
@@ -233,9 +237,7 @@ impl Agent {
         for (uuid, row) in self.conjunctions.rows() {
             rows.insert((HostConjunction::TABLE, uuid), Arc::new(row));
         }
-        for (acl, row) in self.acl_numbers.rows(self.meters()) {
-            rows.insert((HostAcl::TABLE, acl), Arc::new(row));
-        }
+        rows.extend(self.numbers.rows().into_iter().map(|(table, uuid, row)| ((table, uuid), row)));
         for (group, row) in self.handover_rows() {
             rows.insert((HostHandover::TABLE, group), Arc::new(row));
         }

@@ -13,11 +13,11 @@ mod aging;
 mod bfd;
 mod conjunctions;
 mod event;
-mod filters;
 mod gateway;
 mod groups;
 mod host;
 mod neighbours;
+mod numbers;
 mod paths;
 mod ports;
 mod rows;
@@ -82,10 +82,10 @@ pub struct Agent {
     zones: Zones,
     /// Zones of the ports and routers that are here.
     zones_here: BTreeMap<zones::Holder, u16>,
-    acl_numbers: filters::AclNumbers,
     conjunctions: conjunctions::Conjunctions,
     gateways: gateway::Gateways,
     group_numbers: groups::GroupNumbers,
+    numbers: numbers::Numbers,
     punts: Punts,
     learner: Learner,
     neighbours: Neighbours,
@@ -136,10 +136,10 @@ impl Agent {
             ids: start.ids.clone(),
             zones: start.zones.clone(),
             zones_here: BTreeMap::new(),
-            acl_numbers: filters::AclNumbers::default(),
             conjunctions: conjunctions::Conjunctions::default(),
             gateways: gateway::Gateways::default(),
             group_numbers: groups::GroupNumbers::default(),
+            numbers: numbers::Numbers::default(),
             start,
             config: None,
             replica: None,
@@ -279,6 +279,7 @@ impl Agent {
                 switch::Output::Up(abilities) => {
                     tracing::info!(?abilities, "connected to the bridge");
                     self.abilities = Some(abilities);
+                    self.numbers.set_meters(abilities.meters);
                     self.switch_problem = None;
                     self.host_rows(now, out);
                 }
@@ -476,6 +477,8 @@ impl Agent {
             tunnels,
             watch,
             patches: self.complete.then(|| self.compiler.wanted_patches()),
+            mirrors: self.complete.then(|| self.compiler.wanted_mirrors()),
+            queues: self.complete.then(|| self.compiler.wanted_queues()),
             kept: young.map(|(encap, _)| *encap).collect(),
             installed: self.installed.clone(),
             now_ms,

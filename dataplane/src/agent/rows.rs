@@ -99,7 +99,7 @@ impl Agent {
         let sessions = batch.iter().any(|(table, ..)| bfd::TABLES.contains(table));
         let aging = Self::aging_rows(&batch);
         let neighbours = Self::neighbour_changes(&batch);
-        let batch = self.with_acl_numbers(batch);
+        let batch = self.with_numbers(batch);
         let delta = self.compiler.apply(batch);
         let delta = self.with_handovers(now, delta);
         let delta = self.with_conjunctions(delta);

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ofpacket::{Action, FlowMod, Match};
+use ofpacket::{Action, FlowMod, Instruction, Match, MeterId};
 use uuid::Uuid;
 
 /// Identity of a flow in the switch.
@@ -21,7 +21,7 @@ pub struct FlowKey {
     pub matches: Match,
 }
 
-/// What a flow does; no action at all drops.
+/// What a flow does; no action at all drops. A meter can only come first.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FlowValue {
     /// See the module.
@@ -42,8 +42,24 @@ pub struct DesiredFlow {
 impl DesiredFlow {
     /// The message that adds it, or replaces what has its key.
     pub fn to_add(&self) -> FlowMod {
-        FlowMod::add(self.key.table, self.key.priority, self.key.matches.clone(), self.value.actions.to_vec())
-            .cookie(self.value.cookie)
+        let mut add = FlowMod::add(self.key.table, self.key.priority, self.key.matches.clone(), Vec::new())
+            .cookie(self.value.cookie);
+        let (meter, actions) = self.value.metered();
+        add.instructions.extend(meter.map(Instruction::Meter));
+        if !actions.is_empty() {
+            add.instructions.push(Instruction::ApplyActions(actions.to_vec()));
+        }
+        add
+    }
+}
+
+impl FlowValue {
+    /// The meter that comes first, if there is one, and the other actions. Before OpenFlow 1.5 it is an instruction of its own.
+    pub fn metered(&self) -> (Option<MeterId>, &[Action]) {
+        match &self.actions[..] {
+            [Action::Meter(meter), rest @ ..] => (Some(*meter), rest),
+            actions => (None, actions),
+        }
     }
 }
 
@@ -54,13 +70,36 @@ impl FlowKey {
     }
 }
 
-/// Rate of a meter in packets a second; what exceeds it is dropped.
+/// What a meter counts.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum MeterUnit {
+    /// Packets, a second and at once.
+    Packets,
+    /// Kilobits, a second and at once.
+    Kilobits,
+}
+
+/// Rate of a meter; what exceeds it is dropped.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct MeterSpec {
-    /// Packets a second.
+    /// What is counted.
+    pub unit: MeterUnit,
+    /// How many a second.
     pub rate: u32,
-    /// Packets let through at once.
+    /// How many are let through at once; 0 leaves it to the switch.
     pub burst: u32,
+}
+
+impl MeterSpec {
+    /// A meter of packets.
+    pub const fn packets(rate: u32, burst: u32) -> Self {
+        Self { unit: MeterUnit::Packets, rate, burst }
+    }
+
+    /// A meter of kilobits.
+    pub const fn kilobits(rate: u32, burst: u32) -> Self {
+        Self { unit: MeterUnit::Kilobits, rate, burst }
+    }
 }
 
 /// A group of the switch that runs one of its buckets, chosen by a hash of the packet (`select`). All have the same share.

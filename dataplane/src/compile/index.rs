@@ -13,7 +13,7 @@ use ovsdb::value::{Atom, Datum};
 use quantumnet_model::{
     ColumnId, DynRow, Row, Rows, TableId,
     host::{HostInterface, HostPatch, HostSelf, HostTunnel},
-    nb::{ChassisTemplateVar, LogicalRouter, LogicalSwitch, NbGlobal, PortGroup},
+    nb::{ChassisTemplateVar, LogicalRouter, LogicalSwitch, Meter, NbGlobal, PortGroup},
     sb::{AddressSet, Chassis, DatapathBinding, MacBinding, PortBinding},
     tables,
 };
@@ -77,6 +77,12 @@ indexes! {
     PortGroups = PortGroup, ["ports"];
     /// A port group by its name.
     GroupName = PortGroup, ["name"];
+    /// Switches by a QoS rule of theirs.
+    SwitchQos = LogicalSwitch, ["qos_rules"];
+    /// Ports of mirrors by switch and target.
+    MirrorPort = PortBinding, ["datapath", "mirror_port"];
+    /// A meter by its name.
+    MeterName = Meter, ["name"];
     /// An address set by its name.
     AddressSetName = AddressSet, ["name"];
     /// Ports that the members of a group of chassis serve.

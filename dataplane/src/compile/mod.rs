@@ -15,10 +15,12 @@
 pub mod derive;
 mod desired;
 mod engine;
+pub(crate) mod expression;
 mod flow;
 mod full;
 mod index;
 pub(crate) mod logical;
+pub(crate) mod meter;
 mod outside;
 mod owner;
 pub mod punt;
@@ -31,10 +33,11 @@ mod testing;
 mod view;
 
 pub use engine::{Compiler, Counters, Drift, RowUpdate};
-pub use flow::{DesiredFlow, FlowDelta, FlowKey, FlowValue, GroupSpec, MeterSpec};
+pub use expression::CONJUNCTIONS;
+pub use flow::{DesiredFlow, FlowDelta, FlowKey, FlowValue, GroupSpec, MeterSpec, MeterUnit};
 pub use full::{FullTable, compile_full};
 pub use index::{By, INDEXES, Index};
-pub use outside::{WantedPatch, WantedTunnel};
+pub use outside::{MirrorWay, WantedMirror, WantedPatch, WantedQueue, WantedTunnel};
 pub use owner::{Dep, Fact, Owner, Owners, Relation};
 pub use sink::Sink;
 pub use stage::{filter::LONGEST, stage_of};

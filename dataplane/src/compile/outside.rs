@@ -12,7 +12,7 @@ use ovsdb::value::Atom;
 use quantumnet_model::{
     address::{self, LspAddress, Mac},
     host::HostInterface,
-    nb::Bfd,
+    nb::{Bfd, LogicalSwitchPort, Mirror},
     sb::{Chassis, DatapathBinding, Encap, HaChassisGroup, PortBinding},
 };
 use uuid::Uuid;
@@ -51,7 +51,109 @@ pub struct WantedPatch {
     pub gateway: bool,
 }
 
+/// A mirror that the switch itself should make.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct WantedMirror {
+    /// Its name.
+    pub name: String,
+    /// The northbound row.
+    pub mirror: Uuid,
+    /// Where copies go.
+    pub way: MirrorWay,
+    /// Interfaces of ports whose sent packets are copied.
+    pub sends: BTreeSet<Uuid>,
+    /// Interfaces of ports whose received packets are copied.
+    pub receives: BTreeSet<Uuid>,
+    /// Ports here that can't be mirrored, because others use their interface too or they have none.
+    pub without_interface: BTreeSet<String>,
+}
+
+/// Where the copies of a mirror go.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum MirrorWay {
+    /// Into a tunnel of this type.
+    Tunnel {
+        /// `gre` or `erspan`.
+        kind: String,
+        /// Options of its interface, in order.
+        options: Vec<(String, String)>,
+    },
+    /// To the interface here that says so.
+    Local {
+        /// external_ids:mirror-id.
+        id: String,
+    },
+}
+
+/// The queue of a port on the way to a physical network.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct WantedQueue {
+    /// The port.
+    pub port: String,
+    /// Its number.
+    pub number: i64,
+    /// The physical network.
+    pub network: String,
+    /// Rates, in the words of `Queue.other_config`.
+    pub config: BTreeMap<String, String>,
+}
+
 impl Compiler {
+    /// Mirrors of ports here that the switch itself makes.
+    pub fn wanted_mirrors(&self) -> BTreeSet<WantedMirror> {
+        let mut wanted: BTreeMap<Uuid, WantedMirror> = BTreeMap::new();
+        for port in self.related(Relation::CopiedPorts, Uuid::nil()) {
+            let (Some(binding), Some(row)) =
+                (self.rows().get::<PortBinding>(port), self.rows().get::<LogicalSwitchPort>(port))
+            else {
+                continue;
+            };
+            let own = [Atom::String(binding.logical_port.clone())];
+            let interface = self.find_uuid::<HostInterface>(By::InterfaceId, &own);
+            for mirror in &row.mirror_rules {
+                let Some(found) = self.rows().get::<Mirror>(mirror.uuid()) else { continue };
+                let Some(way) = way(found) else { continue };
+                let entry = wanted.entry(mirror.uuid()).or_insert_with(|| WantedMirror {
+                    name: found.name.to_string(),
+                    mirror: mirror.uuid(),
+                    way,
+                    sends: BTreeSet::new(),
+                    receives: BTreeSet::new(),
+                    without_interface: BTreeSet::new(),
+                });
+                let Some(interface) = interface.filter(|_| binding.parent_port.is_none()) else {
+                    entry.without_interface.insert(binding.logical_port.to_string());
+                    continue;
+                };
+                if &*found.filter != "to-lport" {
+                    entry.sends.insert(interface);
+                }
+                if &*found.filter != "from-lport" {
+                    entry.receives.insert(interface);
+                }
+            }
+        }
+        wanted.into_values().collect()
+    }
+
+    /// Queues of ports here.
+    pub fn wanted_queues(&self) -> BTreeSet<WantedQueue> {
+        let queue = |port| {
+            let binding = self.rows().get::<PortBinding>(port)?;
+            let rate =
+                |option: &str| binding.options.get(option)?.parse::<u64>().ok().filter(|rate| *rate > 0);
+            let config = [("min-rate", "qos_min_rate"), ("max-rate", "qos_max_rate"), ("burst", "qos_burst")];
+            let config = config.into_iter().filter_map(|(key, option)| Some((key, rate(option)?)));
+            Some(WantedQueue {
+                port: binding.logical_port.to_string(),
+                number: binding.options.get("qdisc_queue_id")?.parse().ok()?,
+                network: binding.options.get("qos_physical_network")?.to_string(),
+                config: config.map(|(key, rate)| (key.to_owned(), rate.to_string())).collect(),
+            })
+        };
+        self.related(Relation::QueuedPorts, Uuid::nil()).filter_map(queue).collect()
+    }
+
     /// Patches for each port to a physical network that this hypervisor should have.
     pub fn wanted_patches(&self) -> BTreeSet<WantedPatch> {
         let ports = self.related(Relation::WantedPatches, Uuid::nil());
@@ -291,6 +393,26 @@ impl Compiler {
             }
         }
         wanted
+    }
+}
+
+/// Where the switch sends a mirror's copies; `None` if it is not the switch that does, or the sink is none.
+fn way(mirror: &Mirror) -> Option<MirrorWay> {
+    let kind = &*mirror.r#type;
+    match kind {
+        "local" => Some(MirrorWay::Local { id: mirror.sink.to_string() }),
+        "gre" | "erspan" => {
+            let remote: IpAddr = mirror.sink.parse().ok()?;
+            let index = mirror.index.to_string();
+            let mut options = vec![("key", index.clone()), ("remote_ip", remote.to_string())];
+            if kind == "erspan" {
+                options.extend([("erspan_idx", index), ("erspan_ver", "1".to_owned())]);
+            }
+            options.sort();
+            let options = options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+            Some(MirrorWay::Tunnel { kind: kind.to_owned(), options })
+        }
+        _ => None,
     }
 }
 

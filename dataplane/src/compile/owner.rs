@@ -17,6 +17,8 @@ use uuid::Uuid;
 pub enum Relation {
     /// nil → uuid of this hypervisor's `Chassis`.
     OwnChassis,
+    /// switch or router → its `Copp`.
+    Copp,
     /// nil → nil when `NB_Global.options:ignore_lsp_down` is false: ports that are down are not answered for.
     RequireUp,
     /// switch → nil when it lets VLAN tags pass.
@@ -139,6 +141,24 @@ pub enum Relation {
     FilterTiers,
     /// (switch, direction) → nil while one of them rejects.
     Rejects,
+    /// switch → QoS rule of it, where the switch has a usable port here.
+    QosRules,
+    /// (switch, direction) → nil while a QoS rule of that direction applies to it; see [`super::stage::qos`].
+    Shaped,
+    /// (switch, direction) → nil while a port of it is mirrored to a port; see [`super::stage::mirror`].
+    Mirrored,
+    /// (switch, direction) → local port that is.
+    MirroredPorts,
+    /// switch → `Port_Binding` by which copies leave it, wherever that is.
+    MirrorPorts,
+    /// switch → the same, where its target is here.
+    MirrorTargets,
+    /// switch → chassis, other than this one, where such a target is.
+    RemoteMirrors,
+    /// nil → local port that the switch itself mirrors.
+    CopiedPorts,
+    /// nil → local port with a queue on the way to a physical network.
+    QueuedPorts,
     /// chassis → `Host_Tunnel` to reach it by.
     TunnelTo,
     /// nil → chassis that shares a switch with this one.
@@ -246,6 +266,8 @@ impl Relation {
                 | Self::FilterTiers
                 | Self::Rejects
                 | Self::Active
+                | Self::Shaped
+                | Self::Mirrored
         )
     }
 }

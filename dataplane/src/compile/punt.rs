@@ -5,14 +5,15 @@
 //!
 //! # Invariants
 //! - Each reason of each interface has a meter of its own: no guest can keep the agent from another. So has each
-//!   ACL that logs.
+//!   ACL that logs. Where a switch or router has a `Copp`, its meters take the place of those, as in OVN: an operator's limit may
+//!   be higher than ours as well as lower, and whoever names a meter shares it.
 //! - A packet-in with other user data is refused, never guessed at.
 
 use ofpacket::{Action, Controller, MeterId};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::flow::MeterSpec;
+use super::{flow::MeterSpec, meter, sink::Sink, view::View};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $number:literal, rate $rate:literal, burst $burst:literal;)*) => {
@@ -27,7 +28,7 @@ macro_rules! reasons {
 
             /// Packets a second and at once that one port may cause.
             pub const fn rate(self) -> MeterSpec {
-                match self { $(Self::$name => MeterSpec { rate: $rate, burst: $burst },)* }
+                match self { $(Self::$name => MeterSpec::packets($rate, $burst),)* }
             }
         }
     };
@@ -127,7 +128,24 @@ impl Punt {
         Ok(Self { reason: *reason, row })
     }
 
-    /// The action, metered when the interface has meters (`base` above 0).
+    /// The action, with the meter of the datapath's `Copp`, if it has one for the reason, else with that of the interface whose
+    /// meters start at `base`.
+    pub(crate) fn metered(
+        &self,
+        view: &View<'_>,
+        datapath: Uuid,
+        base: Option<u32>,
+        out: &mut Sink,
+    ) -> Action {
+        let meter = meter::of_punt(view, datapath, self.reason, base, out);
+        Action::Controller2(Controller {
+            userdata: Some(Box::new(self.encode())),
+            meter: meter.map(MeterId),
+            ..Controller::default()
+        })
+    }
+
+    /// The action, metered when the interface has meters (`base` above 0). For reasons that no `Copp` limits.
     pub(crate) fn action(&self, base: Option<u32>) -> Action {
         Action::Controller2(Controller {
             userdata: Some(Box::new(self.encode())),
@@ -138,6 +156,15 @@ impl Punt {
 }
 
 impl PuntReason {
+    /// Its name in `Copp.meters`, if packets of this reason can be limited there.
+    pub const fn protocol(self) -> Option<&'static str> {
+        match self {
+            Self::Dhcpv4 => Some("dhcpv4-opts"),
+            Self::RejectedFrom | Self::RejectedTo => Some("reject"),
+            _ => None,
+        }
+    }
+
     /// Its meter, of an interface whose meters start at `base`.
     pub const fn meter(self, base: u32) -> u32 {
         base + self as u32

@@ -53,6 +53,10 @@ impl Sink {
             is_ip(&matches) || !actions.iter().any(|action| matches!(action, Action::Ct(_))),
             "a switch would refuse ct in {matches:?}"
         );
+        debug_assert!(
+            !actions.iter().skip(1).any(|action| matches!(action, Action::Meter(_))),
+            "a meter comes first: {actions:?}"
+        );
         let key = FlowKey { table: table.number(), priority, matches };
         self.made.flows.push((key, FlowValue { cookie, actions: actions.into() }));
     }

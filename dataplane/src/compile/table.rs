@@ -6,8 +6,8 @@
 //! # Invariants
 //! - A packet that matches nothing in a table is dropped, always: bridges are made with `fail_mode=secure` and no
 //!   table has a miss entry that forwards. Where passing on is the default, a flow says so.
-//! - Flows resubmit forward only, except where `Table::Dhcp` and `Table::Neighbour` return to the main path, where
-//!   a verdict table asks its policy table for the next tier, and where a packet crosses into the datapath of a
+//! - Flows resubmit forward only, except where `Table::Dhcp`, `Table::Neighbour` and the side tables behind
+//!   `Deliver` return to the main path, where a verdict table asks its policy table for the next tier, and where a packet crosses into the datapath of a
 //!   port's peer (`logical::across`).
 
 /// Whether anything fills a table yet.
@@ -89,9 +89,12 @@ tables! {
     Built ToTrack = 40, "Switches with filters: connection lookup in the receiver's zone.", miss "drop";
     Built ToPolicy = 41, "to-lport rules: the matching one of highest priority, as conjunctions.", miss "to ToVerdict without a verdict, by a flow";
     Built ToVerdict = 42, "Commit, forbid, reject, next tier, default.", miss "drop";
-    Planned Shape = 43, "DSCP, marks, meters.", miss "pass, by a flow";
+    Built Shape = 43, "Switches with QoS: DSCP, marks and rates of what ports are sent.", miss "pass, by a flow";
     Built AdmitOut = 44, "Port security of what goes to a port: MAC and IP of unicast.", miss "drop";
     Built Deliver = 45, "Logical to physical: out of the port.", miss "drop";
+    Built ShapeFrom = 46, "Switches with QoS: DSCP, marks and rates of what ports send; back to the main path.", miss "pass, by a flow";
+    Built MirrorFrom = 47, "Switches with mirrors to ports: copies of what ports send; back to the main path.", miss "pass, by a flow";
+    Built MirrorTo = 48, "Switches with mirrors to ports: copies of what ports are sent; back to the main path.", miss "pass, by a flow";
 }
 
 impl Table {

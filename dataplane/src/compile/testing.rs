@@ -79,7 +79,8 @@ fn id(table: u16, number: u32) -> Uuid {
     Uuid::from_u128(u128::from(number) << 96 | u128::from(kind))
 }
 
-fn switch() -> Uuid {
+/// Switch 7.
+pub(crate) fn switch() -> Uuid {
     id(DatapathBinding::TABLE.0, 7)
 }
 
@@ -131,6 +132,16 @@ fn hypervisors() -> Vec<RowUpdate> {
         }
     }
     rows
+}
+
+/// The chassis of a hypervisor.
+pub(crate) fn chassis(number: u32) -> Uuid {
+    id(Chassis::TABLE.0, number)
+}
+
+/// The binding of a port, and its northbound row.
+pub(crate) fn port_uuid(number: u32) -> Uuid {
+    id(PortBinding::TABLE.0, number)
 }
 
 fn port_rows(port: &Port) -> Vec<RowUpdate> {

@@ -5,12 +5,16 @@
 //!   replica, so that whatever was lost between is found again by looking.
 
 mod config;
+mod mirror;
 pub mod mtu;
 mod observe;
 mod patch;
 pub mod path;
 mod plan;
+mod queue;
 
 pub use config::{Config, ConfigError};
+pub use mirror::{MirrorPort, MirrorRow};
 pub use observe::{Bridge, Observed, PatchEnd, Plugged, Session, TunnelPort, request};
 pub use plan::{Wanted, Watch, plan};
+pub use queue::{Egress, QosRow, QueueRow};

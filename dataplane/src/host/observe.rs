@@ -14,7 +14,7 @@ use ovsdb::{
 };
 use uuid::Uuid;
 
-use crate::host::Config;
+use crate::host::{Config, Egress, MirrorPort, MirrorRow};
 
 /// The integration bridge.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -36,6 +36,8 @@ pub enum Bridge {
 pub struct Plugged {
     /// Its row.
     pub row: Uuid,
+    /// Row of its port.
+    pub port: Uuid,
     /// Its device's name.
     pub name: String,
     /// external_ids:iface-id-ver, or empty.
@@ -106,8 +108,16 @@ pub struct Observed {
     pub tunnels: BTreeMap<Uuid, TunnelPort>,
     /// Ends of patches of ours, by name.
     pub patches: BTreeMap<String, PatchEnd>,
+    /// Mirrors of the integration bridge by name.
+    pub mirrors: BTreeMap<String, MirrorRow>,
+    /// Ports there that may be those of mirrors, by name.
+    pub mirror_ports: BTreeMap<String, MirrorPort>,
+    /// Ports there by the external_ids:mirror-id of their interface.
+    pub sinks: BTreeMap<String, Uuid>,
     /// Bridges by name.
     pub bridges: BTreeMap<String, Uuid>,
+    /// Ways out of bridges of physical networks, by the bridge's name.
+    pub egresses: BTreeMap<String, Egress>,
     /// Ports of ours that no longer say what they are for.
     pub stray: BTreeSet<Uuid>,
     /// Names of all ports.
@@ -124,9 +134,21 @@ pub fn request() -> ReplicaRequest {
         .table("Open_vSwitch", ["external_ids", "bridges", "iface_types", "ovs_version"])
         .table(
             "Bridge",
-            ["name", "ports", "fail_mode", "datapath_type", "other_config", "protocols", "controller"],
+            [
+                "name",
+                "ports",
+                "mirrors",
+                "fail_mode",
+                "datapath_type",
+                "other_config",
+                "protocols",
+                "controller",
+            ],
         )
-        .table("Port", ["name", "interfaces", "external_ids"])
+        .table("Port", ["name", "interfaces", "external_ids", "qos"])
+        .table("Mirror", ["name", "output_port", "select_src_port", "select_dst_port", "external_ids"])
+        .table("QoS", ["queues", "external_ids"])
+        .table("Queue", ["other_config", "external_ids"])
         .table(
             "Interface",
             ["name", "type", "ofport", "external_ids", "options", "error", "bfd", "bfd_status"],
@@ -151,6 +173,7 @@ impl Observed {
             this.patch_ends(replica, bridge);
         }
         this.closed_networks(replica, config);
+        this.egresses(replica, config);
         let Some(bridge) = replica.rows("Bridge").find(|row| row.string("name") == Some(&config.bridge))
         else {
             return this;
@@ -166,9 +189,11 @@ impl Observed {
             return this;
         }
         this.bridge = Bridge::Ready { row: bridge.uuid() };
+        this.mirrors(replica, bridge);
         for port in bridge.references("ports").filter_map(|uuid| replica.row("Port", uuid)) {
             let interfaces = port.references("interfaces").filter_map(|uuid| replica.row("Interface", uuid));
             for interface in interfaces {
+                this.mirror_port(port, interface);
                 this.interface(port, interface);
             }
         }
@@ -254,6 +279,7 @@ impl Observed {
         }
         let plugged = Plugged {
             row: interface.uuid(),
+            port: port.uuid(),
             name: name.to_owned(),
             iface_id_ver: external("iface-id-ver").unwrap_or_default().to_owned(),
             ofport,

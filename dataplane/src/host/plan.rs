@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    compile::{WantedPatch, WantedTunnel},
+    compile::{WantedMirror, WantedPatch, WantedQueue, WantedTunnel},
     host::{
         Bridge, Config, Observed,
         observe::{TUNNEL_CHASSIS, TUNNEL_ENCAP},
@@ -36,6 +36,10 @@ pub struct Wanted {
     pub watch: Watch,
     /// Patches to physical networks; `None` while the rows are not known.
     pub patches: Option<BTreeSet<WantedPatch>>,
+    /// Mirrors; `None` while the rows are not known.
+    pub mirrors: Option<BTreeSet<WantedMirror>>,
+    /// Queues; `None` while the rows are not known.
+    pub queues: Option<BTreeSet<WantedQueue>>,
     /// Endpoints whose tunnels are not needed any more and stay for a while all the same.
     pub kept: BTreeSet<Uuid>,
     /// Rows of interfaces whose flows are in the switch; `None` while that is not known.
@@ -72,6 +76,12 @@ pub fn plan(
             }
             if let Some(patches) = &wanted.patches {
                 plan.patches(row, patches);
+            }
+            if let Some(mirrors) = &wanted.mirrors {
+                plan.mirrors(row, mirrors);
+            }
+            if let Some(queues) = &wanted.queues {
+                plan.queues(queues);
             }
             if let Some(installed) = &wanted.installed {
                 plan.installed(installed, wanted.now_ms);
@@ -263,6 +273,15 @@ impl Plan<'_> {
         self.operations.push(Operation::Mutate { table: table.to_owned(), conditions, mutations });
     }
 
+    /// A symbolic name of a row that no other has.
+    pub(super) fn next_name(&self, kind: &str) -> String {
+        format!("{kind}_{}", self.operations.len())
+    }
+
+    pub(super) fn push(&mut self, operation: Operation) {
+        self.operations.push(operation);
+    }
+
     pub(super) fn mutate(&mut self, table: &str, row: Uuid, column: &str, mutator: Mutator, argument: Value) {
         self.operations.push(Operation::Mutate {
             table: table.to_owned(),
@@ -282,7 +301,7 @@ impl Plan<'_> {
     }
 }
 
-fn object(json: Value) -> JsonRow {
+pub(super) fn object(json: Value) -> JsonRow {
     if let Value::Object(row) = json { row } else { JsonRow::new() }
 }
 

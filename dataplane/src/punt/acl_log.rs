@@ -7,13 +7,7 @@
 use std::fmt;
 
 use etherparse::{LaxNetSlice, LaxSlicedPacket, LinkSlice, TransportSlice};
-use quantumnet_model::{
-    Rows,
-    address::Mac,
-    nb::{Acl, Meter, MeterBand},
-};
-
-use crate::compile::MeterSpec;
+use quantumnet_model::{address::Mac, nb::Acl};
 
 /// One record.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -47,18 +41,6 @@ impl Record {
             packet: describe(frame),
         }
     }
-}
-
-/// Records a second that an ACL may cause: those of the lowest band of its `Meter`, if it has one that counts packets.
-pub fn rate(rows: &Rows, acl: &Acl) -> Option<MeterSpec> {
-    let name = acl.meter.as_ref()?;
-    let (_, meter) = rows.iter::<Meter>().find(|(_, meter)| meter.name == *name)?;
-    if &*meter.unit != "pktps" {
-        return None;
-    }
-    let bands = meter.bands.iter().filter_map(|band| rows.get::<MeterBand>(band.uuid()));
-    let number = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
-    bands.map(|band| MeterSpec { rate: number(band.rate), burst: number(band.burst_size.max(1)) }).min()
 }
 
 impl fmt::Display for Record {

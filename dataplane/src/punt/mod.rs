@@ -29,7 +29,7 @@ use ofpacket::{Action, PacketIn2, PacketOut, Port, field};
 use quantumnet_model::{
     Rows,
     address::Mac,
-    nb::{Acl, DhcpOptions, LogicalSwitchPort},
+    nb::{Acl, Copp, DhcpOptions, LogicalRouter, LogicalSwitch, LogicalSwitchPort},
     sb::{DatapathBinding, PortBinding},
 };
 use uuid::Uuid;
@@ -39,7 +39,7 @@ pub use router::{question, resumed};
 pub use learn::{Learner, Limits as LearnLimits, Outcome as LearnOutcome, Place};
 
 use crate::{
-    compile::{MeterSpec, logical, punt::Punt, punt::PuntReason, register, table::Table},
+    compile::{MeterSpec, MeterUnit, logical, meter, punt::Punt, punt::PuntReason, register, table::Table},
     punt::{
         dhcp::{Offer, Unanswered},
         reject::Refusal,
@@ -105,24 +105,23 @@ impl Punts {
             return self.count("unknown", Verdict::Nothing("bad_userdata"));
         };
         let reason = label(punt.reason);
-        let acl = (punt.reason == PuntReason::AclLog).then(|| rows.get::<Acl>(punt.row)).flatten();
-        let spec = acl.and_then(|acl| acl_log::rate(rows, acl)).unwrap_or_else(|| punt.reason.rate());
-        if !self.admit(now, punt, spec) {
+        let (who, spec) = limit(rows, punt).unwrap_or_else(|| (punt.row, punt.reason.rate()));
+        if !self.admit(now, (who, punt.reason), spec) {
             return self.count(reason, Verdict::Nothing("limited"));
         }
         let verdict = verdict(rows, punt, packet);
         self.count(reason, verdict)
     }
 
-    fn admit(&mut self, now: Instant, punt: Punt, spec: MeterSpec) -> bool {
-        let (rate, burst) = (f64::from(spec.rate), f64::from(spec.burst));
+    fn admit(&mut self, now: Instant, who: (Uuid, PuntReason), spec: MeterSpec) -> bool {
+        let (rate, burst) = packets(spec);
         if self.buckets.len() > BUCKETS_MAX {
             // Full ones are as good as none.
             self.buckets.retain(|_, bucket| {
                 bucket.tokens + now.saturating_duration_since(bucket.at).as_secs_f64() * rate < burst
             });
         }
-        let bucket = self.buckets.entry((punt.row, punt.reason)).or_insert(Bucket { tokens: burst, at: now });
+        let bucket = self.buckets.entry(who).or_insert(Bucket { tokens: burst, at: now });
         let gained = now.saturating_duration_since(bucket.at).as_secs_f64() * rate;
         *bucket = Bucket { tokens: (bucket.tokens + gained).min(burst), at: now };
         let admitted = bucket.tokens >= 1.0;
@@ -153,6 +152,31 @@ impl Punts {
         *self.counts.entry((reason, outcome)).or_default() += 1;
         verdict
     }
+}
+
+/// Whose limit a packet counts for, and what it is, where a `Meter` says so.
+fn limit(rows: &Rows, punt: Punt) -> Option<(Uuid, MeterSpec)> {
+    if punt.reason == PuntReason::AclLog {
+        let acl = rows.get::<Acl>(punt.row)?;
+        return meter::limit(rows, acl.meter.as_ref()?, punt.row);
+    }
+    let protocol = punt.reason.protocol()?;
+    let datapath = rows.get::<PortBinding>(punt.row)?.datapath.uuid();
+    let of_switch = rows.get::<LogicalSwitch>(datapath).and_then(|row| row.copp);
+    let of_router = || rows.get::<LogicalRouter>(datapath).and_then(|row| row.copp);
+    let copp = of_switch.or_else(of_router)?.uuid();
+    meter::limit(rows, rows.get::<Copp>(copp)?.meters.get(protocol)?, copp)
+}
+
+/// A rate and a burst in packets. Of kilobits these are the most packets that there can be: the smallest frames.
+fn packets(spec: MeterSpec) -> (f64, f64) {
+    let (rate, burst) = (f64::from(spec.rate), f64::from(spec.burst));
+    let of = match spec.unit {
+        MeterUnit::Packets => 1.0,
+        MeterUnit::Kilobits => 1_000.0 / SMALLEST_FRAME_BITS,
+    };
+    // Without a burst of its own a switch lets a second's worth through.
+    ((rate * of).max(1.0), (if spec.burst == 0 { rate } else { burst } * of).max(1.0))
 }
 
 fn verdict(rows: &Rows, punt: Punt, packet: &PacketIn2) -> Verdict {
@@ -286,4 +310,5 @@ fn label(reason: PuntReason) -> &'static str {
     }
 }
 
+const SMALLEST_FRAME_BITS: f64 = 512.0;
 const BUCKETS_MAX: usize = 8_192;

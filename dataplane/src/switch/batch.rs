@@ -12,7 +12,7 @@ use ofpacket::{
     GroupMod13, GroupModCommand, GroupType, Message, MeterMod, MeterModCommand, Port, Version,
 };
 
-use crate::compile::{DesiredFlow, FlowKey, FlowValue, GroupSpec, MeterSpec};
+use crate::compile::{DesiredFlow, FlowKey, FlowValue, GroupSpec, MeterSpec, MeterUnit};
 
 /// Numbers messages.
 #[derive(Debug, Default)]
@@ -189,12 +189,13 @@ impl Batch {
     }
 
     fn put_meter(&mut self, number: u32, change: MeterChange, xids: &mut Xids, out: &mut Outgoing) {
+        let add = |spec: MeterSpec| match spec.unit {
+            MeterUnit::Packets => MeterMod::add_pktps(number, spec.rate, spec.burst),
+            MeterUnit::Kilobits => MeterMod::add_kbps(number, spec.rate, spec.burst),
+        };
         let message = match change {
-            MeterChange::Add(spec) => MeterMod::add_pktps(number, spec.rate, spec.burst),
-            MeterChange::Modify(spec) => MeterMod {
-                command: MeterModCommand::MODIFY,
-                ..MeterMod::add_pktps(number, spec.rate, spec.burst)
-            },
+            MeterChange::Add(spec) => add(spec),
+            MeterChange::Modify(spec) => MeterMod { command: MeterModCommand::MODIFY, ..add(spec) },
             MeterChange::Delete => MeterMod::delete(number),
         };
         let xid = xids.next();

@@ -15,7 +15,7 @@ use ofpacket::{
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::compile::{FlowKey, FlowValue, GroupSpec, MeterSpec};
+use crate::compile::{FlowKey, FlowValue, GroupSpec, MeterSpec, MeterUnit};
 
 /// A comparison under way.
 #[derive(Debug, Default)]
@@ -106,7 +106,10 @@ impl Comparison {
             && flow.hard_timeout == 0
             && match flow.instructions.as_slice() {
                 [] => value.actions.is_empty(),
-                [Instruction::ApplyActions(actions)] => actions[..] == value.actions[..],
+                [Instruction::ApplyActions(actions)] => value.metered() == (None, &actions[..]),
+                [Instruction::Meter(meter), Instruction::ApplyActions(actions)] => {
+                    value.metered() == (Some(*meter), &actions[..])
+                }
                 _ => false,
             };
         if same {
@@ -146,9 +149,18 @@ fn group_spec(group: GroupDesc13) -> Option<GroupSpec> {
 }
 
 fn spec(meter: &MeterConfig) -> Option<MeterSpec> {
-    let packets = meter.flags.0 & MeterFlags::PKTPS.0 != 0;
+    let counts = |flag: MeterFlags| meter.flags.0 & flag.0 != 0;
+    let unit = match (counts(MeterFlags::PKTPS), counts(MeterFlags::KBPS)) {
+        (true, false) => MeterUnit::Packets,
+        (false, true) => MeterUnit::Kilobits,
+        _ => return None,
+    };
     match meter.bands.as_slice() {
-        [MeterBand::Drop { rate, burst }] if packets => Some(MeterSpec { rate: *rate, burst: *burst }),
+        [MeterBand::Drop { rate, burst }] => {
+            // A switch that was left to choose may tell what it chose.
+            let burst = if counts(MeterFlags::BURST) { *burst } else { 0 };
+            Some(MeterSpec { unit, rate: *rate, burst })
+        }
         _ => None,
     }
 }

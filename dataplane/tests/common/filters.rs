@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use quantumnet_model::{
     Strong, Weak,
-    host::{HostAcl, HostZone},
+    host::{HostMeter, HostZone},
     nb::{Acl, ChassisTemplateVar, LogicalSwitch, NbGlobal, PortGroup},
     sb::AddressSet,
 };
@@ -96,10 +96,13 @@ impl FilterStep {
                 },
             ),
             Self::DropAcl(number) => model.remove::<Acl>(id(Kind::Acl, *number)),
-            Self::Number(acl, Some(number)) => {
-                model.put(id(Kind::Acl, *acl), HostAcl { meter: 7_000 + number });
+            Self::Number(acl, number) => {
+                let uuid = id(Kind::Acl, *acl);
+                match number.filter(|number| *number > 0) {
+                    Some(number) => model.put(uuid, HostMeter { number: 7_000 + number }),
+                    None => model.remove::<HostMeter>(uuid),
+                }
             }
-            Self::Number(acl, None) => model.remove::<HostAcl>(id(Kind::Acl, *acl)),
             Self::Conjunctions(first) => model.number_conjunctions(*first),
             Self::Template(Some(member)) => model.put(
                 id(Kind::Own, 3),

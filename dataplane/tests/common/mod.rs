@@ -17,6 +17,7 @@ use quantumnet_model::{
 pub mod filters;
 pub mod interpreter;
 pub mod ovs;
+pub mod qos;
 pub mod random;
 pub mod routers;
 pub mod translations;
@@ -52,6 +53,12 @@ pub enum Kind {
     HaGroup,
     HaChassis,
     Bfd,
+    Qos,
+    Meter,
+    Copp,
+    Mirror,
+    MirrorRule,
+    MirrorPort,
 }
 
 /// A logical port in few words.

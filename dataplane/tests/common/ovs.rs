@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path, process::Command, time::Duration};
 
-use quantumnet_dataplane::compile::Compiler;
+use quantumnet_dataplane::compile::{Compiler, MeterUnit};
 use tempfile::TempDir;
 
 use super::flow_text;
@@ -74,10 +74,16 @@ impl Ovs {
     /// Replaces the flows by a compiler's table, in one bundle.
     pub fn load(&self, compiler: &Compiler) {
         for (number, spec) in compiler.meters() {
-            let meter = format!(
-                "meter={number},pktps,burst,band=type=drop,rate={},burst_size={}",
-                spec.rate, spec.burst
-            );
+            let unit = match spec.unit {
+                MeterUnit::Packets => "pktps",
+                MeterUnit::Kilobits => "kbps",
+            };
+            let burst = match spec.burst {
+                0 => (String::new(), String::new()),
+                burst => (",burst".to_owned(), format!(",burst_size={burst}")),
+            };
+            let meter =
+                format!("meter={number},{unit}{},band=type=drop,rate={}{}", burst.0, spec.rate, burst.1);
             // Of an earlier load, perhaps; a meter that is missing fails the bundle below.
             self.command("ovs-ofctl", &["-O", "OpenFlow13", "add-meter", &self.bridge(), &meter])
                 .output()

@@ -12,6 +12,7 @@ use super::{
     Kind, Model, PortSpec,
     filters::{self, FilterStep},
     id, mac, options,
+    qos::{self, QosStep},
     routers::{self, RouterStep},
     text,
     translations::{self, NatStep},
@@ -55,6 +56,7 @@ pub enum Step {
     Filter(FilterStep),
     Router(RouterStep),
     Nat(NatStep),
+    Qos(QosStep),
 }
 
 const KINDS: &[&str] = &[
@@ -160,6 +162,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         8 => routers::step().prop_map(Step::Router),
         10 => translations::step().prop_map(Step::Nat),
         20 => filters::step().prop_map(Step::Filter),
+        15 => qos::step().prop_map(Step::Qos),
         1 => any::<bool>().prop_map(Step::LspDown),
         1 => (0..4u32, proptest::option::of(0..4u32)).prop_map(|(port, encap)| Step::PortEncap(port, encap)),
     ]
@@ -324,6 +327,7 @@ impl Step {
             Self::Filter(step) => step.take(model),
             Self::Router(step) => step.take(model),
             Self::Nat(step) => step.take(model),
+            Self::Qos(step) => step.take(model),
             Self::DropFdb(number) => model.remove::<Fdb>(id(Kind::Fdb, *number)),
             Self::LspDown(ignore) => model.put(
                 id(Kind::Own, 9),

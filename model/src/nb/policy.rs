@@ -21,6 +21,10 @@ table! {
         external_ids: OrdMap<Text, Text>,
     }
     indexes [["name"]]
+    scopes [
+        Scope::Referrers { table: "Logical_Switch", column: "copp" },
+        Scope::Referrers { table: "Logical_Router", column: "copp" },
+    ]
 }
 
 table! {
@@ -122,6 +126,7 @@ table! {
         /// Free for clients.
         external_ids: OrdMap<Text, Text>,
     }
+    scopes [Scope::Referrers { table: "Logical_Switch", column: "qos_rules" }]
 }
 
 table! {
@@ -139,7 +144,10 @@ table! {
         external_ids: OrdMap<Text, Text>,
     }
     indexes [["name"]]
-    scopes [Scope::Named { column: "name", database: Database::Northbound, table: "ACL", by: "meter", sigil: None }]
+    scopes [
+        Scope::Named { column: "name", database: Database::Northbound, table: "ACL", by: "meter", sigil: None },
+        Scope::Named { column: "name", database: Database::Northbound, table: "Copp", by: "meters", sigil: None },
+    ]
 }
 
 table! {

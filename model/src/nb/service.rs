@@ -5,6 +5,7 @@ use imbl::{OrdMap, OrdSet};
 use super::LogicalSwitchPort;
 use crate::{
     column::{Strong, Text},
+    row::Scope,
     table,
 };
 
@@ -85,6 +86,7 @@ table! {
         external_ids: OrdMap<Text, Text>,
     }
     indexes [["name"]]
+    scopes [Scope::Referrers { table: "Logical_Switch_Port", column: "mirror_rules" }]
 }
 
 table! {
@@ -97,4 +99,5 @@ table! {
         /// Higher wins. Priority and match together are unique in a mirror.
         priority: i64 => |c| c.with(|t| t.range(0, 32767)),
     }
+    scopes [Scope::Referrers { table: "Mirror", column: "mirror_rules" }]
 }

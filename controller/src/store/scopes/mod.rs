@@ -300,7 +300,10 @@ fn values(link: Link, row: &dyn DynRow) -> Vec<Datum> {
     match link {
         Link::Key { key, .. } => vec![row.datum(key)],
         Link::Named { by, sigil, .. } => {
-            let text = |datum| if let Datum::Set(atoms) = datum { atoms } else { Vec::new() };
+            let text = |datum| match datum {
+                Datum::Set(atoms) => atoms,
+                Datum::Map(pairs) => pairs.into_iter().map(|(_, value)| value).collect(),
+            };
             let texts = text(row.datum(by)).into_iter().filter_map(|atom| match atom {
                 Atom::String(text) => Some(text),
                 _ => None,

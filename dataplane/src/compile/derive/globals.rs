@@ -3,7 +3,7 @@
 //! # Contract
 //! - `own_chassis`: reads `Host_Self` and `Chassis` by name. `require_up`: reads `NB_Global`; as in OVN ports that are
 //!   down are answered for unless `ignore_lsp_down` is false. `vlan_passthru`: reads `Logical_Switch`. `enabled_routers`:
-//!   reads `Logical_Router`. `common_zone`: reads `NB_Global`.
+//!   reads `Logical_Router`. `common_zone`: reads `NB_Global`. `copp`, `router_copp`: read `Logical_Switch` and `Logical_Router`.
 //!
 //! # Invariants
 //! - Readers of these facts do not run when other columns of those rows change.
@@ -69,6 +69,32 @@ pub(in crate::compile) const COMMON_ZONE: Stage = Stage {
     relations: &[Relation::CommonZone],
     emit: common_zone,
 };
+
+pub(in crate::compile) const COPP: Stage = Stage {
+    number: 83,
+    name: "copp",
+    owners: Owners::Rows(LogicalSwitch::TABLE),
+    tables: &[],
+    relations: &[Relation::Copp],
+    emit: copp,
+};
+
+pub(in crate::compile) const ROUTER_COPP: Stage = Stage {
+    number: 84,
+    name: "router_copp",
+    owners: Owners::Rows(LogicalRouter::TABLE),
+    tables: &[],
+    relations: &[Relation::Copp],
+    emit: copp,
+};
+
+fn copp(view: &View<'_>, owner: Owner, out: &mut Sink) {
+    let of_switch = |uuid| view.row::<LogicalSwitch>(uuid).and_then(|row| row.copp);
+    let of_router = |uuid| view.row::<LogicalRouter>(uuid).and_then(|row| row.copp);
+    if let Some(copp) = of_switch(owner.row()).or_else(|| of_router(owner.row())) {
+        out.fact(Relation::Copp, owner.row(), 0, copp.uuid());
+    }
+}
 
 fn own_chassis(view: &View<'_>, _: Owner, out: &mut Sink) {
     let Some((_, host)) = view.find_one::<HostSelf>(By::HostSelf, &[]) else { return };

@@ -55,6 +55,9 @@ pub(in crate::compile) const STAGE: Stage = Stage {
         Relation::RemoteChassis,
         Relation::RemoteUnknown,
         Relation::FloodPorts,
+        Relation::MirrorPorts,
+        Relation::MirrorTargets,
+        Relation::RemoteMirrors,
         Relation::FloodChunks,
         Relation::FloodPeers,
         Relation::AnnouncedNat,
@@ -90,6 +93,7 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     }
     let Some(own) = view.related_one(Relation::OwnChassis, Uuid::nil()) else { return };
     let Some(port) = SwitchPort::read(view, owner.row()) else {
+        mirror_port(view, owner.row(), own, out);
         router_port(view, owner.row(), out);
         return;
     };
@@ -162,6 +166,19 @@ fn local(view: &View<'_>, port: &SwitchPort<'_>, own: Uuid, out: &mut Sink) {
     for group in [register::GROUP_FLOOD].into_iter().chain(unknown) {
         out.fact(Relation::FloodPorts, port.switch, chunk_part(group, chunk), port.uuid);
         out.fact(Relation::FloodChunks, port.switch, group.into(), Uuid::from_u128(chunk.into()));
+    }
+}
+
+fn mirror_port(view: &View<'_>, uuid: Uuid, own: Uuid, out: &mut Sink) {
+    let Some(binding) = view.row::<PortBinding>(uuid).filter(|binding| &*binding.r#type == "mirror") else {
+        return;
+    };
+    let switch = binding.datapath.uuid();
+    out.fact(Relation::MirrorPorts, switch, 0, uuid);
+    match binding.chassis.map(|chassis| chassis.uuid()) {
+        Some(chassis) if chassis == own => out.fact(Relation::MirrorTargets, switch, 0, uuid),
+        Some(chassis) => out.fact(Relation::RemoteMirrors, switch, 0, chassis),
+        None => {}
     }
 }
 

@@ -67,11 +67,18 @@ fn tunnel_to(view: &View<'_>, owner: Owner, out: &mut Sink) {
 }
 
 fn tunnel_peers(view: &View<'_>, owner: Owner, out: &mut Sink) {
-    if ![Relation::LocalSwitches, Relation::LocalRouters].iter().any(|here| view.holds(*here, owner.row())) {
-        return;
+    let any = |here: &[Relation]| here.iter().any(|here| view.holds(*here, owner.row()));
+    let here = any(&[Relation::LocalSwitches, Relation::LocalRouters]);
+    // Copies come here from where the switch has ports, and go from here to where the targets are.
+    if here || any(&[Relation::MirrorTargets]) {
+        for chassis in view.related(Relation::RemoteChassis, owner.row(), 0) {
+            out.fact(Relation::TunnelPeers, Uuid::nil(), 0, chassis);
+        }
     }
-    for chassis in view.related(Relation::RemoteChassis, owner.row(), 0) {
-        out.fact(Relation::TunnelPeers, Uuid::nil(), 0, chassis);
+    if here {
+        for chassis in view.related(Relation::RemoteMirrors, owner.row(), 0) {
+            out.fact(Relation::TunnelPeers, Uuid::nil(), 0, chassis);
+        }
     }
 }
 

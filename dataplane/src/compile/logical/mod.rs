@@ -23,7 +23,18 @@ pub(crate) use router::{
     RouterPort, across, enter, gateway_mtu, is_at_its_chassis, peer, router_addresses, router_key,
 };
 
-use super::{derive::gateway, index::By, owner::Relation, register, table::Table, view::View};
+use super::{
+    derive::gateway,
+    index::By,
+    owner::Relation,
+    register,
+    stage::{
+        mirror,
+        qos::{self, Direction},
+    },
+    table::Table,
+    view::View,
+};
 
 /// A port of a logical switch that agents make flows for, wherever it is.
 #[derive(Clone, Copy)]
@@ -351,20 +362,44 @@ pub(crate) fn send(to: u16) -> Vec<Action> {
     vec![Action::load(register::OUT_PORT, to.into()), go(Table::Output)]
 }
 
-/// Where what a port may send goes: to the switch's filters, if it has any.
+/// Where what a port may send goes: to the switch's mirrors, filters and QoS, if it has any.
 pub(crate) fn admitted(view: &View<'_>, switch: Uuid) -> Table {
-    if view.holds(Relation::Filtered, switch) { Table::FromTrack } else { Table::Steer }
+    if mirror::mirrors(view, switch, Direction::From) { Table::MirrorFrom } else { unmirrored(view, switch) }
+}
+
+/// The same, behind the mirrors.
+pub(crate) fn unmirrored(view: &View<'_>, switch: Uuid) -> Table {
+    if view.holds(Relation::Filtered, switch) {
+        Table::FromTrack
+    } else if qos::shapes(view, switch, Direction::From) {
+        Table::ShapeFrom
+    } else {
+        Table::Steer
+    }
 }
 
 /// Where what is for a local port goes.
 pub(crate) fn toward(view: &View<'_>, port: &SwitchPort<'_>) -> Table {
-    if view.holds(Relation::Filtered, port.switch) {
-        Table::ToTrack
-    } else if port.security().is_some() {
-        Table::AdmitOut
-    } else {
-        Table::Deliver
+    match detour(view, port.switch) {
+        Some(table) => table,
+        None if port.security().is_some() => Table::AdmitOut,
+        None => Table::Deliver,
     }
+}
+
+/// The first table of what all that is for a port of the switch passes, if there is any.
+pub(crate) fn detour(view: &View<'_>, switch: Uuid) -> Option<Table> {
+    if view.holds(Relation::Filtered, switch) { Some(Table::ToTrack) } else { filtered(view, switch) }
+}
+
+/// The same, behind the filters.
+pub(crate) fn filtered(view: &View<'_>, switch: Uuid) -> Option<Table> {
+    if mirror::mirrors(view, switch, Direction::To) { Some(Table::MirrorTo) } else { shaped(view, switch) }
+}
+
+/// The same, behind the mirrors.
+pub(crate) fn shaped(view: &View<'_>, switch: Uuid) -> Option<Table> {
+    qos::shapes(view, switch, Direction::To).then_some(Table::Shape)
 }
 
 /// The port to the physical network that this hypervisor has for a switch. Of several it is always the same one.

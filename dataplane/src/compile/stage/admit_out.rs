@@ -1,19 +1,20 @@
 //! Port security of what goes to a port: unicast for its MACs and IP addresses only.
 //!
 //! # Contract
-//! - Owner: one local port with port security; reads it. In: unicast for the port. Out: to delivery, or dropped.
-//!   Frames to groups never come here.
+//! - Owner: one local port; reads it, and whether its switch has filters or QoS, behind which all that is for the port comes
+//!   here; else only unicast does, and only for a port with port security. Out: to delivery, or dropped.
 //!
 //! # Invariants
 //! - An entry without IP addresses lets all through that is for its MAC. One with addresses lets IP through only to those
 //!   of the same family, to groups, and for IPv4 to the broadcast addresses; what is not IP passes.
+//! - Frames to groups pass.
 
 use ipnet::IpNet;
 use ofpacket::{Match, field};
 use quantumnet_model::address::PortSecurity;
 
 use crate::compile::{
-    logical::{SwitchPort, go},
+    logical::{self, SwitchPort, go, to_group},
     owner::{Owner, Owners, Relation},
     sink::Sink,
     stage::{Stage, admit},
@@ -32,6 +33,13 @@ pub(super) const STAGE: Stage = Stage {
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = SwitchPort::read(view, owner.row()) else { return };
+    if logical::detour(view, port.switch).is_some() {
+        // All that is for the port comes by, frames to groups too.
+        out.flow(Table::AdmitOut, 110, to_group(port.to()), [go(Table::Deliver)]);
+        if port.security().is_none() {
+            out.flow(Table::AdmitOut, 50, port.to(), [go(Table::Deliver)]);
+        }
+    }
     for entry in port.security().into_iter().flatten() {
         let to = port.to().with(field::ETH_DST, entry.mac.0);
         out.flow(Table::AdmitOut, 85, to.clone(), [go(Table::Deliver)]);

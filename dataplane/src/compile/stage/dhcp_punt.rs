@@ -9,7 +9,7 @@
 //!
 //! # Invariants
 //! - Without `server_id`, `server_mac` and `lease_time`, or without an IPv4 address inside `cidr`, nothing is taken.
-//! - A port cannot cause more packets than the reason's rate.
+//! - A port cannot cause more packets than the reason's rate, or that of the switch's `Copp`.
 
 use std::net::Ipv4Addr;
 
@@ -72,6 +72,7 @@ fn requests(view: &View<'_>, port: &SwitchPort<'_>, by: &SwitchPort<'_>, out: &m
     let Some((subnet, server)) = view.row::<DhcpOptions>(options.uuid()).and_then(usable) else { return };
 
     let punt = Punt { reason: PuntReason::Dhcpv4, row: port.uuid };
+    let mut tell = None;
     for (mac, ips) in port.addresses() {
         for offer in address::v4(&ips).filter(|ip| subnet.contains(ip)) {
             let request = by
@@ -81,6 +82,7 @@ fn requests(view: &View<'_>, port: &SwitchPort<'_>, by: &SwitchPort<'_>, out: &m
                 .ip_proto(admit::UDP)
                 .with(field::UDP_SRC, 68u16)
                 .with(field::UDP_DST, 67u16);
+            let tell = tell.get_or_insert_with(|| punt.metered(view, port.switch, interface.meters, out));
             for (from, to) in [
                 (Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST),
                 (Ipv4Addr::UNSPECIFIED, server),
@@ -88,13 +90,10 @@ fn requests(view: &View<'_>, port: &SwitchPort<'_>, by: &SwitchPort<'_>, out: &m
                 (offer, server),
             ] {
                 let matches = request.clone().with(field::IPV4_SRC, from).with(field::IPV4_DST, to);
-                out.flow(Table::Dhcp, 100, matches, [punt.action(interface.meters)]);
+                out.flow(Table::Dhcp, 100, matches, [tell.clone()]);
             }
             let to_server = by.from().ipv4().ip_proto(admit::UDP).with(field::IPV4_DST, server);
             out.flow(Table::Steer, 105, to_server, [go(Table::Dhcp)]);
-            if let Some(base) = interface.meters {
-                out.meter(punt.reason.meter(base), punt.reason.rate());
-            }
         }
     }
 }

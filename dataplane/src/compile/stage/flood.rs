@@ -11,7 +11,7 @@
 //!
 //! # Invariants
 //! - One resubmit a chunk, none a port: the switch stops at 4,096. Only ports that share an interface, those of the
-//!   second group with port security, and those of filtered switches need one each.
+//!   second group with port security, and those of switches with filters or QoS need one each.
 //! - A localport gets nothing from a tunnel, since it has its own on the other side; what it sends stays on this hypervisor.
 //! - A port never gets its own frame back: OVS does not output to the ingress port.
 //! - What goes to a port with port security and is not for a group passes AdmitOut first.
@@ -119,13 +119,12 @@ fn group(view: &View<'_>, owner: Owner, out: &mut Sink) {
 /// Copies into the datapaths that the switch's ports lead to: routers, and other switches. Not back to the port that a
 /// packet came from.
 fn peers(view: &View<'_>, switch: Uuid, group: u16) -> (Vec<Action>, Vec<Action>) {
-    let filtered = view.holds(Relation::Filtered, switch);
+    let next = logical::detour(view, switch).unwrap_or(Table::Deliver);
     let ports = view.related(Relation::FloodPeers, switch, group.into());
     let mut ports: Vec<SwitchPort<'_>> = ports.filter_map(|port| SwitchPort::read(view, port)).collect();
     ports.sort_by_key(|port| port.key);
     let copies = |ports: Vec<SwitchPort<'_>>| {
         let copy = |port: SwitchPort<'_>| {
-            let next = if filtered { Table::ToTrack } else { Table::Deliver };
             Action::Clone(vec![Action::load(register::OUT_PORT, port.key.into()), go(next)])
         };
         ports.into_iter().map(copy).collect()
@@ -151,18 +150,18 @@ fn chunk(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(fact) = owner.fact() else { return };
     let Some(key) = logical::switch_key(view, fact.of) else { return };
     let (group, chunk) = (fact.part as u16, number(fact.value)); // `placement` made the part from 16 bits
-    let filtered = view.holds(Relation::Filtered, fact.of);
+    let detour = logical::detour(view, fact.of);
     let mut ports: Vec<(u16, Kind, Vec<Action>)> = Vec::new();
     for uuid in view.related(Relation::FloodPorts, fact.of, chunk_part(group, chunk)) {
         let Some(port) = SwitchPort::read(view, uuid) else { continue };
         let Some(interface) = port.interface(view) else { continue };
         let secured = group == register::GROUP_UNKNOWN && port.security().is_some();
         let through = interface.shared || chassis_mac::replaces(view, &port);
-        let actions = if filtered || secured || through {
+        let actions = if detour.is_some() || secured || through {
             let secured_or_not = if secured { Table::AdmitOut } else { Table::Deliver };
             vec![
                 Action::load(register::OUT_PORT, port.key.into()),
-                go(if filtered { Table::ToTrack } else { secured_or_not }),
+                go(detour.unwrap_or(secured_or_not)),
                 Action::load(register::OUT_PORT, group.into()),
             ]
         } else {

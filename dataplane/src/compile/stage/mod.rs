@@ -19,8 +19,11 @@ pub(crate) mod filter;
 mod flood;
 mod forward;
 mod learn;
+pub(crate) mod mirror;
 mod nd_respond;
 mod neighbour_reply;
+pub(crate) mod qos;
+mod queue;
 pub(super) mod router;
 mod steer;
 mod tunnel_out;
@@ -52,6 +55,8 @@ pub const STAGES: &[&Stage] = &[
     &globals::COMMON_ZONE,
     &gateway::LIVENESS,
     &gateway::ELECTION,
+    &globals::COPP,
+    &globals::ROUTER_COPP,
     &placement::STAGE,
     &tunnels::TUNNEL_TO,
     &tunnels::TUNNEL_PEERS,
@@ -72,6 +77,8 @@ pub const STAGES: &[&Stage] = &[
     &filter::scope::ACL_NEEDS,
     &filter::scope::GROUP_NEEDS,
     &filter::scope::SWITCH_NEEDS,
+    &qos::SCOPE,
+    &mirror::SCOPE,
     &classify::PORT,
     &classify::WAITING,
     &classify::TUNNEL,
@@ -88,6 +95,11 @@ pub const STAGES: &[&Stage] = &[
     &filter::set::MEMBER,
     &filter::verdict::STAGE,
     &filter::verdict::TIERS,
+    &mirror::PASS,
+    &mirror::STAGE,
+    &mirror::PORT,
+    &qos::PASS,
+    &qos::STAGE,
     &steer::STAGE,
     &arp_respond::STAGE,
     &nd_respond::STAGE,
@@ -107,6 +119,7 @@ pub const STAGES: &[&Stage] = &[
     &deliver::RETURN_COMMON,
     &deliver::DELIVER,
     &chassis_mac::STAGE,
+    &queue::STAGE,
     &router::admit::STAGE,
     &router::admit::COMMON,
     &router::input::STAGE,

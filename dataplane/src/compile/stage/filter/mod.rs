@@ -16,7 +16,7 @@
 //! - Nothing passes a table of a stateful switch while the port has no zone yet.
 
 pub(in crate::compile::stage) mod conjunction;
-pub(in crate::compile::stage) mod expression;
+pub(in crate::compile) mod expression;
 pub(super) mod rule;
 pub(super) mod scope;
 pub(super) mod set;

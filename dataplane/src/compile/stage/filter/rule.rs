@@ -18,7 +18,7 @@ use ovsdb::value::Atom;
 use quantumnet_expr::Expr;
 use quantumnet_model::{
     Row,
-    host::{HostAcl, HostSelf},
+    host::HostSelf,
     nb::{Acl, ChassisTemplateVar},
 };
 use uuid::Uuid;
@@ -32,6 +32,7 @@ use super::{
 use crate::compile::{
     index::By,
     logical::{go, on_switch},
+    meter,
     owner::{Owner, Owners, Relation},
     punt::{Punt, PuntReason},
     register,
@@ -56,11 +57,7 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let scope = Scope::of(view, uuid);
     let Some(policy) = Line::policy(acl).filter(|_| scope.is_here(view)) else { return };
     let Some(shapes) = shapes(view, acl) else { return };
-    let meter = view.row::<HostAcl>(uuid).and_then(|row| u32::try_from(row.meter).ok());
-    let meter = meter.filter(|meter| acl.log && *meter > 0);
-    if let Some(meter) = meter {
-        out.meter(meter, PuntReason::AclLog.rate());
-    }
+    let meter = if acl.log { log_meter(view, uuid, acl, out) } else { None };
     let says = verdict(uuid, acl, policy.round, meter);
     if let Some(label) = related_label(acl) {
         let record = record(uuid, meter);
@@ -137,6 +134,16 @@ impl Rule<'_> {
 /// All conditions of two matches that have no field in common.
 fn both(place: &Match, matches: &Match) -> Match {
     matches.iter().fold(place.clone(), |both, entry| both.with_bytes(entry.field, entry.value, entry.mask))
+}
+
+/// Wants the meter of an ACL's records: the one that it names, else its own with the agent's rate.
+fn log_meter(view: &View<'_>, uuid: Uuid, acl: &Acl, out: &mut Sink) -> Option<u32> {
+    if let Some(number) = acl.meter.as_ref().and_then(|name| meter::named(view, name, uuid, out)) {
+        return Some(number);
+    }
+    let own = meter::number(view, uuid)?;
+    out.meter(own, PuntReason::AclLog.rate());
+    Some(own)
 }
 
 /// What is done to a packet that the rule is about.

@@ -31,14 +31,7 @@ pub(in crate::compile) const STAGE: Stage = Stage {
     number: 45,
     name: "filter_track",
     owners: Owners::Facts(Relation::LocalPorts),
-    tables: &[
-        Table::FromTrack,
-        Table::FromVerdict,
-        Table::AfterVerdict,
-        Table::ToTrack,
-        Table::ToVerdict,
-        Table::AdmitOut,
-    ],
+    tables: &[Table::FromTrack, Table::FromVerdict, Table::AfterVerdict, Table::ToTrack, Table::ToVerdict],
     relations: &[],
     emit,
 };
@@ -122,14 +115,9 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         out.flow(table, 100, of_port.ipv6(), tracked);
     }
     if stateful && port.kind.leads_on() {
-        super::verdict::uncommitted(view, &port.to(), out);
+        super::verdict::uncommitted(view, port.switch, &port.to(), out);
     }
     rejects(view, &port, out);
-    // Port security of what is sent comes behind the filters, for ports that have it.
-    out.flow(Table::AdmitOut, 110, to_group(port.to()), [go(Table::Deliver)]);
-    if port.security().is_none() {
-        out.flow(Table::AdmitOut, 50, port.to(), [go(Table::Deliver)]);
-    }
 }
 
 /// What the registers are to be when rules begin to be asked. A packet that has passed a sender's rules has theirs.
@@ -161,10 +149,7 @@ fn rejects(view: &View<'_>, port: &SwitchPort<'_>, out: &mut Sink) {
             _ => (PuntReason::RejectedFrom, port.from()),
         };
         let punt = Punt { reason, row: port.uuid };
-        if let Some(base) = interface.meters {
-            out.meter(reason.meter(base), reason.rate());
-        }
-        let tell = punt.action(interface.meters);
+        let tell = punt.metered(view, port.switch, interface.meters, out);
         super::verdict::rejected(view, port.switch, round, &of_port, &tell, out);
     }
 }

@@ -4,7 +4,8 @@
 //! - `filter_verdict`: owner the hypervisor, while it has any filter. Reads: the defaults (`NB_Global.options:default_acl_drop`,
 //!   `use_ct_inv_match`). In: `VERDICT`, the state. Out: on to the next table, with the connection committed where it begins;
 //!   or dropped, with the connection marked as forbidden.
-//! - `filter_tiers`: owner one filtered switch. What only switches with tiers or with rules behind load balancing need.
+//! - `filter_tiers`: owner one filtered switch. What only switches with tiers, with rules behind load balancing, or with QoS or
+//!   mirrors need.
 //!
 //! # Invariants
 //! - Switches without connection tracking are told apart by `STATELESS`, which their ports have set: the flows here are
@@ -24,7 +25,10 @@ use crate::compile::{
     owner::{Owner, Owners, Relation},
     register,
     sink::Sink,
-    stage::Stage,
+    stage::{
+        Stage,
+        qos::{self, Direction},
+    },
     table::Table,
     view::View,
 };
@@ -76,12 +80,27 @@ fn of_switch(view: &View<'_>, owner: Owner, out: &mut Sink) {
     for round in Round::ALL {
         tiers(view, switch, round, key, out);
     }
-    if view.holds(Relation::FilteredAfter, switch) {
-        let onward =
-            vec![Action::load(register::VERDICT, 0), Action::load(register::TIER, 0), go(Table::AfterPolicy)];
-        let passes =
-            Passes { round: Round::From, on: on_switch(key), raised: RAISED, deferred: true, onward };
+    let mut own_way = |round, deferred, onward| {
+        let passes = Passes { round, on: on_switch(key), raised: RAISED, deferred, onward };
         passes.flows(dropped_by_default(view), out);
+    };
+    let deferred = view.holds(Relation::FilteredAfter, switch);
+    if qos::shapes(view, switch, Direction::From) {
+        own_way(Round::From, deferred, vec![go(Table::ShapeFrom)]);
+    } else if deferred {
+        own_way(Round::From, true, beyond(view, switch));
+    }
+    if let Some(next) = logical::filtered(view, switch) {
+        own_way(Round::To, false, vec![go(next)]);
+    }
+}
+
+/// On behind the first rules of what ports send, and behind QoS.
+pub(in crate::compile) fn beyond(view: &View<'_>, switch: Uuid) -> Vec<Action> {
+    if view.holds(Relation::FilteredAfter, switch) {
+        vec![Action::load(register::VERDICT, 0), Action::load(register::TIER, 0), go(Table::AfterPolicy)]
+    } else {
+        vec![go(Table::Steer)]
     }
 }
 
@@ -208,13 +227,13 @@ impl Passes {
 }
 
 /// What goes to a port that has no zone: the sender's state decides, and nothing is kept.
-pub(super) fn uncommitted(view: &View<'_>, to_port: &Match, out: &mut Sink) {
+pub(super) fn uncommitted(view: &View<'_>, switch: Uuid, to_port: &Match, out: &mut Sink) {
     let mut says = |verdict: Verdict, actions: Vec<Action>| {
         let matches = to_port.clone().with_bits(register::VERDICT, verdict as u8);
         // Below what asks the next tier.
         out.flow(Round::To.verdict(), 300, matches, actions);
     };
-    let passes = vec![go(Table::AdmitOut)];
+    let passes = vec![go(logical::filtered(view, switch).unwrap_or(Table::AdmitOut))];
     says(Verdict::None, if dropped_by_default(view) { Vec::new() } else { passes.clone() });
     says(Verdict::Allow, passes);
     says(Verdict::Drop, Vec::new());
