@@ -67,7 +67,11 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     shapes.iter().for_each(|shape| rule.put(view, out, policy, shape, &says));
     if let Some(around) = Line::around(acl).filter(|_| view.holds(Relation::AnyStateful, Uuid::nil())) {
         let first = if policy.round == Round::To { Round::To } else { Round::From };
-        let entry = super::track::entry(first, true);
+        let mut entry = super::track::entry(first, true);
+        if first == Round::To {
+            // The sender's connection is not this rule's: it would be forbidden with what another rule denies here.
+            entry.insert(0, Action::CtClear);
+        }
         shapes.iter().for_each(|shape| rule.put(view, out, around, shape, &entry));
     }
 }

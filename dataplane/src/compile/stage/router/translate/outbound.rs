@@ -63,11 +63,14 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         source(view, &rule, zones, out);
     }
     if rule.gateway.is_none() && rule.has_source() && !rule.is_stateless() {
-        // On a gateway router any connection that comes in, whatever the rule's conditions.
+        // On a gateway router any connection that comes in, whatever the rule's conditions, also from a source that was looked
+        // up for another rule.
         let priority = if rule.kind == Kind::Both { 2 } else { 1 };
         let to = rule::destination(on_switch(rule.router_key), rule.logical);
-        let untracked = to.ct_state(CtState::NONE, CtState::TRK);
-        out.flow(Table::RouterSource, priority, untracked, known(&rule, zones, Table::RouterOut));
+        // The zone of destinations knows what it translated itself.
+        let but = if rule.kind == Kind::Both { CtState::RPL | CtState::DNAT } else { CtState::RPL };
+        let to = to.ct_state(CtState::NONE, but);
+        out.flow(Table::RouterSource, priority, to, known(&rule, zones, Table::RouterOut));
     }
 }
 
@@ -99,6 +102,9 @@ fn undo(view: &View<'_>, rule: &Rule<'_>, zones: Option<Zones>, plain: bool, out
         let translate = super::translate(zones.destinations, rule.from_outside(), Table::RouterOut);
         out.flow(Table::RouterUndo, 110, from, again(translate));
     } else {
+        // What came in for an outer address is no connection of its own by its inner one.
+        let translated = from.clone().ct_state(CtState::TRK | CtState::DNAT, CtState::RPL);
+        out.flow(Table::RouterUndo, 125, translated, [go(Table::RouterSource)]);
         out.flow(Table::RouterUndo, 100, from, again(restore(zones.destinations, Table::RouterSource)));
     }
 }
@@ -218,7 +224,7 @@ mod tests {
         );
         World { elsewhere: true, ..world.clone() }.check(&[&STAGE], expect![]);
         World { pinned: true, ..world }.check(&[&STAGE], expect![[r#"
-            RouterSource 1 ct_state=-trk,ip,nw_dst=10.0.0.0/24 => ct(commit,zone=12),resubmit(,39)
+            RouterSource 1 ct_state=-rpl,ip,nw_dst=10.0.0.0/24 => ct(commit,zone=12),resubmit(,39)
             RouterSource 35 ct_state=-rpl,ip,nw_src=10.0.0.0/24 => ct(commit,table=39,zone=12,nat(src=172.16.0.1))
         "#]]);
     }
@@ -232,10 +238,10 @@ mod tests {
         World { pinned: true, ..central.clone() }.check(
             &[&STAGE],
             expect![[r#"
-            RouterUndo 110 ip,nw_src=10.0.0.1 => ct_clear,ct(commit,table=39,zone=11,nat(src=172.16.0.50))
-            RouterUndo 120 ct_state=+rpl+trk,ip,nw_src=10.0.0.1 => ct_clear,ct(table=39,zone=11,nat)
-            RouterSource 2 ct_state=-trk,ip,nw_dst=10.0.0.1 => ct(commit,zone=11),resubmit(,39)
-        "#]],
+                RouterUndo 110 ip,nw_src=10.0.0.1 => ct_clear,ct(commit,table=39,zone=11,nat(src=172.16.0.50))
+                RouterUndo 120 ct_state=+rpl+trk,ip,nw_src=10.0.0.1 => ct_clear,ct(table=39,zone=11,nat)
+                RouterSource 2 ct_state=-rpl-dnat,ip,nw_dst=10.0.0.1 => ct(commit,zone=11),resubmit(,39)
+            "#]],
         );
         World { no_zones: true, ..central }.check(
             &[&STAGE],
@@ -299,7 +305,8 @@ mod tests {
                 RouterTrack 1020 ip,nw_dst=172.16.0.7 => ct(table=22,zone=12,nat)
                 RouterUndo 100 ip,nw_src=10.0.0.1 => ct_clear,ct(table=38,zone=11,nat)
                 RouterUndo 120 ct_state=+rpl+trk,ip,nw_src=10.0.0.1 => ct_clear,ct(table=39,zone=11,nat)
-                RouterSource 1 ct_state=-trk,ip,nw_dst=10.0.0.0/24 => ct(commit,zone=12),resubmit(,39)
+                RouterUndo 125 ct_state=-rpl+trk+dnat,ip,nw_src=10.0.0.1 => resubmit(,38)
+                RouterSource 1 ct_state=-rpl,ip,nw_dst=10.0.0.0/24 => ct(commit,zone=12),resubmit(,39)
                 RouterSource 35 ct_state=-rpl,ip,nw_src=10.0.0.0/24 => ct(commit,table=39,zone=12,nat(src=172.16.0.1:1000-2000,random))
                 RouterSource 110 ct_state=-rpl,ip,reg10=0x20/0x20 => ct(commit,table=39,zone=12,nat(src=172.16.0.7))
             "#]]);
