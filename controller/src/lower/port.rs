@@ -261,9 +261,12 @@ fn southbound_type(
             problems.push(("type", format!("nothing acts on ports of type {} yet", port.r#type)));
             port.r#type.clone()
         }
-        // Nothing of the port's own: a patch says what it leads to.
+        // A patch says what it leads to, and of the port's own only what its switch answers for.
         "router" => {
             options.clear();
+            if let Some(proxied) = port.options.get("arp_proxy") {
+                options.insert("arp_proxy".into(), proxied.clone());
+            }
             let behind = router::behind(state, port);
             match port.options.get("router-port") {
                 Some(peer) => {
