@@ -70,22 +70,16 @@ fn addresses(state: &State, uuid: Uuid, port: &LogicalSwitchPort, behind: &Behin
     let gateways = gateway::ports(state, behind.router_uuid);
     let is_gateway = gateways.iter().any(|(_, gateway)| *gateway == behind.uuid);
     // Where this port's own gateway is, or else the router's first.
-    let resident = gateways.iter().find(|(_, gateway)| *gateway == behind.uuid).or(gateways.first());
+    let resident = gateways.iter().find(|(_, gateway)| *gateway == behind.uuid).or_else(|| gateways.first());
     let resident = resident.map(|(name, _)| format!(" is_chassis_resident(\"{}\")", gateway::name_of(name)));
     let resident = resident.unwrap_or_default();
     let on_chassis = router::chassis(behind.router).is_some();
     let wish = port.options.get("nat-addresses").map(|wish| wish.trim());
     match wish {
-        Some("router") if on_chassis || !gateways.is_empty() => {
-            if gateways.len() < 2 {
-                translations(
-                    state,
-                    behind,
-                    !gateways.is_empty(),
-                    is_gateway.then_some(&*resident),
-                    &mut entries,
-                );
-            }
+        // With several it is not known by which of them.
+        Some("router") if (on_chassis || !gateways.is_empty()) && gateways.len() < 2 => {
+            let resident = is_gateway.then_some(&*resident);
+            translations(state, behind, !gateways.is_empty(), resident, &mut entries);
         }
         Some(list) if on_chassis || !gateways.is_empty() => {
             if let Ok(LspAddress::Known { .. }) = list.parse() {
