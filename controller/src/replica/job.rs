@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
     replica::{Committed, ProposeError},
-    store::{Context, Refusal, State, Txn, evaluate},
+    store::{Context, Evaluated, Refusal, State, Touched, Txn, evaluate},
 };
 
 /// Lowers a transaction; see `lower::run`.
@@ -26,10 +26,17 @@ struct Input<'a> {
 
 /// What evaluation gave.
 pub(crate) struct Outcome {
-    /// The next state and the changes that lead to it; `None` when nothing changed.
-    pub(crate) next: Option<(State, Vec<RowChange>)>,
+    /// `None` when nothing changed.
+    pub(crate) next: Option<Next>,
     /// To be told how the entry, or what it rests on, ended.
     pub(crate) answer: Answer,
+}
+
+/// The next state and what leads to it.
+pub(crate) struct Next {
+    pub(crate) state: State,
+    pub(crate) changes: Vec<RowChange>,
+    pub(crate) touched: Vec<Touched>,
 }
 
 /// Gives the client its answer, once.
@@ -68,7 +75,8 @@ impl Job {
             let (next, result) = match evaluated {
                 Ok(done) => {
                     let committed = Committed { revision: done.state.revision(), result: done.result };
-                    let next = (!done.changes.is_empty()).then_some((done.state, done.changes));
+                    let Evaluated { state, changes, touched, .. } = done;
+                    let next = (!changes.is_empty()).then_some(Next { state, changes, touched });
                     (next, Ok(committed))
                 }
                 Err(error) => (None, Err(error)),

@@ -13,12 +13,11 @@ use std::{
 
 use bytes::Bytes;
 use quantumnet_consensus::{Committed, Event, Leadership, RequestId, log::vfs::Vfs};
-use quantumnet_model::change::RowChange;
 
 use crate::{
     replica::{
         ProposeError,
-        job::Answer,
+        job::{Answer, Next},
         member::{Member, ReadWait},
     },
     store::{Context, Effects, EntryWriter, State, Touched},
@@ -91,11 +90,10 @@ where
                 );
                 continue;
             };
-            let Some((state, changes)) = outcome.next else {
+            let Some(Next { state, changes, touched }) = outcome.next else {
                 answers.push(outcome.answer);
                 continue;
             };
-            let touched = touched(&self.head, &state, &changes);
             let principal = context.principal.clone();
             let effects = Effects { time_ms: context.now_ms, principal: context.principal, changes }.encode();
             let (got, max) = (effects.bytes() as u64, self.entry_bytes_max - ENTRY_OVERHEAD_BYTES);
@@ -178,18 +176,6 @@ where
         let same = next.term == committed.term && next.data == committed.data;
         (follows && same).then(|| std::mem::take(&mut next.steps))
     }
-}
-
-/// The changed rows, before and after.
-fn touched(before: &State, after: &State, changes: &[RowChange]) -> Vec<Touched> {
-    let row = |state: &State, change: &RowChange| state.rows().dyn_row(change.table, change.uuid).cloned();
-    let one = |change: &RowChange| Touched {
-        table: change.table,
-        uuid: change.uuid,
-        old: row(before, change),
-        new: row(after, change),
-    };
-    changes.iter().map(one).collect()
 }
 
 /// After so long whoever waits for an entry of a lost leadership is told that its end is not known.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quantumnet_model::change::RowChange;
 
-use crate::store::{Refusal, State, Txn};
+use crate::store::{Refusal, State, Touched, Txn};
 
 /// What a transaction is told besides the state.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub struct Evaluated<R> {
     pub state: State,
     /// Net changes, by table and uuid; empty when nothing changed.
     pub changes: Vec<RowChange>,
+    /// The rows of these changes, before and after.
+    pub touched: Vec<Touched>,
     /// What the request answers.
     pub result: R,
 }
@@ -39,9 +41,10 @@ pub fn evaluate<R>(
     txn.enforce()?;
     lower(&mut txn)?;
     txn.enforce()?;
-    let (mut state, changes) = txn.finish();
+    let (mut state, touched) = txn.finish();
+    let changes: Vec<RowChange> = touched.iter().filter_map(Touched::change).collect();
     if !changes.is_empty() {
         state.set_revision(head.revision() + 1);
     }
-    Ok(Evaluated { state, changes, result })
+    Ok(Evaluated { state, changes, touched, result })
 }

@@ -61,7 +61,7 @@ impl Touched {
         self.new.as_ref().and_then(|row| row.as_any().downcast_ref())
     }
 
-    fn change(&self) -> Option<RowChange> {
+    pub(super) fn change(&self) -> Option<RowChange> {
         RowChange::between(self.table, self.uuid, self.old.as_deref(), self.new.as_deref())
     }
 }
@@ -242,9 +242,9 @@ impl<'a> Txn<'a> {
     }
 
     /// The net changes and the state after them.
-    pub(crate) fn finish(self) -> (State, Vec<RowChange>) {
-        let changes = self.touched().iter().filter_map(Touched::change).collect();
-        (self.state, changes)
+    pub(crate) fn finish(self) -> (State, Vec<Touched>) {
+        let touched = self.touched();
+        (self.state, touched)
     }
 
     pub(crate) fn write(&mut self, table: TableId, uuid: Uuid, new: Option<Arc<dyn DynRow>>) {
