@@ -11,7 +11,9 @@ use quantumnet_expr::{Constant, Expr};
 fuzz_target!(|data: &[u8]| {
     let Some((length, rest)) = data.split_first() else { return };
     let (template, expression) = rest.split_at(usize::from(*length).min(rest.len()));
-    let (Ok(template), Ok(expression)) = (str::from_utf8(template), str::from_utf8(expression)) else { return };
+    let (Ok(template), Ok(expression)) = (str::from_utf8(template), str::from_utf8(expression)) else {
+        return;
+    };
     if let Ok(constant) = template.parse::<Constant>() {
         assert_eq!(constant.to_string().parse(), Ok(constant));
     }

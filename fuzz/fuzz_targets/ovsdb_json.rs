@@ -13,7 +13,7 @@ use serde_json::Value;
 fuzz_target!(|bytes: &[u8]| {
     let Some((&chunk, stream)) = bytes.split_first() else { return };
     let chunk = usize::from(chunk).max(1);
-    let limits = FrameLimits { message_bytes_max: 1 << 16, depth_max: 32 };
+    let limits = FrameLimits { message_bytes_max: 1 << 16, depth_max: 32, values_max: 1 << 12 };
 
     let mut framer = Framer::new(limits);
     let mut whole = Framer::new(limits);

@@ -71,7 +71,7 @@ fn states() -> [Arc<State>; 2] {
 fuzz_target!(|bytes: &[u8]| {
     let Some((&chunk, stream)) = bytes.split_first() else { return };
     let chunk = usize::from(chunk).max(1);
-    let frame = FrameLimits { message_bytes_max: 1 << 14, depth_max: 32 };
+    let frame = FrameLimits { message_bytes_max: 1 << 14, depth_max: 32, values_max: 1 << 12 };
     let limits = Limits { frame, transactions_max: 4, parked_max: 4, monitors_max: 8, ..Limits::default() };
     let (locks, metrics, server) = (Locks::default(), Metrics::default(), Arc::default());
     let mut store = Two { states: states(), moved: false };

@@ -23,6 +23,8 @@ pub struct FrameLimits {
     pub message_bytes_max: usize,
     /// The deepest nesting; at most [`Self::DEPTH_LIMIT`] takes effect.
     pub depth_max: usize,
+    /// Values in a message: each takes many times its octets once it is read.
+    pub values_max: usize,
 }
 
 impl FrameLimits {
@@ -32,7 +34,7 @@ impl FrameLimits {
 
 impl Default for FrameLimits {
     fn default() -> Self {
-        Self { message_bytes_max: 64 << 20, depth_max: 64 }
+        Self { message_bytes_max: 64 << 20, depth_max: 64, values_max: 4 << 20 }
     }
 }
 
@@ -46,6 +48,8 @@ pub struct Framer {
     /// Everything before this was scanned.
     scanned: usize,
     depth: usize,
+    /// Values of the current message so far, about: its brackets and commas.
+    values: usize,
     /// What opened each level, the innermost in the lowest bit: set for an object.
     objects: u128,
     text: Text,
@@ -70,6 +74,7 @@ impl Framer {
             start: 0,
             scanned: 0,
             depth: 0,
+            values: 0,
             objects: 0,
             text: Text::Outside,
             failed: None,
@@ -135,6 +140,7 @@ impl Framer {
                             return Err(FrameError::TooDeep { depth_max: self.limits.depth_max });
                         }
                         self.objects = self.objects << 1 | u128::from(byte == b'{');
+                        self.value()?;
                     }
                     b' ' | b'\t' | b'\r' | b'\n' if self.depth == 0 => self.start = self.scanned,
                     _ if self.depth == 0 => return Err(FrameError::Start { got: byte }),
@@ -148,11 +154,19 @@ impl Framer {
                         }
                     }
                     b'"' => self.text = Text::Inside,
+                    b',' => self.value()?,
                     _ => {}
                 },
             }
         }
         self.bound().map(|()| None)
+    }
+
+    /// One value more.
+    fn value(&mut self) -> Result<(), FrameError> {
+        self.values += 1;
+        let values_max = self.limits.values_max;
+        if self.values > values_max { Err(FrameError::TooMany { values_max }) } else { Ok(()) }
     }
 
     fn bound(&self) -> Result<(), FrameError> {
@@ -168,7 +182,7 @@ impl Framer {
             std::str::from_utf8(frame).map_err(|error| FrameError::Utf8 { at: error.valid_up_to() })?;
         let value =
             serde_json::from_str(text).map_err(|error| FrameError::Syntax { why: error.to_string() })?;
-        self.start = end;
+        (self.start, self.values) = (end, 0);
         Ok(value)
     }
 }
@@ -200,6 +214,12 @@ pub enum FrameError {
     TooLong {
         /// The limit.
         message_bytes_max: usize,
+    },
+    /// A message has too many values.
+    #[error("json-rpc: message of more than {values_max} values")]
+    TooMany {
+        /// The limit.
+        values_max: usize,
     },
     /// A message is not UTF-8.
     #[error("json-rpc: message is not UTF-8 at byte {at}")]
@@ -399,7 +419,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     fn check(input: &[u8], expected: Expect) {
-        let limits = FrameLimits { message_bytes_max: 100, depth_max: 4 };
+        let limits = FrameLimits { message_bytes_max: 100, depth_max: 4, values_max: 40 };
         let run = |chunk: usize| {
             let mut framer = Framer::new(limits);
             let mut lines = String::new();
@@ -462,6 +482,22 @@ mod tests {
                 error: json-rpc: method: expected a string, got 1
                 error: json-rpc: params: expected an array, got 3
                 0 pending
+            "#]],
+        );
+    }
+
+    #[test]
+    fn values_are_counted_in_each_message() {
+        let small = r#"{"id":1,"method":"echo","params":[1,2,3,4,5,6,7,8,9]}"#.repeat(4);
+        check(
+            format!(r#"{small}{{"id":1,"method":"echo","params":[[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[]]}}"#)
+                .as_bytes(),
+            expect![[r#"
+                {"id":1,"method":"echo","params":[1,2,3,4,5,6,7,8,9]}
+                {"id":1,"method":"echo","params":[1,2,3,4,5,6,7,8,9]}
+                {"id":1,"method":"echo","params":[1,2,3,4,5,6,7,8,9]}
+                {"id":1,"method":"echo","params":[1,2,3,4,5,6,7,8,9]}
+                closed: json-rpc: message of more than 40 values
             "#]],
         );
     }
