@@ -19,6 +19,7 @@ use crate::{
     replica::{self, Peers, Replica},
     serve::Listener,
     service::{self, Admins},
+    threads::Threads,
 };
 
 /// A controller that serves.
@@ -29,6 +30,8 @@ pub struct Controller {
     servers: JoinSet<()>,
     background: JoinSet<()>,
     ovsdb: Vec<ovsdb::Server>,
+    /// Serves the other members.
+    _peers: Threads,
     unix: Option<PathBuf>,
 }
 
@@ -90,8 +93,9 @@ impl Controller {
                 listener.with_context(|| format!("cannot listen on {} (--listen-unix)", path.display()))?;
             servers.spawn(listener.serve(routes, stopping.clone()));
         }
+        let peers_thread = Threads::start("peers", 1).context("cannot start the thread of the members")?;
         if let Some(address) = peer_listen {
-            let listener = peer::listen(address).await;
+            let listener = peers_thread.next().spawn(peer::listen(address)).await?;
             let listener = listener.with_context(|| format!("cannot listen on {address} (--peer-listen)"))?;
             let service = peer::service(
                 replica.clone(),
@@ -100,17 +104,26 @@ impl Controller {
                 metrics.clone(),
                 stopping.clone(),
             );
-            servers.spawn(listener.serve(service, stopping.clone()));
+            servers.spawn_on(listener.serve(service, stopping.clone()), peers_thread.next());
         }
         let listener = Listener::tcp(config.metrics).await;
         let listener =
             listener.with_context(|| format!("cannot listen on {} (--metrics)", config.metrics))?;
-        let mut databases = Vec::new();
+        let sessions =
+            Threads::for_processors("ovsdb").context("cannot start the threads of OVSDB sessions")?;
+        let (sessions, mut databases) = (Arc::new(sessions), Vec::new());
         for (database, targets) in [(Database::Northbound, &config.nb), (Database::Southbound, &config.sb)] {
             let tls = config.tls();
-            let server =
-                ovsdb::Server::start(&replica, &leader, database, targets, tls.as_ref(), metrics.ovsdb())
-                    .await;
+            let server = ovsdb::Server::start(
+                &replica,
+                &leader,
+                database,
+                targets,
+                tls.as_ref(),
+                &sessions,
+                metrics.ovsdb(),
+            )
+            .await;
             databases.push(server.with_context(|| format!("cannot serve {}", database.name()))?);
         }
         let exposed = Exposed { replica: replica.clone(), registry, metrics: metrics.clone() };
@@ -118,7 +131,7 @@ impl Controller {
         servers.spawn(listener.serve(router, stopping));
 
         let mut background = JoinSet::new();
-        peer::run(&mut background, links, roads, &members, &replica, &metrics);
+        peer::run(&mut background, peers_thread.next(), links, roads, &members, &replica, &metrics);
         background.spawn(derive(replica.clone(), hub));
         background.spawn(settle_claims(replica.clone()));
         background.spawn(aging::age(replica.clone()));
@@ -129,6 +142,7 @@ impl Controller {
             servers,
             background,
             ovsdb: databases,
+            _peers: peers_thread,
             unix: config.listen_unix.clone(),
         })
     }
@@ -146,6 +160,11 @@ impl Controller {
     /// Where clients of the databases are served over TCP: Northbound's ports, then Southbound's.
     pub fn ovsdb_ports(&self) -> Vec<u16> {
         self.ovsdb.iter().flat_map(ovsdb::Server::ports).copied().collect()
+    }
+
+    /// Lets another member lead before this one stops, so that nobody waits for an election.
+    pub async fn hand_over(&self) {
+        self.replica.hand_over().await;
     }
 
     /// Stops serving, then the member.
@@ -169,12 +188,15 @@ impl Controller {
 /// Runs the transactions that give ports to claims whose wait is over. Sleeps until one is due.
 async fn settle_claims(replica: Replica) {
     let (mut applied, mut status) = (replica.applied(), replica.status_changes());
+    // Waiting claims are few, transactions many: not each one wakes this task.
+    let mut look = tokio::time::interval(SETTLE_LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let due = binding::due(&applied.borrow_and_update());
         let Some(due) = due.filter(|_| status.borrow_and_update().writable) else {
             // A member that begins to lead may find claims whose time has come, and nothing else to apply.
             let changed = tokio::select! {
-                changed = applied.changed() => changed,
+                changed = async { look.tick().await; applied.changed().await } => changed,
                 changed = status.changed() => changed,
             };
             if changed.is_err() {
@@ -192,7 +214,7 @@ async fn settle_claims(replica: Replica) {
                     tokio::time::sleep(SETTLE_RETRY).await;
                 }
             }
-            changed = applied.changed() => {
+            changed = async { look.tick().await; applied.changed().await } => {
                 if changed.is_err() {
                     return;
                 }
@@ -226,4 +248,5 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// Transactions kept for watchers and agents that resume.
 const HISTORY_TRANSACTIONS_MAX: usize = 4_096;
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+const SETTLE_LOOK: Duration = Duration::from_millis(20);
 const SETTLE_RETRY: Duration = Duration::from_secs(1);

@@ -44,6 +44,7 @@ pub struct Metrics {
     revision: Gauge,
     watch_lag: Gauge,
     rows: Family<TableLabels, Gauge>,
+    rows_changed: Counter,
     peer_messages: Family<PeerLabels, Counter>,
     forwards: Family<ForwardLabels, Counter>,
     raft_lag: Gauge,
@@ -162,6 +163,7 @@ impl Default for Metrics {
             revision: Gauge::default(),
             watch_lag: Gauge::default(),
             rows: Family::default(),
+            rows_changed: Counter::default(),
             peer_messages: Family::default(),
             forwards: Family::default(),
             raft_lag: Gauge::default(),
@@ -211,6 +213,8 @@ impl Metrics {
         let help = "Revisions that the slowest connected agent is behind in its switch";
         to.register("agents_behind_revisions", help, self.watch_lag.clone());
         to.register("rows", "Rows by table", self.rows.clone());
+        let help = "Rows changed by the transactions that were applied here";
+        to.register("rows_changed", help, self.rows_changed.clone());
         let help = "Messages of consensus to and from other members";
         to.register("peer_messages", help, self.peer_messages.clone());
         let help = "Requests that only the leader can carry out, by kind and where they ended";
@@ -238,6 +242,11 @@ impl Metrics {
     /// The log was written and synced.
     pub fn log_write(&self, took: Duration) {
         self.log_write_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A transaction that changed so many rows was applied.
+    pub fn rows_changed(&self, count: usize) {
+        self.rows_changed.inc_by(count as u64);
     }
 
     /// An agent has a revision in its switch.

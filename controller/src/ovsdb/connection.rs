@@ -43,6 +43,7 @@ use crate::{
     peer::Leader,
     replica::Replica,
     store::{Context, Evaluated, ResumeToken, State, Transaction, evaluate},
+    threads::Threads,
 };
 
 /// One server: a database, and what its sessions share.
@@ -54,6 +55,8 @@ pub(super) struct Service {
     pub(super) locks: Locks,
     pub(super) server_id: Uuid,
     pub(super) metrics: Arc<Metrics>,
+    /// Where its sessions are served.
+    pub(super) threads: Arc<Threads>,
     /// Octets that sessions hold of messages and transactions that are not done.
     pub(super) held: AtomicUsize,
     /// Places for sessions.
@@ -203,16 +206,21 @@ impl Connection {
         let server = self.service.directory.state();
         let world = World { store: &self.service.replica, server: &server, metrics: &self.service.metrics };
         let effects = self.session.handle(Instant::now().into_std(), &world, input);
+        let mut begun = 0;
         for effect in effects {
             match effect {
                 Effect::Send(piece) => self.outbox.push(piece),
                 Effect::Transact { ticket, transact } => {
+                    begun += 1;
                     let read_only = self.options.borrow().read_only;
                     let answer = run(&self.service, &self.peer, read_only, transact);
                     self.transacts.push(Box::pin(async move { (ticket, answer.await) }));
                 }
                 Effect::Close(reason) => self.closing = Some(reason),
             }
+        }
+        if begun > 0 {
+            self.service.replica.begin(begun == 1 && self.transacts.len() == 1);
         }
     }
 
@@ -269,7 +277,7 @@ impl Drop for Connection {
     }
 }
 
-/// Runs a transaction; queued when this returns. What it changed or saw is applied here when it is answered.
+/// Runs a transaction; put when this returns, see [`Replica::begin`]. What it changed or saw is applied here when it is answered.
 fn run(
     service: &Arc<Service>,
     peer: &Arc<str>,

@@ -15,7 +15,7 @@ use crate::{
     replica::{ProposeError, Replica},
 };
 
-/// Runs a transaction on whoever leads; queued when this returns.
+/// Runs a transaction on whoever leads; put when this returns, see [`Replica::begin`], or on its way.
 ///
 /// `Err` says why it is not known to be done: the client has to ask again.
 pub(super) fn run(
@@ -56,6 +56,7 @@ impl Handler for OnLeader {
             Err(error) => return Box::pin(async move { Ok(reply(&Err(error))) }),
         };
         let outcome = transact::start(&self.replica, asked.principal.into(), asked.request);
+        self.replica.begin(false);
         Box::pin(async move {
             match outcome.await {
                 // Nothing was done.

@@ -14,8 +14,9 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, watch},
     task::{JoinHandle, JoinSet},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 
 use super::{
     connection::{self, Options, Service},
@@ -102,7 +103,7 @@ impl Remote {
 enum Listener {
     Unix(UnixListener),
     Tcp(TcpListener),
-    Tls(TcpListener, tokio_rustls::TlsAcceptor),
+    Tls(TcpListener, TlsAcceptor),
 }
 
 impl Listener {
@@ -137,7 +138,7 @@ impl Listener {
             }
             Self::Tls(listener, acceptor) => {
                 let (stream, address) = tcp(listener).await?;
-                Ok(Accepted::Tls(Box::new(acceptor.accept(stream)), address))
+                Ok(Accepted::Tls(stream, address, acceptor.clone()))
             }
         }
     }
@@ -156,7 +157,7 @@ impl Listener {
 enum Accepted {
     Unix(UnixStream),
     Tcp(TcpStream, SocketAddr),
-    Tls(Box<tokio_rustls::Accept<TcpStream>>, SocketAddr),
+    Tls(TcpStream, SocketAddr, TlsAcceptor),
 }
 
 struct Run {
@@ -221,14 +222,16 @@ impl Run {
             Accepted::Unix(stream) => {
                 let uid = stream.peer_cred().map(|credentials| credentials.uid());
                 let name = uid.map_or_else(|_| "unix".to_owned(), |uid| format!("unix:{uid}"));
-                self.session(name, place, async { Ok(stream) });
+                self.session(name, place, async { unix_here(stream) });
             }
             Accepted::Tcp(stream, address) => {
-                self.session(format!("tcp:{address}"), place, async { Ok(stream) });
+                self.session(format!("tcp:{address}"), place, async { tcp_here(stream) });
             }
-            Accepted::Tls(handshake, address) => self.session(format!("ssl:{address}"), place, async {
-                tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await?
-            }),
+            Accepted::Tls(stream, address, acceptor) => {
+                self.session(format!("ssl:{address}"), place, async move {
+                    timeout(HANDSHAKE_WITHIN, acceptor.accept(tcp_here(stream)?)).await?
+                });
+            }
         }
     }
 
@@ -239,18 +242,19 @@ impl Run {
         match self.target.clone() {
             Target::Unix(path) => {
                 let stream = UnixStream::connect(&path).await?;
-                self.session(name, place, async { Ok(stream) });
+                self.session(name, place, async { unix_here(stream) });
             }
             Target::Tcp(address) => {
                 let stream = connect(address).await?;
-                self.session(name, place, async { Ok(stream) });
+                self.session(name, place, async { tcp_here(stream) });
             }
             Target::Ssl(address) => {
                 let (connector, server) =
                     (self.tls.as_ref().ok_or_else(no_certificate)?.connector()?, address.ip().into());
                 let stream = connect(address).await?;
-                let handshake = connector.connect(server, stream);
-                self.session(name, place, async { tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await? });
+                self.session(name, place, async move {
+                    timeout(HANDSHAKE_WITHIN, connector.connect(server, tcp_here(stream)?)).await?
+                });
             }
             Target::Punix(_) | Target::Ptcp(_) | Target::Pssl(_) => return Ok(()),
         }
@@ -271,6 +275,7 @@ impl Run {
         places.clone().acquire_owned().await.map_err(io::Error::other)
     }
 
+    /// Serves a client on one of the threads; `stream` is awaited there.
     fn session<S, F>(&mut self, name: String, place: OwnedSemaphorePermit, stream: F)
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
@@ -278,7 +283,8 @@ impl Run {
     {
         let (service, options) = (self.service.clone(), self.options.clone());
         let counted = Counted::new(self.status.clone());
-        self.sessions.spawn(async move {
+        let thread = self.service.threads.next().clone();
+        let session = async move {
             let ended = match stream.await {
                 Ok(stream) => connection::serve(service, stream, &name, options).await,
                 Err(error) => Err(error),
@@ -287,8 +293,19 @@ impl Run {
                 tracing::debug!(peer = name, %error, "OVSDB connection ended");
             }
             drop((counted, place));
-        });
+        };
+        self.sessions.spawn_on(session, &thread);
     }
+}
+
+/// The stream with the runtime of this thread.
+fn tcp_here(stream: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(stream.into_std()?)
+}
+
+/// The stream with the runtime of this thread.
+fn unix_here(stream: UnixStream) -> io::Result<UnixStream> {
+    UnixStream::from_std(stream.into_std()?)
 }
 
 fn no_certificate() -> io::Error {
@@ -297,7 +314,7 @@ fn no_certificate() -> io::Error {
 }
 
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(address)).await??;
+    let stream = timeout(CONNECT_WITHIN, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

@@ -34,6 +34,7 @@ use crate::{
     peer::{Kind, Leader},
     replica::Replica,
     store::Txn,
+    threads::Threads,
 };
 
 /// A server that serves.
@@ -63,6 +64,7 @@ impl Server {
         database: Database,
         targets: &[Target],
         tls: Option<&Tls>,
+        threads: &Arc<Threads>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ServerError> {
         leader.register(Kind::Transact, Arc::new(OnLeader { replica: replica.clone() }));
@@ -74,6 +76,7 @@ impl Server {
             locks: Locks::default(),
             server_id: Uuid::new_v4(),
             metrics,
+            threads: threads.clone(),
             held: AtomicUsize::new(0),
             places: Arc::new(Semaphore::new(SESSIONS_MAX)),
         });
@@ -123,6 +126,9 @@ impl Run {
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let directory = tokio::spawn(self.service.directory.clone().run(self.service.replica.clone()));
         let mut applied = self.service.replica.applied();
+        // Not each transaction wakes this task for a table that hardly ever changes.
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut show = tokio::time::interval(SHOW_EVERY);
         show.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -131,7 +137,7 @@ impl Run {
                 self.configure(connections).await;
             }
             let changed = tokio::select! {
-                changed = applied.changed() => changed.is_ok(),
+                changed = async { look.tick().await; applied.changed().await } => changed.is_ok(),
                 _ = show.tick() => {
                     self.show().await;
                     true
@@ -221,6 +227,7 @@ fn wanted(command_line: &BTreeSet<Target>, connections: &Connections) -> BTreeMa
     wanted
 }
 
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 const SHOW_EVERY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -3,12 +3,14 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::Router;
+use futures_util::FutureExt as _;
 use quantumnet_api::peer::v1::{
     ForwardKind, ForwardOutcome, ForwardRequest, ForwardResponse, MemberReport, RaftEnd, RaftMessage,
     ReportEnd,
     peer_service_server::{PeerService, PeerServiceServer},
 };
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
 };
@@ -21,7 +23,7 @@ use crate::{
     replica::Replica,
 };
 
-/// What is served to the other members.
+/// What is served to the other members. Requests are carried out where this is called.
 pub fn service(
     replica: Replica,
     leader: Leader,
@@ -29,15 +31,17 @@ pub fn service(
     metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
 ) -> Router {
-    let server = PeerServiceServer::new(Server { replica, leader, members, metrics, stop })
+    let runtime = Handle::current();
+    let server = PeerServiceServer::new(Server { replica, leader, members, metrics, stop, runtime })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     Router::new().route_service(PATH, server)
 }
 
-/// Runs the ways to the other members in a set of tasks.
+/// Runs the ways to the other members in a set of tasks; consensus' messages on a thread of their own.
 pub fn run(
     tasks: &mut JoinSet<()>,
+    thread: &Handle,
     links: Vec<Link>,
     roads: Vec<Road>,
     members: &Members,
@@ -46,7 +50,7 @@ pub fn run(
 ) {
     for link in links {
         tasks.spawn(members.clone().tell(link.peer, link.address));
-        tasks.spawn(link.run(replica.clone(), metrics.clone()));
+        tasks.spawn_on(link.run(replica.clone(), metrics.clone()), thread);
     }
     for road in roads {
         tasks.spawn(road.run());
@@ -60,6 +64,8 @@ struct Server {
     members: Members,
     metrics: Arc<Metrics>,
     stop: watch::Receiver<bool>,
+    /// Where requests run: they are none of the business of the thread that takes consensus' messages.
+    runtime: Handle,
 }
 
 impl Server {
@@ -157,8 +163,17 @@ impl PeerService for Server {
                 () = self.stopping() => return Err(Status::unavailable("this member is shutting down")),
             };
             let Some(RaftMessage { message }) = message else { return Ok(Response::new(RaftEnd {})) };
-            self.metrics.peer_message(from, PeerMessage::Received, 1);
             self.replica.receive(from, message).await;
+            // What came with it shares its round.
+            let mut count = 1;
+            while count < ROUND_MAX
+                && let Some(Ok(Some(RaftMessage { message }))) = inbound.message().now_or_never()
+            {
+                self.replica.receive(from, message).await;
+                count += 1;
+            }
+            self.metrics.peer_message(from, PeerMessage::Received, count);
+            self.replica.received();
         }
     }
 
@@ -170,7 +185,7 @@ impl PeerService for Server {
     ) -> Result<Response<Self::ForwardStream>, Status> {
         self.admit(&request)?;
         let (out, responses) = mpsc::channel(REQUESTS_MAX);
-        tokio::spawn(self.clone().requests(request.into_inner(), out));
+        self.runtime.spawn(self.clone().requests(request.into_inner(), out));
         Ok(Response::new(ReceiverStream::new(responses)))
     }
 
@@ -190,6 +205,8 @@ impl PeerService for Server {
 }
 
 const PATH: &str = "/quantumnet.peer.v1.PeerService/{*method}";
+/// Messages of one round, at most.
+const ROUND_MAX: u64 = 64;
 /// Room for the largest call of the API, an import, and what is around it; consensus' messages are smaller.
 pub(super) const MESSAGE_BYTES_MAX: usize = 66 << 20;
 const _: () = assert!(MESSAGE_BYTES_MAX > quantumnet_consensus::MESSAGE_BYTES_MAX + (1 << 10));

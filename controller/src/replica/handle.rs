@@ -2,25 +2,28 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, PoisonError, mpsc},
-    time::Instant,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use quantumnet_consensus::{ClusterId, Metrics as ConsensusMetrics};
 use quantumnet_model::{Uuid, intent::Cluster};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch},
+    time::timeout,
+};
 
 use crate::{
     metrics::{Metrics, Outcome},
-    replica::{ProposeError, ReadError, job::Job},
+    replica::{ProposeError, ReadError, job::Job, queue::Queue, rounds::Helper},
     store::{History, Refusal, ResumeToken, State, Transaction, Txn},
 };
 
 /// A member; clones are the same one.
 #[derive(Clone)]
 pub struct Replica {
-    pub(crate) queue: mpsc::Sender<Input>,
+    pub(crate) queue: Arc<Queue>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -41,6 +44,7 @@ pub(crate) enum Input {
     Unreachable(u64),
     SnapshotTaken(quantumnet_consensus::Snapshot),
     SnapshotFailed,
+    HandOver,
     Stop,
 }
 
@@ -57,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) status: watch::Sender<Status>,
     pub(crate) consensus: Mutex<ConsensusMetrics>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Runs rounds for whoever has a lone request; gone when the member is.
+    pub(crate) helper: OnceLock<Weak<dyn Helper>>,
 }
 
 impl Shared {
@@ -119,12 +125,25 @@ impl Replica {
         let place = self.shared.places.clone().acquire_owned().await;
         let queued =
             place.map_err(|_| self.stopped()).and_then(|place| self.submit(principal.into(), request, place));
+        self.queue.wake();
         self.clone().answered(started, queued).await
     }
 
     /// Like [`Self::propose`], but the request is in the queue when this returns: requests are evaluated in the order of
     /// the calls. The answer is awaited later. Refused as busy while too many proposals have no answer yet.
     pub fn queue<R: Send + 'static>(
+        &self,
+        principal: impl Into<Arc<str>>,
+        request: impl FnOnce(&mut Txn<'_>) -> Result<R, Refusal> + Send + 'static,
+    ) -> impl Future<Output = Result<Committed<R>, ProposeError>> + Send + 'static {
+        let answer = self.put(principal, request);
+        self.queue.wake();
+        answer
+    }
+
+    /// Like [`Self::queue`], for whoever has more to put: the member may not look at the request before
+    /// [`Self::begin`].
+    pub(crate) fn put<R: Send + 'static>(
         &self,
         principal: impl Into<Arc<str>>,
         request: impl FnOnce(&mut Txn<'_>) -> Result<R, Refusal> + Send + 'static,
@@ -138,6 +157,19 @@ impl Replica {
         self.clone().answered(started, queued)
     }
 
+    /// Has the member run what was put. A lone request may be run on the calling thread, which then waits for the disk;
+    /// several are not, so that this thread and the member's work side by side.
+    pub fn begin(&self, lone: bool) {
+        match self.helper().filter(|_| lone) {
+            Some(helper) => helper.help(),
+            None => self.queue.wake(),
+        }
+    }
+
+    fn helper(&self) -> Option<Arc<dyn Helper>> {
+        self.shared.helper.get().and_then(Weak::upgrade)
+    }
+
     fn submit<R: Send + 'static>(
         &self,
         principal: Arc<str>,
@@ -146,7 +178,7 @@ impl Replica {
     ) -> Result<Reply<R>, ProposeError> {
         let (reply, answer) = oneshot::channel();
         let job = Job::new(principal, request, reply, Some(place));
-        self.queue.send(Input::Propose(job)).map_err(|_| self.stopped())?;
+        self.queue.put(Input::Propose(job)).map_err(|_| self.stopped())?;
         Ok(answer)
     }
 
@@ -171,13 +203,30 @@ impl Replica {
         result
     }
 
-    /// Hands another member's bytes to consensus. Waits while too much of that waits for the thread. `from` is whom the
-    /// transport takes it from.
+    /// Hands another member's bytes to consensus, to be followed by [`Self::received`]. Waits while too much of that waits
+    /// for the member. `from` is whom the transport takes it from.
     pub async fn receive(&self, from: u64, bytes: Bytes) {
         let octets = u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(RECEIVED_BYTES_MAX);
-        let Ok(room) = self.shared.room.clone().acquire_many_owned(octets).await else { return };
+        let room = match self.shared.room.clone().try_acquire_many_owned(octets) {
+            Ok(room) => room,
+            Err(TryAcquireError::Closed) => return,
+            Err(TryAcquireError::NoPermits) => {
+                self.queue.wake();
+                let Ok(room) = self.shared.room.clone().acquire_many_owned(octets).await else { return };
+                room
+            }
+        };
         // It may have stopped: whoever sent it hears nothing more of this member.
-        _ = self.queue.send(Input::Received { from, bytes, room });
+        _ = self.queue.put(Input::Received { from, bytes, room });
+    }
+
+    /// Has the member take what was received; on the calling thread, which may wait for the disk, if there is nothing else
+    /// to do.
+    pub fn received(&self) {
+        match self.helper() {
+            Some(helper) => helper.receive(),
+            None => self.queue.wake(),
+        }
     }
 
     /// Something for that member did not reach it; speeds up consensus' flow control.
@@ -242,6 +291,21 @@ impl Replica {
         *self.shared.consensus.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Gives leadership to the member that has most of the log, if this one leads. Returns when another is known to lead, or
+    /// after a while: the others would find out by themselves.
+    pub async fn hand_over(&self) {
+        let mut status = self.status_changes();
+        let leads = |status: &Status| status.leader == Some(status.member) && status.voters.len() > 1;
+        if leads(&status.borrow()) && self.queue.send(Input::HandOver).is_ok() {
+            // Its sender lives as long as this handle.
+            _ = timeout(
+                HAND_OVER_WITHIN,
+                status.wait_for(|status| !leads(status) && status.leader.is_some()),
+            )
+            .await;
+        }
+    }
+
     /// Stops the member's thread; what waits for an answer is told so.
     pub fn stop(&self) {
         // It may have stopped already.
@@ -255,5 +319,7 @@ impl Replica {
     }
 }
 
+/// Longer than an election.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 /// Octets of other members' messages that wait for the thread, at most.
 pub(crate) const RECEIVED_BYTES_MAX: u32 = 64 << 20;

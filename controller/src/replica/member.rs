@@ -1,9 +1,8 @@
-//! The thread that owns a member's consensus and applies what it commits.
+//! A member: its consensus, what it applied, and who waits for it. `rounds` runs it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, PoisonError, mpsc},
+    sync::{Arc, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -23,16 +22,15 @@ use crate::{
         job::{Answer, Job},
         pacer::Pacer,
         proposals::{Flight, Step},
+        queue::Queue,
     },
     store::{Effects, Entry, State, Touched, Transaction},
 };
 
-/// Everything that the thread owns.
+/// Everything that a round works on.
 pub(crate) struct Member<V: Vfs + Clone> {
     pub(crate) driver: Driver<DiskLog<V>>,
-    pub(crate) inputs: mpsc::Receiver<Input>,
-    /// For threads that write snapshots.
-    pub(crate) queue: mpsc::Sender<Input>,
+    pub(crate) queue: Arc<Queue>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) lower: Lower,
     pub(crate) observers: Vec<Box<dyn Observer>>,
@@ -49,7 +47,7 @@ pub(crate) struct Member<V: Vfs + Clone> {
     /// What the applied state covers.
     pub(crate) applied_at: SnapshotMeta,
     /// What the next proposal is evaluated on: the applied state and everything in flight.
-    pub(crate) head: State,
+    pub(crate) head: Arc<State>,
     /// Whether an entry that was applied since its proposal followed its base revision, by index.
     pub(crate) outcomes: BTreeMap<u64, bool>,
     /// Not evaluated yet.
@@ -84,16 +82,21 @@ where
     V::File: Send,
     V::Lock: Send,
 {
-    /// Runs until it is stopped or can't go on.
-    pub(crate) fn run(mut self) {
-        let served = catch_unwind(AssertUnwindSafe(|| {
-            let state = self.applied.clone();
-            self.observers.iter_mut().for_each(|observer| observer.replaced(&state));
-            self.serve()
-        }));
-        // What is in flight may be in the log: whoever waits for it must not be told that it is not.
-        let fault = "by a fault of the program: restart it, the log says more";
-        let reason = match served.unwrap_or_else(|_| End::Failed(fault.to_owned())) {
+    /// Handles events and what follows from them.
+    pub(super) fn settle(&mut self, mut events: Vec<Event>) -> Result<(), End> {
+        loop {
+            self.handle(std::mem::take(&mut events))?;
+            // Proposals that an earlier output held up, or that a new leader begins with.
+            self.evaluate(&mut events);
+            if events.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends: what waits is told so.
+    pub(super) fn finish(&mut self, end: End) {
+        let reason = match end {
             End::Asked => "it is shutting down".to_owned(),
             End::Failed(reason) => {
                 tracing::error!(reason, "the replica stopped writing; reads go on");
@@ -106,44 +109,8 @@ where
             status.stopped = Some(reason.clone());
         });
         self.shared.places.close();
+        self.queue.close();
         self.fail_everything(&ProposeError::Stopped { reason });
-    }
-
-    fn serve(&mut self) -> End {
-        // A member without peers need not wait for an election that nobody else can win.
-        let ticks = if self.transport.is_none() { ELECTION_TICKS_MAX } else { 0 };
-        let mut events: Vec<Event> = vec![Event::Tick; ticks];
-        let mut tick_at = self.started + self.tick;
-        loop {
-            if let Err(end) = self.handle(std::mem::take(&mut events)) {
-                return end;
-            }
-            // Proposals that an earlier output held up, or that a new leader begins with.
-            self.evaluate(&mut events);
-            if !events.is_empty() {
-                continue;
-            }
-            self.working(false);
-            let first = self.inputs.recv_timeout(tick_at.saturating_duration_since(Instant::now()));
-            self.working(true);
-            let mut asked = false;
-            for input in first.into_iter().chain(self.inputs.try_iter().collect::<Vec<_>>()) {
-                asked |= matches!(input, Input::Stop);
-                self.take(input, &mut events);
-            }
-            if asked {
-                return End::Asked;
-            }
-            self.evaluate(&mut events);
-            let now = Instant::now();
-            if now >= tick_at {
-                self.give_up(now);
-                events.push(Event::Tick);
-                // Ticks that were missed are not made up for: what came meanwhile was taken before this one, and a
-                // member that was held up must not take that for the leader's silence.
-                tick_at = now + self.tick;
-            }
-        }
     }
 
     pub(super) fn take(&mut self, input: Input, events: &mut Vec<Event>) {
@@ -164,12 +131,19 @@ where
                 events.push(Event::SnapshotTaken(snapshot));
             }
             Input::SnapshotFailed => self.snapshot_under_way = false,
+            Input::HandOver => {
+                let me = self.shared.status.borrow().member;
+                let others = self.driver.node().progress().into_iter().filter(|(member, _)| member.0 != me);
+                if let Some((to, _)) = others.max_by_key(|(_, matched)| *matched) {
+                    events.push(Event::TransferLeader { to });
+                }
+            }
             Input::Stop => {}
         }
     }
 
-    /// Tells the pacer that this thread works, or that it waits.
-    fn working(&self, works: bool) {
+    /// Tells the pacer that the member works, or that it waits.
+    pub(super) fn working(&self, works: bool) {
         match &self.pacer {
             Some(pacer) if works => pacer.begin(),
             Some(pacer) => pacer.end(),
@@ -219,7 +193,7 @@ where
             Output::Send { to, bytes } => {
                 let sent = self.transport.as_ref().is_some_and(|transport| transport.send(to.0, bytes));
                 if !sent {
-                    // This thread holds the queue's other end: it is open.
+                    // It is closed only when this member ends.
                     _ = self.queue.send(Input::Unreachable(to.0));
                 }
             }
@@ -268,7 +242,7 @@ where
             let revision = state.revision() + 1;
             let touched = state.apply(revision, &effects.changes).map_err(|error| failed(&error))?;
             let Effects { time_ms, principal, .. } = effects;
-            self.advance(state, touched, time_ms, principal, row_bytes);
+            self.advance(Arc::new(state), touched, time_ms, principal, row_bytes);
         }
         self.shared.identify(&self.applied);
         Ok(())
@@ -277,7 +251,7 @@ where
     /// One transaction is applied.
     fn advance(
         &mut self,
-        state: State,
+        state: Arc<State>,
         touched: Vec<Touched>,
         time_ms: i64,
         principal: Arc<str>,
@@ -285,8 +259,8 @@ where
     ) {
         // A new leader's clock may be behind its predecessor's.
         self.clock_ms = self.clock_ms.max(time_ms);
-        let state = Arc::new(state);
         let bytes = row_bytes * touched.len();
+        self.shared.metrics.rows_changed(touched.len());
         let transaction =
             Arc::new(Transaction { revision: state.revision(), time_ms, principal, bytes, touched });
         self.applied = state.clone();
@@ -451,7 +425,5 @@ fn refused(refusal: consensus::Refusal) -> ProposeError {
     }
 }
 
-/// More than the ticks of any election timeout of a member without peers.
-const ELECTION_TICKS_MAX: usize = 40;
 /// What a changed row keeps in memory besides what changed, about.
 const ROW_KEPT_BYTES: usize = 512;

@@ -1,7 +1,8 @@
 //! A member's part of the replicated store: proposals in, applied states out.
 //!
 //! # Contract
-//! - One thread owns the consensus driver and the log; everything else talks to it through [`Replica`].
+//! - One thread at a time has the consensus driver and the log (`rounds`); everything else talks to it through
+//!   [`Replica`].
 //! - Requests are evaluated in order on the speculative head; what queued up while the disk was busy rides in one
 //!   entry and one sync.
 //! - Readers and watchers see applied states only.
@@ -21,6 +22,8 @@ mod member;
 mod open;
 mod pacer;
 mod proposals;
+mod queue;
+mod rounds;
 #[cfg(test)]
 mod tests;
 

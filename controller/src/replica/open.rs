@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex, OnceLock, Weak},
     thread,
     time::{Duration, Instant},
 };
@@ -26,6 +26,8 @@ use crate::{
         job::LowerFn,
         member::Member,
         pacer::Pacer,
+        queue::Queue,
+        rounds::{Helper, Rounds},
     },
     store::{History, State, Transaction},
 };
@@ -88,7 +90,10 @@ where
     V::Lock: Send,
 {
     let (replica, member) = open(vfs, options)?;
-    thread::Builder::new().name("replica".into()).spawn(move || member.run()).map_err(StartError::Thread)?;
+    let rounds = Rounds::new(member);
+    let helper: Weak<dyn Helper> = Arc::downgrade(&(rounds.clone() as Arc<dyn Helper>));
+    _ = replica.shared.helper.set(helper);
+    thread::Builder::new().name("replica".into()).spawn(move || rounds.run()).map_err(StartError::Thread)?;
     Ok(replica)
 }
 
@@ -138,16 +143,16 @@ where
         status: watch::Sender::new(status),
         consensus: Mutex::new(driver.metrics()),
         metrics: options.metrics.clone(),
+        helper: OnceLock::new(),
     });
     shared.identify(&state);
-    let (queue, inputs) = mpsc::channel();
+    let queue = Arc::new(Queue::default());
     let transport = options.peers.map(|peers| peers.transport);
     let paced = transport.clone().map(|transport| Pacer::start(transport, TICK * HEARTBEAT_TICKS));
     let pacer = paced.transpose().map_err(StartError::Thread)?;
     let replica = Replica { queue: queue.clone(), shared: shared.clone() };
     let member = Member {
         driver,
-        inputs,
         queue,
         shared,
         lower: options.lower,
@@ -157,7 +162,7 @@ where
         tick: TICK,
         entry_bytes_max,
         started: Instant::now(),
-        head: state.as_ref().clone(),
+        head: state.clone(),
         applied: state,
         applied_at: snapshot_meta,
         outcomes: BTreeMap::new(),

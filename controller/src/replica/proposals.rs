@@ -38,7 +38,7 @@ pub(crate) struct Flight {
 pub(super) struct Step {
     pub(super) time_ms: i64,
     pub(super) principal: Arc<str>,
-    pub(super) state: State,
+    pub(super) state: Arc<State>,
     pub(super) touched: Vec<Touched>,
 }
 
@@ -73,7 +73,7 @@ where
             if self.flights.values().any(|flight| flight.term == term) {
                 return;
             }
-            self.head = self.applied.as_ref().clone();
+            self.head = self.applied.clone();
             self.diverged = false;
         }
         let mut entry = EntryWriter::new(self.head.revision());
@@ -107,6 +107,7 @@ where
                 self.propose(term, &full, answers, std::mem::take(&mut steps), events);
             }
             entry.push(effects);
+            let state = Arc::new(state);
             answers.push(outcome.answer);
             steps.push(Step { time_ms: context.now_ms, principal, state: state.clone(), touched });
             self.head = state;
@@ -156,6 +157,11 @@ where
         }
     }
 
+    /// Whether what is to be applied next may take long.
+    pub(super) fn expects_much(&self) -> bool {
+        !self.waiting.is_empty() || self.flights.values().any(|flight| flight.data.len() > SHORT_BYTES_MAX)
+    }
+
     /// The leader's clock, which never goes back.
     fn clock(&mut self) -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -180,6 +186,8 @@ where
 
 /// After so long whoever waits for an entry of a lost leadership is told that its end is not known.
 const UNKNOWN_AFTER: Duration = Duration::from_secs(5);
+/// An entry that is applied in no time.
+const SHORT_BYTES_MAX: usize = 64 << 10;
 /// Transactions of one entry.
 const ENTRY_TRANSACTIONS_MAX: usize = 1_024;
 /// What an entry takes besides its transactions, at most.

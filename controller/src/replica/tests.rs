@@ -1,6 +1,14 @@
 //! A member driven by hand: outputs that a cluster gives, injected.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread::{self, ThreadId},
+    time::Duration,
+};
 
 use quantumnet_consensus::{
     Answer, Committed, Event, Leadership, MemberId, Output, Refusal as ConsensusRefusal, RequestId,
@@ -199,4 +207,81 @@ async fn a_fault_of_the_thread_does_not_say_that_nothing_was_written() {
     assert!(matches!(error, ProposeError::Unknown { .. }), "{error}");
     assert!(replica.status().stopped.is_some());
     assert!(matches!(replica.propose("test", |_| Ok(())).await, Err(ProposeError::Stopped { .. })));
+}
+
+fn make(name: &'static str) -> impl FnOnce(&mut crate::store::Txn<'_>) -> Result<(), crate::store::Refusal> {
+    move |txn| txn.insert(Uuid::new_v4(), Project { name: name.into(), ..Project::default() })
+}
+
+/// Notes on which thread the latest transaction was applied.
+struct Noting(Arc<Mutex<Option<ThreadId>>>);
+
+impl Observer for Noting {
+    fn applied(&mut self, _: &Arc<State>, _: &Arc<Transaction>) {
+        *self.0.lock().unwrap() = Some(thread::current().id());
+    }
+
+    fn replaced(&mut self, _: &Arc<State>) {}
+}
+
+#[tokio::test]
+async fn a_lone_request_is_run_by_whoever_makes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let applied_by = Arc::new(Mutex::new(None));
+    let replica = start(options(&dir, vec![Box::new(Noting(applied_by.clone()))])).unwrap();
+    replica.status_changes().wait_for(|status| status.writable).await.unwrap();
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let mut helped = 0;
+    for name in names {
+        let answer = replica.put("test", make(name));
+        replica.begin(true);
+        answer.await.unwrap();
+        helped += usize::from(*applied_by.lock().unwrap() == Some(thread::current().id()));
+    }
+    // The member's own thread has a tick now and then, and takes what it finds.
+    assert!(helped > 0, "no request was run here");
+    // Several are the member's.
+    let answers = ["i", "j"].map(|name| replica.put("test", make(name)));
+    replica.begin(false);
+    for answer in answers {
+        answer.await.unwrap();
+    }
+    assert_ne!(*applied_by.lock().unwrap(), Some(thread::current().id()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_during_a_round_is_in_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let (entered, begun) = mpsc::channel();
+    let (open, gate) = mpsc::channel::<()>();
+    let (gate, closed) = (Mutex::new(gate), Arc::new(AtomicBool::new(false)));
+    let close = closed.clone();
+    let lower = move |_: &mut crate::store::Txn<'_>| {
+        if closed.swap(false, Ordering::SeqCst) {
+            entered.send(()).unwrap();
+            gate.lock().unwrap().recv().unwrap();
+        }
+        Ok(())
+    };
+    let options = Options { lower: Arc::new(lower), ..options(&dir, Vec::new()) };
+    let replica = start(options).unwrap();
+    replica.status_changes().wait_for(|status| status.writable).await.unwrap();
+    replica.applied().wait_for(|state| state.revision() > 0).await.unwrap();
+    close.store(true, Ordering::SeqCst);
+    let first = tokio::spawn({
+        let replica = replica.clone();
+        async move {
+            let answer = replica.put("test", make("first"));
+            replica.begin(true);
+            answer.await
+        }
+    });
+    begun.recv_timeout(Duration::from_secs(10)).unwrap();
+    // A round is under way: this one does not wait for it.
+    let second = replica.put("test", make("second"));
+    replica.begin(true);
+    open.send(()).unwrap();
+    let answers = async { (first.await.unwrap(), second.await) };
+    let (first, second) = tokio::time::timeout(Duration::from_secs(10), answers).await.unwrap();
+    assert!(first.unwrap().revision < second.unwrap().revision);
 }

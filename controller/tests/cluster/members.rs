@@ -126,6 +126,26 @@ async fn a_request_that_takes_long_costs_no_leadership() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_hands_over_is_followed_without_an_election_timeout() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let former = cluster.members[&leader].replica().clone();
+    let before = former.status();
+    cluster.members[&leader].controller.as_ref().unwrap().hand_over().await;
+    let after = former.status();
+    // It was still heard of when another led: had it not handed over, it would lead on.
+    assert!(after.leader.is_some_and(|now| now != leader) && !after.writable, "{after:?}");
+    assert!(after.term > before.term);
+    let next = cluster.leader_among(&[after.leader.unwrap()]).await;
+    let replica = cluster.members[&next].replica();
+    let insert = |txn: &mut quantumnet_controller::store::Txn<'_>| {
+        txn.insert(Uuid::new_v4(), Project { name: "after".into(), ..Project::default() })
+    };
+    let revision = replica.propose("test", insert).await.unwrap().revision;
+    cluster.settled(revision).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_loss_of_a_leader_loses_and_doubles_nothing() {
     let mut cluster = Cluster::start(3).await;
     serve(&cluster);

@@ -52,8 +52,8 @@ pub enum Attempt {
     Blocked(Option<std::time::Duration>),
 }
 
-/// Runs a transaction on the leader's head, replicates it, and answers when it is applied here. It is queued when this
-/// returns: transactions are run in the order of the calls.
+/// Runs a transaction on the leader's head, replicates it, and answers when it is applied here. It is put when this
+/// returns, to be followed by [`Replica::begin`]: transactions are run in the order of the calls.
 ///
 /// `Err` means that it is not known to be done: this member does not lead, leadership changed, it is overloaded or
 /// stopped. What can't be written for its size or a full disk is a result, as clients expect it.
@@ -65,7 +65,7 @@ pub fn start(
     // Lowering may refuse what the operations did; their results are told all the same.
     let kept: Arc<Mutex<Option<(Attempt, u64)>>> = Arc::default();
     let keep = kept.clone();
-    let proposed = replica.queue(principal, move |txn: &mut Txn<'_>| {
+    let proposed = replica.put(principal, move |txn: &mut Txn<'_>| {
         let attempt = run(txn, &request);
         *keep.lock().unwrap_or_else(PoisonError::into_inner) = Some((attempt, txn.state().revision()));
         Ok(())
