@@ -45,7 +45,7 @@ pub(crate) async fn run(programs: &Path, seconds: u64) -> Result<()> {
         let busy = (ticks(*pid)? - before) as f64 / TICKS_PER_SECOND / elapsed * 100.0;
         row(&format!("{name}: processor"), format!("{busy:.2} %"), "< 1 %");
         let target = if name.starts_with("agent") { "< 50 MB" } else { "< 100 MB" };
-        row(&format!("{name}: resident"), format!("{:.1} MB", resident(*pid)?), target);
+        row(&format!("{name}: resident"), format!("{:.1} MB", resident(u32::try_from(*pid)?)?), target);
     }
     Ok(())
 }
@@ -62,7 +62,7 @@ fn ticks(pid: i32) -> Result<u64> {
 }
 
 /// VmRSS of proc_pid_status(5), in MB.
-fn resident(pid: i32) -> Result<f64> {
+pub(crate) fn resident(pid: u32) -> Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes: f64 = line

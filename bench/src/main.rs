@@ -5,19 +5,24 @@
 //! - What is compared is measured in one run, in turns. Needs root.
 
 mod acl;
+mod client;
 mod cold;
 mod compile;
 mod failover;
 mod footprint;
 mod latency;
+mod northbound;
 mod ovn;
 mod report;
+mod scale;
 mod transact;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+
+use crate::northbound::Size;
 
 /// Measures QuantumNet.
 #[derive(Debug, Parser)]
@@ -92,6 +97,27 @@ enum Measurement {
         #[arg(long, default_value_t = 20)]
         kills: usize,
     },
+    /// Transactions a second and the initial dump of one member, beside ovsdb-server.
+    Northbound {
+        /// Rounds of each.
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+        /// How long a round of transactions lasts.
+        #[arg(long, default_value_t = 2)]
+        seconds: u64,
+        /// Ports of the dump, in switches of 50.
+        #[arg(long, default_value_t = 20_000)]
+        ports: u32,
+    },
+    /// Many ports loaded by an OVSDB client; one port more on two hypervisors.
+    Scale {
+        /// Ports, in switches of 50.
+        #[arg(long, value_delimiter = ',', default_values_t = [1_000, 20_000])]
+        ports: Vec<u32>,
+        /// Ports added one by one afterwards.
+        #[arg(long, default_value_t = 50)]
+        adds: usize,
+    },
     /// All of them with their defaults.
     All,
 }
@@ -115,6 +141,11 @@ async fn main() -> Result<()> {
         Measurement::Transact { ports, rounds } => transact::run(&ports, rounds),
         Measurement::Footprint { seconds } => footprint::run(&programs, seconds).await,
         Measurement::Failover { kills } => failover::run(&programs, kills),
+        Measurement::Northbound { rounds, seconds, ports } => {
+            let round = Duration::from_secs(seconds);
+            northbound::run(&programs, Size { rounds, round, switches: ports / 50, ports })
+        }
+        Measurement::Scale { ports, adds } => scale::run(&programs, &ports, adds),
         Measurement::All => {
             latency::run(&programs, 50).await?;
             compile::run(&[1_000, 10_000], 500)?;
@@ -122,6 +153,9 @@ async fn main() -> Result<()> {
             cold::run(100_000, 5)?;
             transact::run(&[100, 50_000], 2_000)?;
             footprint::run(&programs, 20).await?;
+            let round = Duration::from_secs(2);
+            northbound::run(&programs, Size { rounds: 7, round, switches: 400, ports: 20_000 })?;
+            scale::run(&programs, &[1_000, 20_000], 50)?;
             failover::run(&programs, 20)
         }
     }
