@@ -190,7 +190,7 @@ fn group(txn: &mut Txn<'_>, rng: &mut StdRng) {
 /// Where the traffic of a port goes that is redirected, always or not; or an external port.
 fn gateway(txn: &mut Txn<'_>, rng: &mut StdRng) {
     let (s, n) = (rng.random_range(0..SWITCHES), rng.random_range(0..PATCHES));
-    let datapath = txn.get::<PortBinding>(uuid(10, n)).map_or(uuid(3, s), |row| row.datapath.uuid());
+    let datapath = txn.get::<PortBinding>(uuid(10, n)).map_or_else(|| uuid(3, s), |row| row.datapath.uuid());
     let group = uuid(12, rng.random_range(0..GROUPS));
     let group = txn.get::<HaChassisGroup>(group).map(|_| Strong::new(group));
     let mut options = imbl::OrdMap::unit("distributed-port".into(), text("r", n));

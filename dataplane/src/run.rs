@@ -236,7 +236,9 @@ impl Runner {
             Effect::Recompute { rows, tag } => {
                 let events = self.events.clone();
                 tokio::task::spawn_blocking(move || {
-                    events.blocking_send(Event::Recomputed { full: compile_full(&rows), tag })
+                    let done = Event::Recomputed { full: compile_full(&rows), tag };
+                    // Nobody takes events any more when the agent ends.
+                    events.blocking_send(done).ok();
                 });
             }
             Effect::StoreIds(ids) => self.disk.ids(ids),

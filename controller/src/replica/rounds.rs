@@ -72,7 +72,7 @@ where
         turn.end = Some(End::Asked);
     }
 
-    fn rounds(&self, take: &dyn Fn(&Queue, &Member<V>) -> Option<Vec<Input>>) {
+    fn rounds(&self, take: impl Fn(&Queue, &Member<V>) -> Option<Vec<Input>>) {
         for _ in 0..HELPED_MAX {
             let mut turn = match self.turn.try_lock() {
                 Ok(turn) => turn,
@@ -105,11 +105,11 @@ where
     V::Lock: Send,
 {
     fn help(&self) {
-        self.rounds(&|queue, _| Some(queue.take()));
+        self.rounds(|queue, _| Some(queue.take()));
     }
 
     fn receive(&self) {
-        self.rounds(&|queue, member| if member.expects_much() { None } else { queue.take_messages() });
+        self.rounds(|queue, member| if member.expects_much() { None } else { queue.take_messages() });
     }
 }
 

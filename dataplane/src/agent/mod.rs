@@ -313,7 +313,7 @@ impl Agent {
             // The session answers an applied revision with messages only.
             for output in outputs.into_iter().flatten() {
                 if let controller::Output::Send(message) = output {
-                    out.push(Effect::StreamSend(Box::new(message)));
+                    out.push(Effect::StreamSend(message));
                 }
             }
         }
@@ -346,7 +346,7 @@ impl Agent {
         let mut outputs: VecDeque<controller::Output> = session.handle(input).into();
         while let Some(output) = outputs.pop_front() {
             match output {
-                controller::Output::Send(message) => out.push(Effect::StreamSend(Box::new(message))),
+                controller::Output::Send(message) => out.push(Effect::StreamSend(message)),
                 controller::Output::Rows(update) => {
                     if let Err(source) = self.rows(now, &update, out)
                         && let Some(session) = &mut self.session

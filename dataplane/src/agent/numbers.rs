@@ -158,7 +158,7 @@ impl Needs {
                 let rule = row.and_then(|row| row.as_any().downcast_ref::<Qos>());
                 let needs =
                     |rule: &Qos| Self { conjunctions: true, meter: rule.bandwidth.contains_key("rate") };
-                Some(rule.map_or(Self::default(), needs))
+                Some(rule.map_or_else(Self::default, needs))
             }
             MirrorRule::TABLE => Some(Self { conjunctions: row.is_some(), meter: false }),
             Meter::TABLE => Some(Self { conjunctions: false, meter: row.is_some() }),

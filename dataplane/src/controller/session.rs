@@ -58,7 +58,7 @@ pub enum Input {
 #[derive(Clone, Debug)]
 pub enum Output {
     /// Send this.
-    Send(AgentMessage),
+    Send(Box<AgentMessage>),
     /// The rows are these now.
     Rows(RowsUpdate),
     /// Close the stream and open another one.
@@ -416,7 +416,7 @@ impl Session {
 }
 
 fn send(message: agent_message::Message) -> Output {
-    Output::Send(AgentMessage { message: Some(message) })
+    Output::Send(Box::new(AgentMessage { message: Some(message) }))
 }
 
 /// A revision with more changes is no honest one: the plan is for 100,000 ports in all.

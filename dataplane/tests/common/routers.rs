@@ -76,7 +76,6 @@ fn port() -> impl Strategy<Value = RouterPortSpec> {
             } else {
                 Vec::new()
             },
-            ..RouterPortSpec::default()
         })
 }
 

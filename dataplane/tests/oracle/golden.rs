@@ -100,9 +100,7 @@ fn tiers() {
 
 #[test]
 fn port_groups() {
-    let mut network = Network::default();
-    network.groups = [vec![B], vec![]];
-    network.sets = [vec![A], vec![]];
+    let mut network = Network { groups: [vec![B], vec![]], sets: [vec![A], vec![]], ..Network::default() };
     let of_group = |(_, rule): (Place, Rule)| (Place::Group(0), rule);
     let clients = Expr::From(Addresses::Set { six: false, set: 0 }, true);
     network.rules = vec![

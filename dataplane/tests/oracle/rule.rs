@@ -27,8 +27,8 @@ pub enum Expr {
     /// The rule's own port: `inport` or `outport`, as the direction is.
     Ports(Vec<u32>),
     Group(usize),
-    And(Vec<Expr>),
-    Or(Vec<Expr>),
+    And(Vec<Self>),
+    Or(Vec<Self>),
 }
 
 /// Addresses of one family, or of an address set, whose members may be of both.

@@ -83,7 +83,7 @@ impl Ask {
     }
 
     fn packet(&self, topology: &Topology, port: u32, (source, to): (IpAddr, IpAddr), step: usize) -> Packet {
-        let (here, there) = if step % 2 == 0 { (self.port, 80) } else { (80, self.port) };
+        let (here, there) = if step.is_multiple_of(2) { (self.port, 80) } else { (80, self.port) };
         let body = if self.tcp {
             let (flags, sequence, acknowledged) = match step {
                 0 => (Flags::Syn, 1_000, 0),

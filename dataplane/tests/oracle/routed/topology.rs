@@ -107,7 +107,7 @@ impl Topology {
 
     /// Two ports a switch.
     pub fn switch_of(&self, port: u32) -> u32 {
-        (port + 1) / 2
+        port.div_ceil(2)
     }
 
     /// The number of a switch's router port.

@@ -87,7 +87,7 @@ fn undo(view: &View<'_>, rule: &Rule<'_>, zones: Option<Zones>, plain: bool, out
     };
     if rule.gateway.is_some() {
         let (priority, then) = if plain {
-            (110, leave(view, rule, zones.destinations, rule.from_outside()))
+            (110, leave(view, rule, zones.destinations, rule.to_outside()))
         } else {
             (100, vec![restore(zones.destinations, Table::RouterSource)])
         };
@@ -99,7 +99,7 @@ fn undo(view: &View<'_>, rule: &Rule<'_>, zones: Option<Zones>, plain: bool, out
     let again = |action: Action| [Action::CtClear, action];
     out.flow(Table::RouterUndo, 120, reply, again(restore(zones.destinations, Table::RouterOut)));
     if plain {
-        let translate = super::translate(zones.destinations, rule.from_outside(), Table::RouterOut);
+        let translate = super::translate(zones.destinations, rule.to_outside(), Table::RouterOut);
         out.flow(Table::RouterUndo, 110, from, again(translate));
     } else {
         // What came in for an outer address is no connection of its own by its inner one.
@@ -120,7 +120,7 @@ fn source(view: &View<'_>, rule: &Rule<'_>, zones: Option<Zones>, out: &mut Sink
         flows(priority).put(Counts::All, &|matches| matches, &actions, out);
     } else {
         let actions = match zones {
-            Some(zones) => [mac, leave(view, rule, zones.sources, rule.from_outside())].concat(),
+            Some(zones) => [mac, leave(view, rule, zones.sources, rule.to_outside())].concat(),
             None => Vec::new(),
         };
         flows(priority).put(Counts::All, &no_reply, &actions, out);

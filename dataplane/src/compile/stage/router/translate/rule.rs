@@ -227,7 +227,7 @@ impl<'a> Rule<'a> {
     }
 
     /// From the outer address.
-    pub(super) fn from_outside(&self) -> Translation {
+    pub(super) fn to_outside(&self) -> Translation {
         self.with_ports(Translation::source(NatRange::one(self.external)))
     }
 
