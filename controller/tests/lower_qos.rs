@@ -18,6 +18,8 @@ use quantumnet_model::{
 };
 
 const SWITCH: Uuid = Uuid::from_u128(100);
+/// Its tunnel endpoint.
+const ENCAP: Uuid = Uuid::from_u128(0xb);
 const HV: Uuid = Uuid::from_u128(10);
 const METER: Uuid = Uuid::from_u128(500);
 const ACL: Uuid = Uuid::from_u128(600);
@@ -35,7 +37,15 @@ impl Store {
         let mut store = Self(State::default());
         store.run(|txn| {
             txn.put(Uuid::from_u128(1), NbGlobal::default());
-            txn.put(HV, Chassis { name: "hv1".into(), hostname: "alpha".into(), ..Chassis::default() });
+            let encap = sb::Encap {
+                r#type: "geneve".into(),
+                ip: "192.0.2.1".into(),
+                chassis_name: "hv1".into(),
+                ..sb::Encap::default()
+            };
+            txn.put(ENCAP, encap);
+            let encaps = std::iter::once(Strong::new(ENCAP)).collect();
+            txn.put(HV, Chassis { name: "hv1".into(), hostname: "alpha".into(), encaps, ..Chassis::default() });
             let ports: OrdSet<_> = (1..=3).map(|number| Strong::new(port(number))).collect();
             txn.put(SWITCH, LogicalSwitch { name: "sw".into(), ports, ..LogicalSwitch::default() });
             for number in 1..=3 {
