@@ -45,7 +45,10 @@ impl Store {
             };
             txn.put(ENCAP, encap);
             let encaps = std::iter::once(Strong::new(ENCAP)).collect();
-            txn.put(HV, Chassis { name: "hv1".into(), hostname: "alpha".into(), encaps, ..Chassis::default() });
+            txn.put(
+                HV,
+                Chassis { name: "hv1".into(), hostname: "alpha".into(), encaps, ..Chassis::default() },
+            );
             let ports: OrdSet<_> = (1..=3).map(|number| Strong::new(port(number))).collect();
             txn.put(SWITCH, LogicalSwitch { name: "sw".into(), ports, ..LogicalSwitch::default() });
             for number in 1..=3 {

@@ -197,18 +197,16 @@ async fn agents_resume_where_they_were() {
     let held = agent.revision;
     drop(agent);
     let claimed = claims(&server);
-    let rename = move |txn: &mut quantumnet_controller::store::Txn<'_>| {
-        Ok(txn.update::<LogicalSwitchPort>(port, |row| {
-            row.external_ids = [(Text::from("a"), Text::from("b"))].into_iter().collect()
-        }))
+    let enable = move |txn: &mut quantumnet_controller::store::Txn<'_>| {
+        Ok(txn.update::<LogicalSwitchPort>(port, |row| row.enabled = Some(true)))
     };
-    server.replica.propose("test", rename).await.unwrap();
+    server.replica.propose("test", enable).await.unwrap();
     let resume = Some(v1::ResumeToken { revision: held, ..token });
     let mut agent = server.agent(AgentHello { resume, ..greeting }).await;
     agent.rows = rows;
     agent
         .until("the change", |agent| {
-            agent.rows.get::<LogicalSwitchPort>(port).is_some_and(|row| row.external_ids.len() == 1)
+            agent.rows.get::<LogicalSwitchPort>(port).is_some_and(|row| row.enabled == Some(true))
         })
         .await;
     assert_eq!(agent.snapshots, 0);
