@@ -34,11 +34,14 @@ pub(super) const STAGE: Stage = Stage {
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     if let Some(proxy) = arp_respond::Proxy::read(view, owner) {
+        let is_router = SwitchPort::read(view, owner.row()).is_some_and(|port| port.kind == Kind::Router);
+        let says = is_router.then(|| Action::load(register::ANSWER_ROUTER, 1));
         for net in &proxy.nets {
             if let IpNet::V6(net) = net {
                 let solicit = admit::discovery(on_switch(proxy.switch_key), admit::NS);
                 let solicit = solicit.with_prefix(field::ND_TARGET, net.network(), net.prefix_len());
-                out.flow(Table::Neighbour, 30, solicit, proxy.answer());
+                let answer: Vec<Action> = says.iter().cloned().chain(proxy.answer()).collect();
+                out.flow(Table::Neighbour, 30, solicit, answer);
             }
         }
     }
