@@ -10,7 +10,7 @@ use quantumnet_model::Database;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
-    agents::{AgentRegistry, Agents, Hub, aging, derive},
+    agents::{AgentRegistry, Agents, Hub, Queries, aging, derive},
     config::Config,
     lower::{self, binding},
     metrics::Metrics,
@@ -26,6 +26,7 @@ use crate::{
 pub struct Controller {
     replica: Replica,
     leader: Leader,
+    queries: Arc<Queries>,
     stop: watch::Sender<bool>,
     servers: JoinSet<()>,
     background: JoinSet<()>,
@@ -59,11 +60,13 @@ impl Controller {
         let (leader, roads) = Leader::new(replica.clone(), &addresses, metrics.clone());
         let address = config.listen.first().map(ToString::to_string).unwrap_or_default();
         let members = Members::new(address, replica.clone(), registry.clone(), hub.clone());
+        let queries = Queries::new(registry.clone(), leader.clone());
         let policy = Arc::new(Admins);
         let context = service::Context {
             replica: replica.clone(),
             leader: leader.clone(),
             agents: registry.clone(),
+            queries: queries.clone(),
             policy: policy.clone(),
             members: members.clone(),
         };
@@ -75,6 +78,7 @@ impl Controller {
             leader.clone(),
             hub.clone(),
             registry.clone(),
+            queries.clone(),
             policy,
             metrics.clone(),
         );
@@ -138,6 +142,7 @@ impl Controller {
         Ok(Self {
             replica,
             leader,
+            queries,
             stop,
             servers,
             background,
@@ -155,6 +160,11 @@ impl Controller {
     /// The way to whoever leads.
     pub const fn leader(&self) -> &Leader {
         &self.leader
+    }
+
+    /// The way to agents with questions.
+    pub fn queries(&self) -> &Queries {
+        &self.queries
     }
 
     /// Where clients of the databases are served over TCP: Northbound's ports, then Southbound's.

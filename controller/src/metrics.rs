@@ -270,6 +270,7 @@ impl Metrics {
             Kind::Api => "api",
             Kind::Transact => "transact",
             Kind::Agent => "agent",
+            Kind::Query => "query",
         };
         self.forwards.get_or_create(&ForwardLabels { kind, end }).inc();
     }

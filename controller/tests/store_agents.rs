@@ -8,9 +8,12 @@ mod agent;
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use quantumnet_api::v1::{self, AgentHello, AgentReport, ChassisFacts, LearnedMac, agent_message};
+use quantumnet_api::v1::{
+    self, AgentHello, AgentQueryAnswer, AgentQueryError, AgentQueryErrorKind, AgentReport, ChassisFacts,
+    LearnedMac, TraceAnswer, TracePass, TraceQuery, agent_message, agent_query_answer::Answer,
+};
 use quantumnet_controller::{
-    agents::{AgentRegistry, Agents, Hub, derive},
+    agents::{AgentRegistry, Agents, AskError, Hub, Queries, derive},
     lower,
     metrics::Metrics,
     peer::Leader,
@@ -32,6 +35,7 @@ use crate::agent::{Agent, hello, interface};
 struct Server {
     replica: Replica,
     registry: Arc<AgentRegistry>,
+    queries: Arc<Queries>,
     address: String,
     _dir: tempfile::TempDir,
     _stop: watch::Sender<bool>,
@@ -57,13 +61,22 @@ impl Server {
         replica.applied().wait_for(|state| state.revision() > 0).await.unwrap();
         tokio::spawn(derive(replica.clone(), hub.clone()));
         let leader = Leader::alone(replica.clone(), metrics.clone());
-        let agents = Agents::new(replica.clone(), leader, hub, registry.clone(), Arc::new(Admins), metrics);
+        let queries = Queries::new(registry.clone(), leader.clone());
+        let agents = Agents::new(
+            replica.clone(),
+            leader,
+            hub,
+            registry.clone(),
+            queries.clone(),
+            Arc::new(Admins),
+            metrics,
+        );
         let router = agents.beside(Router::new());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopping) = watch::channel(false);
         tokio::spawn(Listener::Tcp(listener).serve(router, stopping));
-        Self { replica, registry, address, _dir: dir, _stop: stop }
+        Self { replica, registry, queries, address, _dir: dir, _stop: stop }
     }
 
     async fn agent(&self, hello: AgentHello) -> Agent {
@@ -372,4 +385,83 @@ async fn a_stalled_agent_holds_up_only_itself() {
     stalled.until("all of it", |agent| agent.revision >= last).await;
     let row = |agent: &Agent| agent.rows.get::<LogicalSwitch>(switch).cloned();
     assert!(row(&stalled).is_some() && row(&stalled) == row(&quick));
+}
+
+fn answer(id: u64, answer: Answer) -> agent_message::Message {
+    agent_message::Message::Answer(AgentQueryAnswer { id, answer: Some(answer) })
+}
+
+#[tokio::test]
+async fn questions_end_with_an_answer_a_deadline_or_the_stream() {
+    let server = Server::start().await;
+    let ask = |within| {
+        let queries = server.queries.clone();
+        tokio::spawn(async move { queries.ask("hv1", TraceQuery::default(), within).await })
+    };
+    let chassis = || "hv1".to_owned();
+    assert_eq!(ask(DEADLINE).await.unwrap(), Err(AskError::NotConnected { chassis: chassis() }));
+    let mut agent = server.agent(hello("hv1", "host1", "10.0.0.1", Vec::new())).await;
+    agent.until("a snapshot", |agent| agent.revision > 0).await;
+
+    let (first, second) = (ask(DEADLINE), ask(DEADLINE));
+    agent.until("both are asked", |agent| agent.asked.len() == 2).await;
+    let ids: Vec<u64> = agent.asked.drain(..).map(|query| query.id).collect();
+    // What nobody asked, and the second before the first.
+    agent.say(answer(999, Answer::Trace(TraceAnswer::default()))).await;
+    agent.say(answer(ids[1], Answer::Trace(TraceAnswer { cut: "x".into(), ..TraceAnswer::default() }))).await;
+    agent.say(answer(ids[0], Answer::Trace(TraceAnswer::default()))).await;
+    let mut cut = [first.await.unwrap().unwrap().cut, second.await.unwrap().unwrap().cut];
+    cut.sort();
+    assert_eq!(cut, ["", "x"]);
+
+    // Answers that are none, and one that is too large: the stream goes on.
+    let large = TracePass { packet: "x".repeat(3 << 20), ..TracePass::default() };
+    let large = Answer::Trace(TraceAnswer { passes: vec![large], ..TraceAnswer::default() });
+    let kind = AgentQueryErrorKind::QueryRefused.into();
+    let refusal = Answer::Error(AgentQueryError { kind, message: "no such port".into() });
+    let unknown = AgentQueryErrorKind::UnknownQuery.into();
+    let old = Answer::Error(AgentQueryError { kind: unknown, message: String::new() });
+    let refused =
+        |kind, message: &str| AskError::Refused { chassis: chassis(), kind, message: message.into() };
+    let too_large = refused(AgentQueryErrorKind::AnswerTooLarge, "its answer has more than 2097152 octets");
+    for (said, expected) in [
+        (None, AskError::Strange { chassis: chassis() }),
+        (Some(refusal), refused(AgentQueryErrorKind::QueryRefused, "no such port")),
+        (Some(old), AskError::OldAgent { chassis: chassis() }),
+        (Some(large), too_large),
+    ] {
+        let asked = ask(DEADLINE);
+        agent.until("it is asked", |agent| !agent.asked.is_empty()).await;
+        let id = agent.asked.remove(0).id;
+        agent.say(agent_message::Message::Answer(AgentQueryAnswer { id, answer: said })).await;
+        assert_eq!(asked.await.unwrap(), Err(expected));
+    }
+
+    // Silence: nothing is left of a question whose time is over, or whose asker has gone.
+    let within = Duration::from_millis(10);
+    for _ in 0..40 {
+        assert_eq!(ask(within).await.unwrap(), Err(AskError::Deadline { chassis: chassis(), within }));
+    }
+    let waiting: Vec<_> = (0..16).map(|_| ask(DEADLINE)).collect();
+    agent.until("all are asked", |agent| agent.asked.len() == 56).await;
+    assert_eq!(ask(DEADLINE).await.unwrap(), Err(AskError::Busy { chassis: chassis() }));
+    let mut waiting = waiting.into_iter();
+    waiting.by_ref().take(8).for_each(|asked| asked.abort());
+    // What is aborted is gone once it is dropped.
+    let again = async {
+        while ask(within).await.unwrap() != Err(AskError::Deadline { chassis: chassis(), within }) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, again).await.expect("there is room again");
+    drop(agent);
+    for asked in waiting {
+        assert_eq!(asked.await.unwrap(), Err(AskError::NotConnected { chassis: chassis() }));
+    }
+
+    let old = AgentHello { queries: false, ..hello("hv1", "host1", "10.0.0.1", Vec::new()) };
+    let mut agent = server.agent(old).await;
+    agent.until("a snapshot", |agent| agent.revision > 0).await;
+    assert_eq!(ask(DEADLINE).await.unwrap(), Err(AskError::OldAgent { chassis: chassis() }));
+    assert!(agent.asked.is_empty());
 }

@@ -3,7 +3,7 @@
 //! Start at [`agent::Agent::handle`]; [`run`] is the only place with sockets, clock and signals.
 //!
 //! # Invariants
-//! - `compile`, `punt`, [`switch::Driver`], [`controller::Session`] and [`agent`] wait for nothing: values in, values out.
+//! - `compile`, `punt`, `trace`, [`switch::Driver`], [`controller::Session`] and [`agent`] wait for nothing: values in, values out.
 //! - The tables of the switch are a function of (rows, host facts).
 
 pub mod agent;
@@ -17,3 +17,4 @@ pub mod metrics;
 pub mod punt;
 pub mod run;
 pub mod switch;
+pub mod trace;

@@ -28,7 +28,7 @@ use crate::{
     host,
     metrics::Metrics,
     switch::{
-        self,
+        self, control,
         net::{self as socket, Socket, SocketEvent},
     },
 };
@@ -239,6 +239,13 @@ impl Runner {
                     let done = Event::Recomputed { full: compile_full(&rows), tag };
                     // Nobody takes events any more when the agent ends.
                     events.blocking_send(done).ok();
+                });
+            }
+            Effect::Trace { stream, id, job } => {
+                let (events, run_dir) = (self.events.clone(), self.run_dir.clone());
+                tokio::spawn(async move {
+                    let answer = Box::new(control::trace(&run_dir, id, &job).await);
+                    events.send(Event::Answered { stream, answer }).await
                 });
             }
             Effect::StoreIds(ids) => self.disk.ids(ids),

@@ -13,6 +13,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         "floating_ip",
         "cluster",
         "database",
+        "explain",
+        "query",
         "agent",
     ]
     .map(|name| format!("quantumnet/v1/{name}.proto"));

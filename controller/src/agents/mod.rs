@@ -9,6 +9,7 @@
 //! # Invariants
 //! - Once an agent applied revision `r`, its rows are the projection of the state at `r` onto its scopes.
 //! - Nothing queued for an agent is unbounded: one that falls behind resumes from history or gets a snapshot.
+//! - What agents are asked is asked over the same stream, and never waits for it or for them without an end.
 //! - `Port_Binding.up` never goes false, and `Chassis_Private.nb_cfg` never back, for lack of an acknowledgement.
 
 pub mod aging;
@@ -19,6 +20,7 @@ mod input;
 mod limits;
 mod neighbours;
 mod pending;
+mod queries;
 mod referring;
 mod registry;
 mod report;
@@ -32,6 +34,7 @@ pub use input::{Claimed, Facts, InputError, Interface, Learned, Neighbour};
 pub use limits::{
     LEARNED_PER_NETWORK_MAX, LEARNED_PER_PORT_MAX, LEARNED_PER_SECOND_MAX, NEIGHBOURS_PER_PORT_MAX,
 };
+pub use queries::{AskError, Asked, Queries};
 pub use registry::{AgentRegistry, AgentStatus, Registered};
 pub use report::{Report, register, store_reports};
 pub(crate) use report::{forget, unplug};

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    agents::{AgentCalls, AgentRegistry, Hub, session},
+    agents::{AgentCalls, AgentRegistry, Hub, Queries, session},
     metrics::Metrics,
     peer::{Kind, Leader},
     replica::Replica,
@@ -24,6 +24,7 @@ pub struct Agents {
     pub(crate) leader: Leader,
     pub(crate) hub: Arc<Hub>,
     pub(crate) registry: Arc<AgentRegistry>,
+    pub(crate) queries: Arc<Queries>,
     policy: Arc<dyn Policy>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -35,11 +36,12 @@ impl Agents {
         leader: Leader,
         hub: Arc<Hub>,
         registry: Arc<AgentRegistry>,
+        queries: Arc<Queries>,
         policy: Arc<dyn Policy>,
         metrics: Arc<Metrics>,
     ) -> Self {
         leader.register(Kind::Agent, Arc::new(AgentCalls::new(replica, registry.clone())));
-        Self { leader, hub, registry, policy, metrics }
+        Self { leader, hub, registry, queries, policy, metrics }
     }
 
     /// Serves agents beside what the router serves.

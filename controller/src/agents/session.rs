@@ -27,7 +27,7 @@ use tonic::{Code, Status, Streaming};
 use crate::{
     agents::{
         Agents, Facts, InputError, Interface, Learned, Neighbour, Report, calls, hub::Attached, input,
-        limits::Limiter, registry::now_ms,
+        limits::Limiter, queries::Attachment, registry::now_ms,
     },
     metrics::BadInput,
     store::ResumeToken,
@@ -54,6 +54,8 @@ struct Session<'a> {
     registered: u64,
     /// Revisions with changes for the agent that are not acknowledged yet.
     sent: Mutex<VecDeque<(u64, Instant)>>,
+    /// Questions go over this stream.
+    _asked: Attachment,
 }
 
 /// Marks the agent as gone, however its stream ends.
@@ -97,6 +99,7 @@ async fn greet<'a>(agents: &'a Agents, out: &'a Out, mut hello: AgentHello) -> R
     Facts::parse(hello.facts.clone().unwrap_or_default()).map_err(bad)?;
     Interface::parse_all(hello.interfaces.clone()).map_err(bad)?;
     let version = hello.version.chars().take(VERSION_MAX).collect();
+    let answers = hello.queries;
     // Of no use to the leader.
     hello.resume = None;
     let registered = calls::registered(&agents.leader, hello).await?;
@@ -105,7 +108,8 @@ async fn greet<'a>(agents: &'a Agents, out: &'a Out, mut hello: AgentHello) -> R
     })?;
     let stream = agents.registry.connect(&name, chassis, registered.revision, version, registered.problems);
     let registered = registered.revision;
-    Ok(Session { agents, out, name, chassis, stream, registered, sent: Mutex::default() })
+    let asked = agents.queries.attach(&name, stream, answers, out.clone());
+    Ok(Session { agents, out, name, chassis, stream, registered, sent: Mutex::default(), _asked: asked })
 }
 
 impl Session<'_> {
@@ -125,10 +129,15 @@ impl Session<'_> {
                         return Ok(());
                     }
                 }
+                Some(agent_message::Message::Answer(answer)) => {
+                    if !self.agents.queries.answered(&self.name, self.stream, answer) {
+                        self.agents.metrics.refused(BadInput::AgentSize);
+                    }
+                }
                 Some(agent_message::Message::Hello(_)) | None => {
                     self.agents.metrics.refused(BadInput::AgentOrder);
                     return Err(Status::invalid_argument(
-                        "expected a report or an acknowledgement after the hello",
+                        "expected a report, an acknowledgement or an answer after the hello",
                     ));
                 }
             }

@@ -33,7 +33,20 @@ pub const OWNED_BY_INTENT: &str = "OWNED_BY_INTENT";
 
 /// The object that a Northbound or Southbound row was lowered from, as people name it.
 pub fn owner(state: &State, table: TableId, row: Uuid) -> Option<String> {
-    let (kind, name, uuid) = if table == LogicalSwitch::TABLE {
+    if table == PortGroup::TABLE
+        && let Some(group) = state.get::<SelectorGroup>(row)
+    {
+        let (kind, name, _) =
+            object(state, table, row).unwrap_or_else(|| (SecurityPolicy::NAME, Text::default(), Uuid::nil()));
+        return Some(format!("{kind} {name}, which selects {}", group.selector));
+    }
+    let (kind, name, uuid) = object(state, table, row)?;
+    Some(format!("{kind} {name} ({uuid})"))
+}
+
+/// The same: table, name and uuid of the object.
+pub fn object(state: &State, table: TableId, row: Uuid) -> Option<Owner> {
+    Some(if table == LogicalSwitch::TABLE {
         of_network(state, row)?
     } else if table == DatapathBinding::TABLE {
         of_network(state, row).or_else(|| of_router(state, row))?
@@ -63,22 +76,19 @@ pub fn owner(state: &State, table: TableId, row: Uuid) -> Option<String> {
         match state.get::<SecurityGroup>(row) {
             Some(group) => (SecurityGroup::NAME, group.name.clone(), row),
             None => {
-                let selector = state.get::<SelectorGroup>(row)?.selector.clone();
-                let policy =
-                    security::needing(state, row).and_then(|policy| state.get::<SecurityPolicy>(policy));
-                let name = policy.map(|policy| policy.name.to_string()).unwrap_or_default();
-                return Some(format!("{} {name}, which selects {selector}", SecurityPolicy::NAME));
+                let policy = security::needing(state, row)?;
+                (SecurityPolicy::NAME, state.get::<SecurityPolicy>(policy)?.name.clone(), policy)
             }
         }
     } else if table == Acl::TABLE {
         security::owner(state, row)?
     } else {
         return None;
-    };
-    Some(format!("{kind} {name} ({uuid})"))
+    })
 }
 
-type Owner = (&'static str, Text, Uuid);
+/// Table, name and uuid.
+pub type Owner = (&'static str, Text, Uuid);
 
 fn of_network(state: &State, row: Uuid) -> Option<Owner> {
     Some((VirtualNetwork::NAME, state.get::<VirtualNetwork>(row)?.name.clone(), row))

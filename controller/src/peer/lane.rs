@@ -35,10 +35,20 @@ pub(super) struct Lane {
 
 /// The other end: whoever takes the requests to the member.
 pub struct Road {
+    to: To,
     address: SocketAddr,
     ends: Ends,
     queue: mpsc::Receiver<Pending>,
     replica: Replica,
+}
+
+/// Whom requests are meant for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum To {
+    /// The member as long as it leads.
+    Leader,
+    /// The member.
+    Member,
 }
 
 /// How a request ended.
@@ -60,6 +70,7 @@ struct Pending {
 pub(super) fn lanes(
     replica: &Replica,
     peers: &BTreeMap<u64, SocketAddr>,
+    meant: To,
 ) -> (BTreeMap<u64, Lane>, Vec<Road>) {
     let (cluster, from) = (replica.log_identity(), replica.status().member);
     let mut lanes = BTreeMap::new();
@@ -68,7 +79,7 @@ pub(super) fn lanes(
         let (queue, taken) = mpsc::channel(REQUESTS_MAX);
         lanes.insert(*to, Lane { queue, room: Arc::new(Semaphore::new(KIB_MAX)) });
         let ends = Ends { cluster, from, to: *to };
-        roads.push(Road { address: *address, ends, queue: taken, replica: replica.clone() });
+        roads.push(Road { to: meant, address: *address, ends, queue: taken, replica: replica.clone() });
     }
     (lanes, roads)
 }
@@ -94,7 +105,7 @@ impl Road {
                     tracing::debug!(
                         peer = self.ends.to,
                         reason = status.message(),
-                        "no way to the leader; its requests look for another"
+                        "no way to a member; requests for it look for another if it was to lead"
                     );
                     let mut next = Some(first);
                     while let Some(pending) = next {
@@ -161,7 +172,7 @@ impl Road {
                         return;
                     }
                     let leads = status.borrow_and_update().leader == Some(self.ends.to);
-                    deadline = (!leads).then(|| deadline.unwrap_or_else(|| Instant::now() + LINGER));
+                    deadline = (!leads && self.to == To::Leader).then(|| deadline.unwrap_or_else(|| Instant::now() + LINGER));
                 }
                 () = until(deadline), if !waiting.is_empty() => break "another member leads now".to_owned(),
             }

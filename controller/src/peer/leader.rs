@@ -23,7 +23,7 @@ use tokio::{
 use crate::{
     metrics::{ForwardEnd, Metrics},
     peer::{
-        lane::{Delivered, Lane, lanes},
+        lane::{Delivered, Lane, To, lanes},
         server::MESSAGE_BYTES_MAX,
     },
     replica::{Replica, Status},
@@ -40,6 +40,8 @@ pub enum Kind {
     Transact,
     /// What an agent says.
     Agent,
+    /// A question to an agent: for the member that has its stream, not for the leader.
+    Query,
 }
 
 /// Carries out requests of one kind on the leader.
@@ -103,7 +105,10 @@ pub struct Leader {
 
 struct Inner {
     replica: Replica,
+    /// For whoever leads.
     lanes: BTreeMap<u64, Lane>,
+    /// For the members themselves: what waits there does not end because another one leads.
+    direct: BTreeMap<u64, Lane>,
     handlers: RwLock<BTreeMap<Kind, Arc<dyn Handler>>>,
     metrics: Arc<Metrics>,
 }
@@ -123,8 +128,10 @@ impl Leader {
         peers: &BTreeMap<u64, SocketAddr>,
         metrics: Arc<Metrics>,
     ) -> (Self, Vec<Road>) {
-        let (lanes, roads) = lanes(&replica, peers);
-        let inner = Inner { replica, lanes, handlers: RwLock::default(), metrics };
+        let (direct, mut roads) = lanes(&replica, peers, To::Member);
+        let (lanes, more) = lanes(&replica, peers, To::Leader);
+        roads.extend(more);
+        let inner = Inner { replica, lanes, direct, handlers: RwLock::default(), metrics };
         (Self { inner: Arc::new(inner) }, roads)
     }
 
@@ -154,9 +161,19 @@ impl Leader {
         }
     }
 
-    /// Begins a request that another member sent, if this one leads.
+    /// Makes a request of a certain member, which need not lead: once, and without an answer if that member can't be
+    /// reached or does not know such requests.
+    pub async fn ask(&self, member: u64, kind: Kind, body: Bytes) -> Option<Bytes> {
+        let delivered = self.inner.direct.get(&member)?.send(kind, body)?.await;
+        let answer = if let Ok(Delivered::Done { body, .. }) = delivered { Some(body) } else { None };
+        let end = if answer.is_some() { ForwardEnd::There } else { ForwardEnd::Failed };
+        self.inner.metrics.forwarded(kind, end);
+        answer
+    }
+
+    /// Begins a request that another member sent, if it is for this one.
     pub(super) fn here(&self, kind: Kind, body: Bytes) -> Option<Answer> {
-        if !self.inner.replica.status().writable {
+        if kind != Kind::Query && !self.inner.replica.status().writable {
             return None;
         }
         let handlers = self.inner.handlers.read().unwrap_or_else(PoisonError::into_inner);
@@ -238,6 +255,7 @@ impl Kind {
             Self::Api => ForwardKind::Api,
             Self::Transact => ForwardKind::Transact,
             Self::Agent => ForwardKind::Agent,
+            Self::Query => ForwardKind::Query,
         }
     }
 
@@ -247,6 +265,7 @@ impl Kind {
             ForwardKind::Api => Some(Self::Api),
             ForwardKind::Transact => Some(Self::Transact),
             ForwardKind::Agent => Some(Self::Agent),
+            ForwardKind::Query => Some(Self::Query),
         }
     }
 }

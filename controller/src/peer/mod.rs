@@ -4,6 +4,7 @@
 //! - [`Outbox`] carries what consensus sends; it never waits, and drops what a slow or absent member does not take.
 //! - [`Leader`] carries requests to whoever leads, in the order in which they were made, and brings the answers back
 //!   once this member has applied what they rest on.
+//!   What only a certain member can do is asked of it directly, once.
 //! - [`Members`] says where the others stand and how far the agents are that they serve.
 //! - Both ends of a call are named and checked before anything of it is read.
 //!

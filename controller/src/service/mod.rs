@@ -54,7 +54,7 @@ pub use error::RpcStatus;
 pub(crate) use error::code;
 
 use crate::{
-    agents::AgentRegistry,
+    agents::{AgentRegistry, Queries},
     peer::{Leader, Members},
     replica::Replica,
     store::{Refusal, State, Txn},
@@ -72,6 +72,8 @@ pub struct Context {
     pub leader: Leader,
     /// The agents.
     pub agents: Arc<AgentRegistry>,
+    /// The way to them with questions.
+    pub queries: Arc<Queries>,
     /// Who may do what.
     pub policy: Arc<dyn Policy>,
     /// The members, for `GetClusterStatus`.

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use quantumnet_controller::{
-    agents::{AgentRegistry, Agents, Hub},
+    agents::{AgentRegistry, Agents, Hub, Queries},
     lower,
     metrics::Metrics,
     peer::{Leader, Members},
@@ -56,10 +56,18 @@ impl Server {
         let registry = Arc::new(AgentRegistry::default());
         let leader = Leader::alone(replica.clone(), metrics.clone());
         let members = Members::new("127.0.0.1:1".into(), replica.clone(), registry.clone(), hub.clone());
-        let agents =
-            Agents::new(replica.clone(), leader.clone(), hub, registry.clone(), policy.clone(), metrics);
+        let queries = Queries::new(registry.clone(), leader.clone());
+        let agents = Agents::new(
+            replica.clone(),
+            leader.clone(),
+            hub,
+            registry.clone(),
+            queries.clone(),
+            policy.clone(),
+            metrics,
+        );
         let context =
-            service::Context { replica: replica.clone(), leader, agents: registry, policy, members };
+            service::Context { replica: replica.clone(), leader, agents: registry, queries, policy, members };
         let routes = agents.beside(service::routes(context).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

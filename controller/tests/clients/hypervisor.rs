@@ -57,6 +57,8 @@ impl Hypervisor {
                         say(&acknowledge, Message::Applied(AgentApplied { revision })).await;
                     }
                     controller_message::Message::Changes(_) => {}
+                    // It said that it answers none.
+                    controller_message::Message::Query(_) => {}
                     controller_message::Message::ReportStored(stored) => {
                         tell.send_modify(|told| told.stored = stored.sequence);
                     }

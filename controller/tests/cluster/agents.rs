@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use quantumnet_api::v1::{self, AgentHello, AgentReport, agent_message};
+use quantumnet_api::v1::{
+    self, AgentHello, AgentQueryAnswer, AgentReport, TraceAnswer, TraceQuery, agent_message,
+    agent_query_answer::Answer,
+};
 use quantumnet_controller::{
+    agents::AskError,
     replica::Replica,
     store::{State, Txn},
 };
@@ -194,4 +198,38 @@ async fn reports_on_a_follower_are_stored_and_refused_as_on_the_leader() {
     let ended = agent.end().await;
     assert!(ended.message().contains("another agent connected"), "{ended}");
     until_connected(&cluster, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_reach_an_agent_wherever_it_is() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let follower = cluster.follower().await;
+    let mut agent = connect(&cluster, follower, greeting(1)).await;
+    agent.until("a snapshot", |agent| agent.revision > 0).await;
+    until_connected(&cluster, 1).await;
+    for member in 1..=3 {
+        let controller = cluster.members[&member].controller.as_ref().unwrap();
+        let asked = controller.queries().ask("hv1", TraceQuery::default(), DEADLINE);
+        let answered = async {
+            agent.until("it is asked", |agent| !agent.asked.is_empty()).await;
+            let id = agent.asked.remove(0).id;
+            let answer = Some(Answer::Trace(TraceAnswer { cut: "x".into(), ..TraceAnswer::default() }));
+            agent.say(agent_message::Message::Answer(AgentQueryAnswer { id, answer })).await;
+        };
+        let (answer, ()) = tokio::join!(asked, answered);
+        assert_eq!(answer.unwrap().cut, "x", "asked by member {member}");
+    }
+    // What its member has to say about it arrives too, and so does that this member is gone.
+    let other = (1..=3).find(|member| ![leader, follower].contains(member)).unwrap();
+    let queries = |member: u64| cluster.members[&member].controller.as_ref().unwrap().queries();
+    let within = std::time::Duration::from_millis(20);
+    for member in [leader, other] {
+        let asked = queries(member).ask("hv1", TraceQuery::default(), within).await;
+        assert_eq!(asked, Err(AskError::Deadline { chassis: "hv1".into(), within }));
+    }
+    cluster.end(follower).await;
+    let asked = cluster.members[&leader].controller.as_ref().unwrap().queries();
+    let gone = asked.ask("hv1", TraceQuery::default(), DEADLINE).await;
+    assert!(matches!(gone, Err(AskError::Member { .. } | AskError::NotConnected { .. })), "{gone:?}");
 }

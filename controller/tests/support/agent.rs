@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use quantumnet_api::v1::{
-    self, AgentApplied, AgentHello, AgentMessage, ChassisFacts, ControllerMessage, EncapFact, LocalInterface,
-    agent_message, agent_service_client::AgentServiceClient, controller_message,
+    self, AgentApplied, AgentHello, AgentMessage, AgentQuery, ChassisFacts, ControllerMessage, EncapFact,
+    LocalInterface, agent_message, agent_service_client::AgentServiceClient, controller_message,
 };
 use quantumnet_model::{Rows, change::RowChange};
 use tokio::sync::mpsc;
@@ -19,6 +19,7 @@ pub(crate) struct Agent {
     pub(crate) stored: u64,
     pub(crate) token: Option<v1::ResumeToken>,
     pub(crate) snapshots: usize,
+    pub(crate) asked: Vec<AgentQuery>,
 }
 
 impl Agent {
@@ -27,7 +28,16 @@ impl Agent {
         let mut client = AgentServiceClient::<Channel>::connect(address).await.unwrap();
         let (out, messages) = mpsc::channel(16);
         let inbound = client.sync(ReceiverStream::new(messages)).await.unwrap().into_inner();
-        Self { out, inbound, rows: Rows::default(), revision: 0, stored: 0, token: None, snapshots: 0 }
+        Self {
+            out,
+            inbound,
+            rows: Rows::default(),
+            revision: 0,
+            stored: 0,
+            token: None,
+            snapshots: 0,
+            asked: Vec::new(),
+        }
     }
 
     pub(crate) async fn say(&mut self, message: agent_message::Message) {
@@ -63,6 +73,7 @@ impl Agent {
                 }
             }
             controller_message::Message::ReportStored(stored) => self.stored = stored.sequence,
+            controller_message::Message::Query(query) => self.asked.push(query),
         }
     }
 
@@ -97,6 +108,7 @@ pub(crate) fn hello(chassis: &str, host: &str, ip: &str, interfaces: Vec<LocalIn
         version: "test".into(),
         facts: Some(ChassisFacts { hostname: host.into(), encaps: vec![encap], ..ChassisFacts::default() }),
         interfaces,
+        queries: true,
     }
 }
 

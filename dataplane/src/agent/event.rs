@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use ovsdb::{operation::Operation, replica::Replica};
-use quantumnet_api::v1::{AgentMessage, ControllerMessage};
+use quantumnet_api::v1::{AgentMessage, AgentQueryAnswer, ControllerMessage};
 use quantumnet_model::Rows;
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     error::AgentError,
     host::path::Path,
     switch,
+    trace::Job,
 };
 
 /// What happens to the agent.
@@ -41,6 +42,13 @@ pub enum Event {
         full: FullTable,
         /// Whose.
         tag: u64,
+    },
+    /// A question that came over the stream of that number is answered.
+    Answered {
+        /// The stream.
+        stream: u64,
+        /// The answer.
+        answer: Box<AgentQueryAnswer>,
     },
     /// A file was written, or not.
     Stored(Result<(), String>),
@@ -88,6 +96,15 @@ pub enum Effect {
         rows: Rows,
         /// Comes back.
         tag: u64,
+    },
+    /// Trace a packet, beside everything else.
+    Trace {
+        /// The stream that it is asked over.
+        stream: u64,
+        /// The question.
+        id: u64,
+        /// What to do.
+        job: Box<Job>,
     },
     /// Store the numbers.
     StoreIds(Ids),

@@ -20,6 +20,7 @@ mod neighbours;
 mod numbers;
 mod paths;
 mod ports;
+mod queries;
 mod rows;
 mod zones;
 
@@ -118,6 +119,8 @@ pub struct Agent {
     dhcp_at: Option<Instant>,
     /// What the controllers were told.
     told_problems: Vec<String>,
+    /// Questions that are being answered.
+    questions: usize,
     counts: Counts,
 }
 
@@ -184,6 +187,7 @@ impl Agent {
             dhcp_problems: Vec::new(),
             dhcp_at: None,
             told_problems: Vec::new(),
+            questions: 0,
             counts: Counts::default(),
         }
     }
@@ -247,6 +251,7 @@ impl Agent {
             }
             Event::Paths(found) => self.paths_found(now, found),
             Event::Recomputed { full, tag } => self.compare(now, &full, tag, &mut out),
+            Event::Answered { stream, answer } => self.answered(now, stream, answer, &mut out),
             Event::Stored(result) => {
                 let problem = result.err().map(|error| format!("state folder: {error}"));
                 if let Some(problem) = problem.as_ref().filter(|_| self.disk_problem != problem) {
@@ -354,6 +359,9 @@ impl Agent {
                         let revision = update.resume.revision;
                         outputs.extend(session.refuse_rows(StreamError::Rows { revision, source }));
                     }
+                }
+                controller::Output::Asked(stream, query) => {
+                    self.asked(now, stream, query, out);
                 }
                 controller::Output::Close(error) => {
                     self.counts.stream_errors += 1;

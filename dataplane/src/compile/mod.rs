@@ -40,5 +40,8 @@ pub use index::{By, INDEXES, Index};
 pub use outside::{MirrorWay, WantedMirror, WantedPatch, WantedQueue, WantedTunnel};
 pub use owner::{Dep, Fact, Owner, Owners, Relation};
 pub use sink::Sink;
-pub use stage::{filter::LONGEST, stage_of};
+pub use stage::{
+    filter::{LONGEST, said},
+    row_of, stage_of,
+};
 pub use view::View;

@@ -2,12 +2,14 @@
 //!
 //! # Contract
 //! - [`Driver`] is the protocol and the bookkeeping, without sockets or clock; [`net`] carries its bytes.
+//! - [`control`] asks its control socket what OpenFlow has no question for.
 //!
 //! # Invariants
 //! - What is in the switch follows what is desired whatever fails between; see [`Driver`].
 
 mod batch;
 mod compare;
+pub mod control;
 mod driver;
 pub mod net;
 

@@ -36,6 +36,7 @@ use crate::{
 
 pub(super) use policy::needing;
 pub(super) use unit::owner;
+pub(crate) use unit::{RULE, STAGED};
 
 /// Northbound name of a security group.
 pub(crate) fn port_group(group: Uuid) -> String {

@@ -23,9 +23,9 @@ use super::matches::Direction;
 /// external_ids key with the id of the owning object.
 const ID: &str = "quantumnet:id";
 /// external_ids key that says which of its rules: the name of one, or `rules[2]`, `isolate`, `default`.
-const RULE: &str = "quantumnet:rule";
+pub(crate) const RULE: &str = "quantumnet:rule";
 /// external_ids key with what a staged rule would do.
-const STAGED: &str = "quantumnet:staged";
+pub(crate) const STAGED: &str = "quantumnet:staged";
 /// Characters of an ACL's name, at most.
 const NAME_MAX: usize = 63;
 

@@ -1,5 +1,12 @@
 //! Stages: pure functions from one owner to its flows. A stage reads through [`View`] only and keeps nothing.
 
+use quantumnet_model::{
+    Rows,
+    row::{Database, TableId},
+    tables,
+};
+use uuid::Uuid;
+
 use super::{
     derive::{gateway, globals, placement, routes, tunnels},
     owner::{Owner, Owners, Relation},
@@ -155,6 +162,27 @@ pub const STAGES: &[&Stage] = &[
 pub fn stage_of(cookie: u64) -> (Option<&'static Stage>, u32) {
     let [number, row] = [cookie >> 32, cookie & 0xffff_ffff];
     (STAGES.iter().copied().find(|stage| u64::from(stage.number) == number), row as u32) // masked above
+}
+
+/// The row that a flow was made for, by its cookie. `None` if it is for the hypervisor as such, and where rows begin alike:
+/// 32 bits do not tell all uuids apart.
+pub fn row_of(rows: &Rows, cookie: u64) -> Option<(TableId, Uuid)> {
+    let (stage, start) = stage_of(cookie);
+    let first = u128::from(start) << 96;
+    let alike = Uuid::from_u128(first)..=Uuid::from_u128(first | u128::MAX >> 32);
+    let tables: Vec<TableId> = match stage?.owners {
+        Owners::Switch => return None,
+        Owners::Rows(table) => vec![table],
+        // A port and its binding have one uuid.
+        Owners::Facts(_) => [Database::Northbound, Database::Southbound]
+            .into_iter()
+            .flat_map(|database| tables::ids().filter(move |id| tables::decl(*id).database == database))
+            .collect(),
+    };
+    let mut found =
+        tables.iter().flat_map(|id| rows.table(*id).range(alike.clone()).map(|(uuid, _)| (*id, *uuid)));
+    let row = found.next().filter(|_| start != 0)?;
+    found.all(|(_, other)| other == row.1).then_some(row)
 }
 
 const _: () = {

@@ -26,10 +26,11 @@ pub(super) mod verdict;
 
 pub use conjunction::LONGEST;
 
+use ofpacket::Action;
 use quantumnet_expr::Field;
 use quantumnet_model::nb::Acl;
 
-use crate::compile::table::Table;
+use crate::compile::{register, table::Table};
 
 /// When rules are asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -112,6 +113,25 @@ impl Verdict {
             _ => Self::Drop,
         }
     }
+}
+
+/// What a flow of a policy table says, by its actions as the switch prints them; `None` in other tables.
+pub fn said(table: Table, printed: &[String]) -> Option<&'static str> {
+    if !Round::ALL.iter().any(|round| round.policy() == table) {
+        return None;
+    }
+    let verdicts = [
+        (Verdict::Allow, "allow"),
+        (Verdict::Drop, "drop"),
+        (Verdict::Reject, "reject"),
+        (Verdict::Settled, "settled"),
+    ];
+    let loads = |verdict: Verdict| {
+        let text = Action::load(register::VERDICT, verdict as u64).to_string();
+        printed.iter().any(|line| *line == text)
+    };
+    let found = verdicts.into_iter().find(|(verdict, _)| loads(*verdict));
+    Some(found.map_or("nothing", |(_, word)| word))
 }
 
 /// Above every priority of an ACL that counts: the state of the connection.
