@@ -1,7 +1,8 @@
 //! A small OVSDB client: what a measurement needs and nothing that costs time.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::Path,
     time::Duration,
@@ -10,9 +11,13 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-/// A connection to a server of the northbound database.
+trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
+
+/// A connection to a server of the northbound database, or of both.
 pub(crate) struct Client {
-    stream: UnixStream,
+    stream: Box<dyn Stream>,
     /// What came and was not taken yet.
     octets: Vec<u8>,
     number: u64,
@@ -24,7 +29,19 @@ impl Client {
         let stream =
             UnixStream::connect(socket).with_context(|| format!("connecting to {}", socket.display()))?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-        Ok(Self { stream, octets: Vec::new(), number: 0 })
+        Ok(Self::over(stream))
+    }
+
+    /// Connects over TCP.
+    pub(crate) fn connect_tcp(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        stream.set_nodelay(true)?;
+        Ok(Self::over(stream))
+    }
+
+    fn over(stream: impl Stream + 'static) -> Self {
+        Self { stream: Box::new(stream), octets: Vec::new(), number: 0 }
     }
 
     /// Sends a request; returns its number.
@@ -37,7 +54,11 @@ impl Client {
 
     /// Sends a transaction.
     pub(crate) fn begin(&mut self, operations: Vec<Value>) -> Result<u64> {
-        let mut params = vec![json!("OVN_Northbound")];
+        self.begin_on("OVN_Northbound", operations)
+    }
+
+    fn begin_on(&mut self, database: &str, operations: Vec<Value>) -> Result<u64> {
+        let mut params = vec![json!(database)];
         params.extend(operations);
         self.send("transact", params.into())
     }
@@ -74,7 +95,12 @@ impl Client {
 
     /// Runs a transaction; an error in it is one here.
     pub(crate) fn transact(&mut self, operations: Vec<Value>) -> Result<Value> {
-        let number = self.begin(operations)?;
+        self.transact_on("OVN_Northbound", operations)
+    }
+
+    /// The same on that database.
+    pub(crate) fn transact_on(&mut self, database: &str, operations: Vec<Value>) -> Result<Value> {
+        let number = self.begin_on(database, operations)?;
         let results = self.result(number)?;
         check(&results)?;
         Ok(results)

@@ -5,6 +5,7 @@
 //! - What is compared is measured in one run, in turns. Needs root.
 
 mod acl;
+mod bind;
 mod client;
 mod cold;
 mod compile;
@@ -14,10 +15,11 @@ mod latency;
 mod northbound;
 mod ovn;
 mod report;
+mod routes;
 mod scale;
 mod transact;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -118,6 +120,26 @@ enum Measurement {
         #[arg(long, default_value_t = 50)]
         adds: usize,
     },
+    /// A router with many ports and routes; one route more or less.
+    Routes {
+        /// Ports of the router.
+        #[arg(long, default_value_t = 1_000)]
+        ports: u32,
+        /// Its routes.
+        #[arg(long, default_value_t = 10_000)]
+        routes: u32,
+        /// Changes of each kind.
+        #[arg(long, default_value_t = 50)]
+        changes: u32,
+    },
+    /// Binds ports, given as JSON {port: chassis} on standard input, to hypervisors that do not exist; for `shared/perf`.
+    #[command(hide = true)]
+    Bind {
+        /// Address of the controller's API.
+        controller: SocketAddr,
+        /// Address of its southbound database.
+        southbound: SocketAddr,
+    },
     /// All of them with their defaults.
     All,
 }
@@ -146,6 +168,8 @@ async fn main() -> Result<()> {
             northbound::run(&programs, Size { rounds, round, switches: ports / 50, ports })
         }
         Measurement::Scale { ports, adds } => scale::run(&programs, &ports, adds),
+        Measurement::Routes { ports, routes, changes } => routes::run(&programs, ports, routes, changes),
+        Measurement::Bind { controller, southbound } => bind::run(controller, southbound).await,
         Measurement::All => {
             latency::run(&programs, 50).await?;
             compile::run(&[1_000, 10_000], 500)?;
@@ -156,6 +180,7 @@ async fn main() -> Result<()> {
             let round = Duration::from_secs(2);
             northbound::run(&programs, Size { rounds: 7, round, switches: 400, ports: 20_000 })?;
             scale::run(&programs, &[1_000, 20_000], 50)?;
+            routes::run(&programs, 1_000, 10_000, 50)?;
             failover::run(&programs, 20)
         }
     }

@@ -27,10 +27,10 @@ pub(crate) fn run(programs: &Path, sizes: &[u32], adds: usize) -> Result<()> {
 /// What was done for a port that was added, in whole numbers: a few writes of the controller's own (states, sequence numbers)
 /// fall together or not, as it happens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Work {
+pub(crate) struct Work {
     rows: u64,
-    units: u64,
-    flows: u64,
+    pub(crate) units: u64,
+    pub(crate) flows: u64,
 }
 
 fn one(programs: &Path, ports: u32, adds: usize) -> Result<Work> {
@@ -48,8 +48,7 @@ fn one(programs: &Path, ports: u32, adds: usize) -> Result<Work> {
     for hypervisor in 1..=2_u16 {
         lab.hypervisor(hypervisor)?.add_deviceless_ports([format!("p{}", hypervisor - 1)])?;
     }
-    let mut watcher = Client::connect(&lab.nb_socket(1))?;
-    watcher.call("monitor", json!(["OVN_Northbound", "cfg", {"NB_Global": {"columns": ["hv_cfg"]}}]))?;
+    let mut watcher = watch(&lab)?;
     synchronized(&mut client, &mut watcher, Vec::new())?;
     row("resident afterwards: controller", format!("{:.0} MB", controller(&lab)?), "");
 
@@ -91,8 +90,19 @@ fn one(programs: &Path, ports: u32, adds: usize) -> Result<Work> {
     Ok(Work { rows: whole(rows), units: whole(units), flows: whole(flows) })
 }
 
+/// A client that is told of `hv_cfg`.
+pub(crate) fn watch(lab: &LabGuard) -> Result<Client> {
+    let mut watcher = Client::connect(&lab.nb_socket(1))?;
+    watcher.call("monitor", json!(["OVN_Northbound", "cfg", {"NB_Global": {"columns": ["hv_cfg"]}}]))?;
+    Ok(watcher)
+}
+
 /// Runs a transaction and waits until all hypervisors have it.
-fn synchronized(client: &mut Client, watcher: &mut Client, operations: Vec<Value>) -> Result<Duration> {
+pub(crate) fn synchronized(
+    client: &mut Client,
+    watcher: &mut Client,
+    operations: Vec<Value>,
+) -> Result<Duration> {
     let mut operations = operations;
     operations
         .push(json!({"op": "mutate", "table": "NB_Global", "where": [], "mutations": [["nb_cfg", "+=", 1]]}));
@@ -112,11 +122,13 @@ fn synchronized(client: &mut Client, watcher: &mut Client, operations: Vec<Value
 }
 
 /// Counters once nothing moves any more.
-fn settled(lab: &LabGuard) -> Result<Work> {
+pub(crate) fn settled(lab: &LabGuard) -> Result<Work> {
+    let hypervisors = 1..=lab.spec()?.hypervisors;
     let mut seen: Option<(Work, Instant)> = None;
     let settled = wait_for(WITHIN, "the daemons to come to rest", || {
-        let agents = [Daemon::Agent(1), Daemon::Agent(2)];
-        let sum = |name: &str| agents.iter().map(|agent| counter(lab, *agent, name)).sum::<Option<u64>>();
+        let sum = |name: &str| {
+            hypervisors.clone().map(|number| counter(lab, Daemon::Agent(number), name)).sum::<Option<u64>>()
+        };
         let now = Work {
             rows: counter(lab, Daemon::Controller(1), "quantumnet_controller_rows_changed_total")?,
             units: sum("quantumnet_agent_compiler_units_run_total")?,
@@ -159,4 +171,4 @@ const PORTS_EACH: u32 = 50;
 const FURTHER: u32 = 10_000_000;
 const WARM_UP: usize = 10;
 const REST: Duration = Duration::from_secs(1);
-const WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const WITHIN: Duration = Duration::from_secs(60);
