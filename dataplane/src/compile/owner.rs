@@ -27,6 +27,9 @@ pub enum Relation {
     EnabledRouters,
     /// switch → nil while it has a usable port here, or leads to a datapath that is here.
     LocalSwitches,
+    /// switch → nil while packets can come onto it here from elsewhere than a router: from a guest, a physical network or
+    /// another switch.
+    Entrances,
     /// router → nil while it has a usable port here.
     LocalRouters,
     /// router → usable port here.
@@ -236,6 +239,7 @@ impl Relation {
                 | Self::VlanPassthru
                 | Self::EnabledRouters
                 | Self::LocalSwitches
+                | Self::Entrances
                 | Self::LocalRouters
                 | Self::Gateways
                 | Self::LearnsRarely

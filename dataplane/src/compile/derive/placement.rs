@@ -35,6 +35,7 @@ pub(in crate::compile) const STAGE: Stage = Stage {
     tables: &[],
     relations: &[
         Relation::LocalSwitches,
+        Relation::Entrances,
         Relation::LocalRouters,
         Relation::RouterPorts,
         Relation::MeteredPorts,
@@ -126,12 +127,14 @@ fn local(view: &View<'_>, port: &SwitchPort<'_>, own: Uuid, out: &mut Sink) {
     }
     if port.kind.is_physical() {
         out.fact(Relation::PhysicalPorts, port.switch, 0, port.uuid);
+        out.fact(Relation::Entrances, port.switch, 0, Uuid::nil());
     }
     if port.kind.leads_on() {
         if port.leads_somewhere(view) {
             out.fact(Relation::LocalSwitches, port.switch, 0, Uuid::nil());
             out.fact(Relation::LocalPorts, port.switch, 0, port.uuid);
             if port.kind == Kind::Patch {
+                out.fact(Relation::Entrances, port.switch, 0, Uuid::nil());
                 out.fact(Relation::MeteredPorts, Uuid::nil(), 0, port.uuid);
             }
             let unknown = port.is_unknown().then_some(register::GROUP_UNKNOWN);
@@ -144,6 +147,7 @@ fn local(view: &View<'_>, port: &SwitchPort<'_>, own: Uuid, out: &mut Sink) {
     if port.interface(view).is_none() {
         return;
     }
+    out.fact(Relation::Entrances, port.switch, 0, Uuid::nil());
     if !port.is_everywhere() {
         out.fact(Relation::LocalSwitches, port.switch, 0, Uuid::nil());
     }

@@ -1,7 +1,8 @@
 //! ARP responder: answers broadcast "who has" for addresses that the switch knows.
 //!
 //! # Contract
-//! - Owner: one logical port, wherever it is, of a switch that has a port here. Reads: it and its switch.
+//! - Owner: one logical port, wherever it is, of a switch that has a port here; a guest's, of a switch that packets come onto
+//!   here from elsewhere than a router. Reads: it and its switch.
 //! - In: broadcast ARP requests. Out: the MAC for NeighbourReply; without match the request is flooded.
 //!
 //! # Invariants
@@ -140,10 +141,11 @@ impl Proxy {
 /// The port, if it is answered for.
 pub(super) fn answered<'a>(view: &View<'a>, owner: Owner) -> Option<SwitchPort<'a>> {
     let port = SwitchPort::read(view, owner.row())?;
+    let is_guest = matches!(port.kind, Kind::Vif | Kind::Nested);
     let silent = matches!(port.kind, Kind::External | Kind::Virtual)
         || port.is_unknown()
         || port.kind == Kind::Router && !gateway::takes(view, &port)
-        || matches!(port.kind, Kind::Vif | Kind::Nested) && port.says("disable_arp_nd_rsp", "true");
+        || is_guest && (port.says("disable_arp_nd_rsp", "true") || !asked_by_others(view, &port));
     let known = !silent
         && view.holds(Relation::LocalSwitches, port.switch)
         && !view.holds(Relation::VlanPassthru, port.switch)
@@ -152,6 +154,12 @@ pub(super) fn answered<'a>(view: &View<'a>, owner: Owner) -> Option<SwitchPort<'
         || port.binding.up == Some(true)
         || !view.holds(Relation::RequireUp, Uuid::nil());
     (known && up).then_some(port)
+}
+
+/// Whether somebody else than a router may ask for a guest here. A router knows the guests' MACs and asks for none; on a
+/// hypervisor that has no port of the switch this is most of what it would hold of it.
+fn asked_by_others(view: &View<'_>, port: &SwitchPort<'_>) -> bool {
+    view.holds(Relation::Entrances, port.switch)
 }
 
 /// Whether its requests come from this hypervisor.
