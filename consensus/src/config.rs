@@ -44,6 +44,9 @@ pub struct Config {
     pub snapshot_bytes_max: u64,
     /// Ticks after which a read without a majority is refused.
     pub read_timeout_ticks: u64,
+    /// A leader tells its followers at once what is committed. Otherwise they hear of it with what is proposed next, with a
+    /// heartbeat, or when the program says so ([`crate::Event::AnnounceCommit`]): half of the messages of an entry.
+    pub announces_commits: bool,
     /// Spreads election timeouts; any value, in tests the seed of the run.
     pub seed: u64,
 }
@@ -69,6 +72,7 @@ impl Config {
             snapshot_window_chunks: 4,
             snapshot_bytes_max: 4 << 30,
             read_timeout_ticks: 20,
+            announces_commits: true,
             seed: 0,
         }
     }
@@ -119,6 +123,7 @@ impl Config {
             pre_vote: true,
             read_only_option: raft::ReadOnlyOption::Safe,
             batch_append: true,
+            skip_bcast_commit: !self.announces_commits,
             max_uncommitted_size: self.uncommitted_bytes_max,
             max_committed_size_per_ready: self.apply_bytes_max,
             ..raft::Config::default()

@@ -66,6 +66,9 @@ pub enum Event {
         /// The next leader.
         to: MemberId,
     },
+    /// Tell the followers now what is committed, see `Config::announces_commits`. Has no effect on a member that does not
+    /// lead.
+    AnnounceCommit,
     /// The transport could not deliver to `peer`; a hint that speeds up flow control.
     Unreachable {
         /// The member that could not be reached.

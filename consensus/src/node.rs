@@ -231,6 +231,11 @@ impl Node {
                     self.raw.transfer_leader(to.0);
                 }
             }
+            Event::AnnounceCommit => {
+                if self.raw.raft.state == StateRole::Leader {
+                    self.raw.raft.bcast_append();
+                }
+            }
             Event::Unreachable { peer } => {
                 if self.raw.raft.state == StateRole::Leader {
                     self.raw.report_unreachable(peer.0);

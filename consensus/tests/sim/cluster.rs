@@ -319,9 +319,17 @@ impl Cluster {
             // Clocks are not in step.
             if (self.now + at as u64).is_multiple_of(TICK) {
                 self.deliver(at, Event::Tick);
+                if !self.announces_commits() && (self.now + at as u64).is_multiple_of(3 * TICK) {
+                    self.deliver(at, Event::AnnounceCommit);
+                }
             }
         }
         self.check_logs();
+    }
+
+    /// Half of the runs leave it to the program when followers hear of commits.
+    fn announces_commits(&self) -> bool {
+        self.seed.is_multiple_of(2)
     }
 
     pub(crate) fn leader(&self) -> Option<usize> {
@@ -402,6 +410,7 @@ impl Cluster {
 
     pub(crate) fn start(&mut self, at: usize) {
         let faults = Faults { sync_lies: self.plan.sync_lies, ..Faults::default() };
+        let announces_commits = self.announces_commits();
         let member = &mut self.members[at];
         member.disk.set_faults(faults);
         member.full_until = 0;
@@ -420,6 +429,7 @@ impl Cluster {
             append_bytes_max: 1_000,
             apply_bytes_max: 2_000,
             inflight_messages_max: 8,
+            announces_commits,
             ..Config::new(CLUSTER, member.id, voters)
         };
         let state = recovered.snapshot.as_ref().map_or_else(State::default, State::decode);

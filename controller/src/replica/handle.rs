@@ -104,6 +104,13 @@ pub struct Status {
     pub stopped: Option<String>,
 }
 
+impl Status {
+    /// Whether this member leads, as far as it knows.
+    pub(crate) fn leads(&self) -> bool {
+        self.leader == Some(self.member)
+    }
+}
+
 /// A transaction that is in the log and applied here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Committed<R> {
@@ -295,7 +302,7 @@ impl Replica {
     /// after a while: the others would find out by themselves.
     pub async fn hand_over(&self) {
         let mut status = self.status_changes();
-        let leads = |status: &Status| status.leader == Some(status.member) && status.voters.len() > 1;
+        let leads = |status: &Status| status.leads() && status.voters.len() > 1;
         if leads(&status.borrow()) && self.queue.send(Input::HandOver).is_ok() {
             // Its sender lives as long as this handle.
             _ = timeout(

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::{
     replica::{
         Lower, Observer, ProposeError, ReadError, Transport,
+        announce::Announcement,
         bootstrap::bootstrap,
         error::with_causes,
         handle::{Input, Shared},
@@ -62,6 +63,10 @@ pub(crate) struct Member<V: Vfs + Clone> {
     /// The latest time given to a transaction.
     pub(crate) clock_ms: i64,
     pub(crate) snapshot_under_way: bool,
+    /// What is evaluated now is a request that was made here, alone.
+    pub(crate) lone: bool,
+    /// What the followers are to be told of commits.
+    pub(crate) announcement: Announcement,
 }
 
 /// Who waits for a linearizable read.
@@ -88,6 +93,9 @@ where
             self.handle(std::mem::take(&mut events))?;
             // Proposals that an earlier output held up, or that a new leader begins with.
             self.evaluate(&mut events);
+            if events.is_empty() && self.announcement.take(Instant::now()) {
+                events.push(Event::AnnounceCommit);
+            }
             if events.is_empty() {
                 return Ok(());
             }
@@ -161,7 +169,11 @@ where
         let batches = self.driver.metrics().batches;
         // What goes to the other members leaves before this disk is waited for.
         let outputs = self.driver.take(self.started.elapsed(), events).map_err(failed)?;
-        self.outputs(outputs)?;
+        let mut held = self.sent(outputs)?;
+        // Others wait for what a follower acknowledges, and nobody so much for what it applies.
+        if self.driver.may_propose() {
+            self.outputs(std::mem::take(&mut held))?;
+        }
         let begun = Instant::now();
         self.working(false);
         let outputs = self.driver.flush(self.started.elapsed()).map_err(failed)?;
@@ -169,7 +181,8 @@ where
         if self.driver.metrics().batches > batches {
             self.shared.metrics.log_write(begun.elapsed());
         }
-        self.outputs(outputs)?;
+        held.extend(self.sent(outputs)?);
+        self.outputs(held)?;
         if !self.driver.is_stalled() && self.shared.status.borrow().stalled.is_some() {
             tracing::info!("the disk takes writes again");
             self.shared.status.send_modify(|status| status.stalled = None);
@@ -180,6 +193,14 @@ where
     fn outputs(&mut self, outputs: Vec<Output>) -> Result<(), End> {
         *self.shared.consensus.lock().unwrap_or_else(PoisonError::into_inner) = self.driver.metrics();
         outputs.into_iter().try_for_each(|output| self.output(output))
+    }
+
+    /// Sends what there is to be sent; returns the rest, in order. Nothing that is sent relies on it.
+    fn sent(&mut self, outputs: Vec<Output>) -> Result<Vec<Output>, End> {
+        let (send, rest): (Vec<_>, Vec<_>) =
+            outputs.into_iter().partition(|output| matches!(output, Output::Send { .. }));
+        send.into_iter().try_for_each(|output| self.output(output))?;
+        Ok(rest)
     }
 
     pub(super) fn output(&mut self, output: Output) -> Result<(), End> {
@@ -204,6 +225,10 @@ where
     fn apply(&mut self, committed: &Committed) -> Result<(), End> {
         (self.applied_at.index, self.applied_at.term) = (committed.index, committed.term);
         self.shared.at_index(committed.index);
+        if self.transport.is_some() && self.shared.status.borrow().leads() {
+            let first = self.flights.values().find(|flight| flight.term == committed.term);
+            self.announcement.committed(first.is_some_and(|flight| flight.may_wait), Instant::now());
+        }
         if committed.data.is_empty() {
             return Ok(());
         }

@@ -13,6 +13,7 @@
 //! - An answer is given only after the state it rests on was applied, also when the request changed nothing.
 //! - What was acknowledged is in the log on disk; what was refused never enters it.
 
+mod announce;
 mod bootstrap;
 mod error;
 mod handle;

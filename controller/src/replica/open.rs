@@ -21,6 +21,7 @@ use crate::{
     metrics::Metrics,
     replica::{
         Replica, StartError, Status,
+        announce::Announcement,
         handle::{RECEIVED_BYTES_MAX, Shared},
         identity::identity,
         job::LowerFn,
@@ -127,6 +128,7 @@ where
         election_ticks: ELECTION_TICKS,
         heartbeat_ticks: HEARTBEAT_TICKS,
         read_timeout_ticks: READ_TIMEOUT_TICKS,
+        announces_commits: false,
         ..Config::new(cluster, me, voters.iter().copied().map(MemberId).collect())
     };
     let entry_bytes_max = config.entry_bytes_max;
@@ -173,6 +175,8 @@ where
         diverged: true,
         clock_ms: 0,
         snapshot_under_way: false,
+        lone: false,
+        announcement: Announcement::default(),
     };
     Ok((replica, member))
 }

@@ -28,6 +28,8 @@ pub(crate) struct Flight {
     pub(super) term: u64,
     pub(super) proposed_at: Instant,
     pub(super) answers: Vec<Answer>,
+    /// The followers may hear of its commit with the next entry.
+    pub(super) may_wait: bool,
     /// What is in the log.
     data: Bytes,
     /// What it leads to, one state for each of its transactions; taken when it is applied.
@@ -138,7 +140,9 @@ where
         }
         let request = self.request();
         let data = entry.encode();
-        let flight = Flight { term, proposed_at: Instant::now(), answers, data: data.clone(), steps };
+        let proposed_at = Instant::now();
+        let may_wait = self.announcement.proposed(self.lone, proposed_at);
+        let flight = Flight { term, proposed_at, answers, may_wait, data: data.clone(), steps };
         self.flights.insert(request, flight);
         events.push(Event::Propose { request: RequestId(request), term, data });
     }

@@ -33,8 +33,10 @@ pub(super) struct Rounds<V: Vfs + Clone> {
 
 struct Turn<V: Vfs + Clone> {
     member: Member<V>,
-    /// When the thread has to look again.
+    /// When the next tick is.
     tick_at: Instant,
+    /// Until when the thread sleeps, if nobody wakes it.
+    sleeps_until: Instant,
     /// Why there is no further round.
     end: Option<End>,
 }
@@ -55,7 +57,7 @@ where
 {
     pub(super) fn new(member: Member<V>) -> Arc<Self> {
         let (queue, tick_at) = (member.queue.clone(), member.started + member.tick);
-        Arc::new(Self { queue, turn: Mutex::new(Turn { member, tick_at, end: None }) })
+        Arc::new(Self { queue, turn: Mutex::new(Turn { member, tick_at, sleeps_until: tick_at, end: None }) })
     }
 
     /// The member's thread: runs rounds until the member is stopped or can't go on.
@@ -72,7 +74,7 @@ where
         turn.end = Some(End::Asked);
     }
 
-    fn rounds(&self, take: impl Fn(&Queue, &Member<V>) -> Option<Vec<Input>>) {
+    fn rounds(&self, lone: bool, take: impl Fn(&Queue, &Member<V>) -> Option<Vec<Input>>) {
         for _ in 0..HELPED_MAX {
             let mut turn = match self.turn.try_lock() {
                 Ok(turn) => turn,
@@ -80,10 +82,16 @@ where
                 Err(TryLockError::WouldBlock) => return,
             };
             let Some(inputs) = take(&self.queue, &turn.member) else { break };
-            let goes_on = turn.caught(|turn| turn.round(inputs)).is_some();
+            turn.member.lone = lone && inputs.len() == 1;
+            let goes_on = turn.caught(|turn| turn.round(inputs));
+            turn.member.lone = false;
+            let overslept = turn.member.announcement.due().is_some_and(|due| due < turn.sleeps_until);
             drop(turn);
-            if !goes_on {
-                return self.queue.urge();
+            if goes_on.is_none() || overslept {
+                self.queue.urge();
+            }
+            if goes_on.is_none() {
+                return;
             }
             // With luck the others' answers are there by now.
             if self.queue.is_empty() {
@@ -95,7 +103,11 @@ where
 
     /// Does something with the member; returns when the thread has to look again, if ever.
     fn with(&self, work: impl FnOnce(&mut Turn<V>) -> Result<(), End>) -> Option<Instant> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner).caught(work)
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let tick_at = turn.caught(work)?;
+        let look_at = turn.member.announcement.look_at(Instant::now());
+        turn.sleeps_until = look_at.map_or(tick_at, |at| at.min(tick_at));
+        Some(turn.sleeps_until)
     }
 }
 
@@ -105,11 +117,11 @@ where
     V::Lock: Send,
 {
     fn help(&self) {
-        self.rounds(|queue, _| Some(queue.take()));
+        self.rounds(true, |queue, _| Some(queue.take()));
     }
 
     fn receive(&self) {
-        self.rounds(|queue, member| if member.expects_much() { None } else { queue.take_messages() });
+        self.rounds(false, |queue, member| if member.expects_much() { None } else { queue.take_messages() });
     }
 }
 
@@ -138,7 +150,8 @@ where
 
     fn round(&mut self, inputs: Vec<Input>) -> Result<(), End> {
         let now = Instant::now();
-        if inputs.is_empty() && now < self.tick_at {
+        let due = self.member.announcement.due().is_some_and(|due| due <= now);
+        if inputs.is_empty() && now < self.tick_at && !due {
             return Ok(());
         }
         self.member.working(true);
