@@ -11,7 +11,12 @@
 //! | `drift_total`, `full_recompute_total` | counter | | flows found otherwise than left or compiled; tables compiled anew for it: both stay 0 |
 //! | `stream_errors_total` | counter | | streams given up for what came over them |
 //! | `punts_total` | counter | `reason`, `outcome` | packets from the switch |
+//! | `drops_total` | counter | `reason`, `table` | packets dropped: by rules (`acl`), for another reason, or since no flow of the table matched (`no_flow`) |
 //! | `macs_learned_total` | counter | | MACs reported to the controllers |
+//! | `neighbours_asked_total`, `neighbours_learned_total` | counter | | ARP and ND questions that router ports sent; neighbours reported to the controllers |
+//! | `neighbours_answered_total` | counter | | ARP and ND questions of guests that the switch answered |
+//! | `neighbour_packets_dropped_total` | counter | | packets that found no room to wait for a neighbour |
+//! | `mac_bindings`, `fdb_entries` | gauge | | learned neighbours and MACs that this hypervisor has in its tables |
 //! | `compiler_batches_total`, `compiler_units_run_total`, `compiler_flows_changed_total` | counter | | work of the compiler |
 //! | `tunnels`, `tunnels_up`, `ports_bound`, `problems` | gauge | | of this hypervisor |
 //! | `tunnel_forwards` | gauge | `chassis` | 1 or 0, of tunnels that BFD watches: packets can be sent there |
@@ -38,6 +43,11 @@ use prometheus_client::{
         histogram::Histogram,
     },
     registry::{Registry, Unit},
+};
+
+use quantumnet_model::{
+    Row,
+    sb::{Fdb, MacBinding},
 };
 
 use crate::{agent::Agent, compile::table::Table};
@@ -126,6 +136,14 @@ impl Metrics {
             ),
             ("stream_errors", "Streams given up for what came over them", counts.stream_errors),
             ("macs_learned", "MACs reported", counts.macs_learned),
+            ("neighbours_asked", "Questions for neighbours of router ports", counts.neighbours_asked),
+            ("neighbours_learned", "Neighbours reported", counts.neighbours_learned),
+            ("neighbours_answered", "Questions that the switch answered", agent.tally().answered()),
+            (
+                "neighbour_packets_dropped",
+                "Packets that found no room to wait for a neighbour",
+                counts.neighbour_packets_dropped,
+            ),
             ("compiler_batches", "Batches of rows compiled", compiler.batches),
             ("compiler_units_run", "Units compiled", compiler.units_run),
             ("compiler_flows_changed", "Flows changed by batches", compiler.flows_changed),
@@ -133,12 +151,23 @@ impl Metrics {
             registry.register(name, help, ConstCounter::new(value));
         }
 
+        let rows = agent.compiler().rows();
+        gauge(registry, "mac_bindings", "Learned neighbours", rows.table(MacBinding::TABLE).len());
+        gauge(registry, "fdb_entries", "Learned MACs", rows.table(Fdb::TABLE).len());
+
         let punts = Family::<Labels, Counter>::default();
         for ((reason, outcome), count) in &agent.punts().counts {
             let labels = vec![("reason", (*reason).to_owned()), ("outcome", (*outcome).to_owned())];
             punts.get_or_create(&labels).inc_by(*count);
         }
         registry.register("punts", "Packets from the switch, by reason and outcome", punts);
+
+        let drops = Family::<Labels, Counter>::default();
+        for (reason, table, packets) in agent.tally().drops() {
+            let labels = vec![("reason", reason.to_owned()), ("table", table.to_owned())];
+            drops.get_or_create(&labels).inc_by(packets);
+        }
+        registry.register("drops", "Packets dropped, by reason and table", drops);
 
         let (tunnels, tunnels_up) = agent.tunnels();
         gauge(registry, "tunnels", "Tunnel ports made", tunnels);

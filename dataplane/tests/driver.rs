@@ -100,6 +100,7 @@ impl Model {
                 max_bands: 1,
                 max_color: 0,
             })],
+            MultipartRequest::Table => vec![ReplyBody::Table(Vec::new())],
             MultipartRequest::GroupDesc13 => vec![ReplyBody::GroupDesc13(Vec::new())],
             MultipartRequest::MeterConfig(_) => {
                 let config = |meter: &MeterMod| MeterConfig {

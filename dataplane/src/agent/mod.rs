@@ -21,7 +21,9 @@ mod numbers;
 mod paths;
 mod ports;
 mod queries;
+mod records;
 mod rows;
+pub mod tally;
 mod zones;
 
 use std::{
@@ -112,6 +114,9 @@ pub struct Agent {
     applied: Option<u64>,
     plan_problems: Vec<String>,
     disk_problem: Option<String>,
+    tally: tally::Tally,
+    /// Until when somebody watches drops.
+    watched_until: Option<Instant>,
     /// Why the connection to the bridge was last given up, until there is one again.
     switch_problem: Option<String>,
     dhcp_problems: Vec<String>,
@@ -183,6 +188,8 @@ impl Agent {
             applied: None,
             plan_problems: Vec::new(),
             disk_problem: None,
+            tally: tally::Tally::default(),
+            watched_until: None,
             switch_problem: None,
             dhcp_problems: Vec::new(),
             dhcp_at: None,
@@ -209,6 +216,7 @@ impl Agent {
             self.next_paths(),
             self.store_at,
             self.dhcp_at,
+            self.watched_until,
             grace,
             self.unneeded.values().map(|since| *since + TUNNEL_HOLD).filter(|_| can_transact).min(),
             Some(self.check_at),
@@ -289,6 +297,9 @@ impl Agent {
                     self.host_rows(now, out);
                 }
                 switch::Output::Applied(tag) => self.applied(tag, out),
+                switch::Output::Counted(counts) => {
+                    self.tally.add(self.now_ms, &counts, self.compiler.rows());
+                }
                 switch::Output::Packet(packet) => self.packet(now, &packet, out),
                 switch::Output::Failed(failure) => {
                     self.counts.refused += 1;
@@ -339,7 +350,7 @@ impl Agent {
             Verdict::Neighbour(key, mac) => self.neighbour_seen(now, key, mac, out),
             Verdict::Waits(key) => self.unresolved(now, key, packet, out),
             Verdict::Silent(key) => self.silent(now, key, out),
-            Verdict::Logged(record) => tracing::info!(target: "acl_log", "{record}"),
+            Verdict::Logged(record, place) => self.logged(record, place),
             Verdict::Nothing(_) => {}
         }
     }
@@ -406,6 +417,10 @@ impl Agent {
             out.extend(ip.map(|ip| Effect::ReadMtu(*ip)));
         }
         self.try_paths(now, out);
+        if self.watched_until.is_some_and(|until| until <= now) {
+            self.watched_until = None;
+            self.switch(now, switch::Input::Watch(false), out);
+        }
         if self.store_at.is_some_and(|at| at <= now) {
             self.store(now, out);
         }
@@ -524,6 +539,11 @@ impl Agent {
     /// Packets by reason and outcome.
     pub fn punts(&self) -> &Punts {
         &self.punts
+    }
+
+    /// What rules and drops have counted.
+    pub fn tally(&self) -> &tally::Tally {
+        &self.tally
     }
 
     /// Tunnels, and how many of them have a port number.

@@ -10,6 +10,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use ofpacket::{Action, FlowMod, Instruction, Match, MeterId};
 use uuid::Uuid;
 
+use super::class;
+
 /// Identity of a flow in the switch.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FlowKey {
@@ -44,6 +46,7 @@ impl DesiredFlow {
     pub fn to_add(&self) -> FlowMod {
         let mut add = FlowMod::add(self.key.table, self.key.priority, self.key.matches.clone(), Vec::new())
             .cookie(self.value.cookie);
+        add.flags = class::flags(&self.key, &self.value);
         let (meter, actions) = self.value.metered();
         add.instructions.extend(meter.map(Instruction::Meter));
         if !actions.is_empty() {

@@ -12,6 +12,7 @@
 //!   batches led there. Numbers (tunnel and port keys, OpenFlow ports, meters) are inputs.
 //! - Dangling references and values that make no sense have no flows; they never panic and never open anything.
 
+mod class;
 pub mod derive;
 mod desired;
 mod engine;
@@ -32,6 +33,7 @@ pub mod table;
 mod testing;
 mod view;
 
+pub use class::{ACL, Class, NO_FLOW, rule_cookie};
 pub use engine::{Compiler, Counters, Drift, RowUpdate};
 pub use expression::CONJUNCTIONS;
 pub use flow::{DesiredFlow, FlowDelta, FlowKey, FlowValue, GroupSpec, MeterSpec, MeterUnit};

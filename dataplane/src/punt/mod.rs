@@ -61,8 +61,8 @@ pub enum Verdict {
     Claimed(Claim),
     /// A packet of a BFD session's peer, at this router port.
     Bfd(Uuid, Vec<u8>),
-    /// A record of a packet that an ACL wants logged.
-    Logged(acl_log::Record),
+    /// A record of a packet that an ACL wants logged, and the keys of switch and port where it met the ACL.
+    Logged(acl_log::Record, Option<(i64, i64)>),
     /// A router port has heard of a neighbour.
     Neighbour(neighbour::Key, Mac),
     /// A packet waits for a neighbour's MAC.
@@ -143,7 +143,7 @@ impl Punts {
             Verdict::Activated(_) => "activated",
             Verdict::Claimed(_) => "claimed",
             Verdict::Bfd(..) => "heard",
-            Verdict::Logged(_) => "logged",
+            Verdict::Logged(..) => "logged",
             Verdict::Neighbour(..) => "seen",
             Verdict::Waits(_) => "waits",
             Verdict::Silent(_) => "asked",
@@ -183,7 +183,7 @@ fn verdict(rows: &Rows, punt: Punt, packet: &PacketIn2) -> Verdict {
     let frame = packet.data.as_deref().unwrap_or_default();
     if let Some(acl) = rows.get::<Acl>(punt.row) {
         let to = packet.table.is_some_and(|table| table.0 == Table::ToPolicy.number());
-        return Verdict::Logged(acl_log::Record::new(acl, frame, to));
+        return Verdict::Logged(acl_log::Record::new(acl, frame, to), filtered_at(packet, to));
     }
     let binding = rows.get::<PortBinding>(punt.row);
     let datapath = binding.and_then(|binding| rows.get::<DatapathBinding>(binding.datapath.uuid()));
@@ -247,6 +247,13 @@ pub fn offer(rows: &Rows, port: Uuid, binding: &PortBinding) -> Option<Result<Of
     let row = rows.get::<LogicalSwitchPort>(port)?;
     let options = rows.get::<DhcpOptions>(row.dhcpv4_options.as_ref()?.uuid())?;
     Some(Offer::new(row, binding.mac.iter().map(AsRef::as_ref), options))
+}
+
+/// Keys of the switch and of the port whose rules a packet met.
+fn filtered_at(packet: &PacketIn2, to: bool) -> Option<(i64, i64)> {
+    let metadata = packet.metadata.as_ref()?;
+    let key = |field| i64::try_from(metadata.get(field)?.0).ok();
+    Some((key(register::SWITCH.field)?, key(if to { register::OUT_PORT } else { register::IN_PORT })?))
 }
 
 /// Key of the port that the packet came from.

@@ -41,6 +41,8 @@ pub(super) struct Comparison {
 pub(super) struct Difference {
     /// Flows that are missing, wrong or not ours.
     pub(super) flows: Vec<Arc<FlowKey>>,
+    /// Of those, the missing ones.
+    pub(super) missing: Vec<Arc<FlowKey>>,
     /// Meters that the switch has; `None` for one of another form than ours.
     pub(super) meters: Vec<(u32, Option<MeterSpec>)>,
     /// Groups that are missing, wrong or not ours.
@@ -127,18 +129,18 @@ impl Comparison {
         groups: &BTreeMap<u32, GroupSpec>,
     ) -> Difference {
         let wrong: FxHashSet<&Arc<FlowKey>> = self.wrong.iter().collect();
-        let missing =
-            desired.keys().filter(|key| !self.seen.contains(*key) && !wrong.contains(*key)).cloned();
+        let missing = desired.keys().filter(|key| !self.seen.contains(*key) && !wrong.contains(*key));
+        let missing: Vec<_> = missing.filter(|key| !self.changed.contains(*key)).cloned().collect();
         let foreign = self.foreign.iter().filter(|key| !desired.contains_key(*key)).cloned();
-        let flows = missing.chain(foreign).chain(self.wrong.iter().cloned());
-        let flows = flows.filter(|key| !self.changed.contains(key)).collect();
+        let others = foreign.chain(self.wrong.iter().cloned()).filter(|key| !self.changed.contains(key));
+        let flows = missing.iter().cloned().chain(others).collect();
         let wrong = groups
             .iter()
             .filter(|(number, spec)| self.groups.get(*number).and_then(Option::as_ref) != Some(*spec));
         let foreign = self.groups.keys().filter(|number| !groups.contains_key(*number));
         let groups = wrong.map(|(number, _)| number).chain(foreign).copied();
         let groups = groups.filter(|number| !self.groups_changed.contains(number)).collect();
-        Difference { flows, meters: self.meters, groups }
+        Difference { flows, missing, meters: self.meters, groups }
     }
 }
 

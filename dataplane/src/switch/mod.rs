@@ -12,5 +12,7 @@ mod compare;
 pub mod control;
 mod driver;
 pub mod net;
+mod readings;
 
 pub use driver::{Abilities, Driver, Failure, Input, Limits, Output, Stats, SwitchError};
+pub use readings::Count;

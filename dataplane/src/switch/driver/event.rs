@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use ofpacket::{DecodeError, PacketIn2, PacketOut};
 use thiserror::Error;
 
-use crate::compile::{FlowDelta, FlowKey};
+use crate::{
+    compile::{FlowDelta, FlowKey},
+    switch::readings::Count,
+};
 
 /// What happens to a driver.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub enum Input {
     Packet(PacketOut),
     /// A packet that the switch had handed over and that waits goes on.
     Resume(Box<PacketIn2>),
+    /// Somebody wants to see drops as they come, or nobody does any more.
+    Watch(bool),
     /// It is [`super::Driver::poll_timeout`] or later.
     Timeout,
 }
@@ -49,6 +54,8 @@ pub enum Output {
     Applied(u64),
     /// A packet came.
     Packet(Box<PacketIn2>),
+    /// Packets were counted.
+    Counted(Vec<Count>),
     /// The switch did not take something.
     Failed(Failure),
     /// Close the connection and open another one.

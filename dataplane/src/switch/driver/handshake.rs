@@ -1,8 +1,8 @@
 //! The beginning of a connection: settings, what the switch can do, and the slot of the Geneve option.
 
 use ofpacket::{
-    Action, AsyncConfig, FlowMod, Match, Message, MultipartRequest, PACKET_IN_FORMAT_NXT2, SwitchConfig,
-    TlvMap, TlvTableCommand, TlvTableMod, TlvTableReply, field,
+    Action, AsyncConfig, FlowMod, FlowRemovedReason, Match, Message, MultipartRequest, PACKET_IN_FORMAT_NXT2,
+    SwitchConfig, TlvMap, TlvTableCommand, TlvTableMod, TlvTableReply, field,
 };
 
 use super::{Abilities, Driver, Output, Phase, SwitchError};
@@ -26,7 +26,7 @@ impl Driver {
         let whole = SwitchConfig { flags: 0, miss_send_len: 0xffff };
         self.send(&Message::SetConfig(whole), out);
         self.send(&Message::SetPacketInFormat(PACKET_IN_FORMAT_NXT2), out);
-        self.send(&Message::SetAsync(AsyncConfig::new(ASYNC_ACTION, 0, 0)), out);
+        self.send(&Message::SetAsync(AsyncConfig::new(ASYNC_ACTION, 0, ASYNC_REMOVED)), out);
         self.setup.meters_xid = self.send(&Message::MultipartRequest(MultipartRequest::MeterFeatures), out);
         self.probe_nd_extensions(out);
         self.setup.tlv_xid = self.send(&Message::TlvTableRequest, out);
@@ -79,6 +79,8 @@ impl Driver {
 
 /// Packets sent by an action, and none for other reasons.
 const ASYNC_ACTION: u32 = 1 << 1;
+/// Flows that are removed because we say so.
+const ASYNC_REMOVED: u32 = 1 << FlowRemovedReason::DELETE.0;
 /// A table that nothing leads to.
 const PROBE_TABLE: u8 = 253;
 const OPTION_CLASS: u16 = 0x0102;

@@ -35,6 +35,7 @@ use crate::{
     switch::{
         batch::{Batch, Blamed, FlowChange, Xids},
         compare::Comparison,
+        readings::Readings,
     },
 };
 use handshake::Setup;
@@ -61,6 +62,7 @@ pub struct Driver {
     forgotten: BTreeSet<u16>,
     batch: Option<Batch>,
     comparison: Option<Comparison>,
+    readings: Readings,
     refused: FxHashMap<Arc<FlowKey>, Option<FlowValue>>,
     /// How often each was refused.
     refused_meters: BTreeMap<u32, u32>,
@@ -115,6 +117,7 @@ impl Driver {
             forgotten: BTreeSet::new(),
             batch: None,
             comparison: None,
+            readings: Readings::default(),
             refused: FxHashMap::default(),
             refused_meters: BTreeMap::new(),
             refused_until: None,
@@ -180,7 +183,8 @@ impl Driver {
         }
         let idle = self.comparison.is_none() && self.batch.is_none() && self.retry_at.is_none();
         let check = self.check_at.filter(|_| idle);
-        [self.retry_at, check, self.refused_until, probe].into_iter().flatten().min()
+        let reading = self.readings.poll_timeout();
+        [self.retry_at, check, self.refused_until, probe, reading].into_iter().flatten().min()
     }
 
     fn probe_at(&self) -> Option<Instant> {
@@ -217,6 +221,7 @@ impl Driver {
                     self.send(&Message::Resume(*packet), &mut out);
                 }
             }
+            Input::Watch(watched) => self.readings.watch(now, watched),
             Input::Timeout => {
                 self.probe(now, &mut out);
                 self.timeout(now);
@@ -232,11 +237,13 @@ impl Driver {
         for flow in delta.put {
             self.refused.remove(&flow.key);
             self.dirty.insert(flow.key.clone());
-            self.desired.insert(flow.key, flow.value);
+            let old = self.desired.insert(flow.key.clone(), flow.value);
+            self.readings.changed(&flow.key, old.as_ref(), self.desired.get(&flow.key));
         }
         for key in delta.delete {
             self.refused.remove(&key);
-            self.desired.remove(&key);
+            let old = self.desired.remove(&key);
+            self.readings.changed(&key, old.as_ref(), None);
             self.dirty.insert(key);
         }
         for (number, spec) in delta.meters_put {
@@ -281,6 +288,7 @@ impl Driver {
 
     fn connected(&mut self, now: Instant, out: &mut Vec<Output>) {
         self.closed();
+        self.readings.connected(now);
         self.heard_at = Some(now);
         self.framer = Framer::new();
         self.phase = Phase::Hello;
@@ -299,6 +307,7 @@ impl Driver {
         (self.heard_at, self.probe_until) = (None, None);
         self.setup = Setup::default();
         self.comparison = None;
+        self.readings.closed();
         self.refused_meters.clear();
         self.installed_meters.clear();
         (self.retry_at, self.check_at) = (None, None);
@@ -345,7 +354,9 @@ impl Driver {
                     self.setup.meters = features.max_meters;
                 }
                 _ => {
-                    if let Some(comparison) = &mut self.comparison
+                    if let Some(counts) = self.readings.receive(now, xid, &reply, &self.desired) {
+                        out.extend((!counts.is_empty()).then_some(Output::Counted(counts)));
+                    } else if let Some(comparison) = &mut self.comparison
                         && comparison.receive(xid, reply, &self.desired)
                     {
                         self.compared(now);
@@ -356,6 +367,9 @@ impl Driver {
                 if let Some(batch) = &mut self.batch {
                     batch.control(control.kind);
                 }
+            }
+            Message::FlowRemoved(flow) => {
+                out.extend(self.readings.removed(flow).map(|count| Output::Counted(vec![count])));
             }
             Message::PacketIn2(packet) => out.push(Output::Packet(Box::new(packet))),
             Message::Error(error) => return self.error(now, xid, &error, out),
@@ -391,6 +405,10 @@ impl Driver {
             && (xid == comparison.flows_xid || xid == comparison.meters_xid || xid == comparison.groups_xid)
         {
             return Err(refused("reading the tables"));
+        }
+        if self.readings.refused(xid) {
+            tracing::warn!(%error, "the switch does not tell what its flows have counted");
+            return Ok(());
         }
         let Some(blamed) = self.batch.as_mut().and_then(|batch| batch.error(xid, error)) else {
             // About a packet-out: the port went between question and answer.
@@ -446,6 +464,7 @@ impl Driver {
             return;
         }
         // All of it was rolled back. Do it again but for what was refused, after a look at what is there.
+        self.readings.kept(batch.keys());
         let again = batch.keys().filter(|key| !self.refused.contains_key(*key)).cloned();
         self.dirty.extend(again);
         let again = batch.groups().filter(|number| !self.refused_groups.contains(number));
@@ -505,6 +524,16 @@ impl Driver {
             }
             _ => {}
         }
+        if self.phase == Phase::Running {
+            self.read(now, out);
+        }
+    }
+
+    /// Asks what flows have counted, when it is time to.
+    fn read(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let mut readings = std::mem::take(&mut self.readings);
+        readings.ask(now, |request| self.send(&Message::MultipartRequest(request), out));
+        self.readings = readings;
     }
 
     fn send(&mut self, message: &Message, out: &mut Vec<Output>) -> u32 {

@@ -34,6 +34,7 @@ impl Driver {
     pub(super) fn compared(&mut self, now: Instant) {
         let Some(comparison) = self.comparison.take() else { return };
         let difference = comparison.finish(&self.desired, &self.groups);
+        self.readings.missing(difference.missing.iter());
         self.stats.checks += 1;
         let unexplained = difference.flows.iter();
         let unexplained =
@@ -67,6 +68,9 @@ impl Driver {
         keys.sort_unstable();
         let change = |key: Arc<FlowKey>| {
             let value = self.desired.get(&key).cloned();
+            if value.is_none() {
+                self.readings.deleting(now, &key);
+            }
             (key, value)
         };
         let flows: Vec<FlowChange> = keys.into_iter().map(change).collect();

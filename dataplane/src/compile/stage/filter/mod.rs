@@ -26,7 +26,7 @@ pub(super) mod verdict;
 
 pub use conjunction::LONGEST;
 
-use ofpacket::Action;
+use ofpacket::{Action, CtState, Match, field};
 use quantumnet_expr::Field;
 use quantumnet_model::nb::Acl;
 
@@ -132,6 +132,48 @@ pub fn said(table: Table, printed: &[String]) -> Option<&'static str> {
     };
     let found = verdicts.into_iter().find(|(verdict, _)| loads(*verdict));
     Some(found.map_or("nothing", |(_, word)| word))
+}
+
+/// Whether rules are asked in a table.
+pub(crate) fn is_policy(table: Table) -> bool {
+    Round::ALL.iter().any(|round| round.policy() == table)
+}
+
+/// The number of the stage that makes the flows of rules.
+pub(crate) const fn rule_stage() -> u32 {
+    rule::STAGE.number
+}
+
+/// Whether what a flow of a policy table does leads to a packet's end.
+pub(crate) fn stops(actions: &[Action]) -> bool {
+    [Verdict::Drop, Verdict::Reject].iter().any(|stop| actions.contains(&says(*stop)))
+}
+
+/// Whether a rule's flow decides, rather than being a part of a conjunction or about replies.
+pub(crate) fn is_verdict(priority: u16, actions: &[Action]) -> bool {
+    priority < PRIORITY_STATE && !actions.iter().any(|action| matches!(action, Action::Conjunction(_)))
+}
+
+/// Why the state of a connection stops a packet, by the flow that sees to it.
+pub(crate) fn state_reason(matches: &Match) -> &'static str {
+    let invalid = u128::from(CtState::INV.0);
+    match matches.get(field::CT_STATE) {
+        Some((value, _)) if value & invalid != 0 => "ct_invalid",
+        _ => "ct_forbidden",
+    }
+}
+
+/// Whether a flow ends what a rule, or a connection's state, has stopped before.
+pub(crate) fn was_stopped(table: Table, matches: &Match) -> bool {
+    let verdict = register::VERDICT;
+    let wanted = ((1u128 << verdict.bits) - 1) << verdict.offset;
+    Round::ALL.iter().any(|round| round.verdict() == table)
+        && matches.get(verdict.field).is_some_and(|(value, mask)| value & mask & wanted != 0)
+}
+
+/// The action by which a rule says its verdict.
+fn says(verdict: Verdict) -> Action {
+    Action::load(register::VERDICT, verdict as u64)
 }
 
 /// Above every priority of an ACL that counts: the state of the connection.
