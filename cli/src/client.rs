@@ -8,14 +8,16 @@
 use std::{cell::Cell, path::PathBuf, str::FromStr, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 use tokio::{
     net::{TcpStream, UnixStream},
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -181,6 +183,28 @@ impl Client {
         Err(failure.unwrap_or(CallError::NoAddress))
     }
 
+    /// A call with a stream of answers, each given to `each` until it says that it has enough. Once it was sent it is not
+    /// sent again.
+    pub async fn stream(
+        &self,
+        service: &str,
+        method: &str,
+        body: &Value,
+        mut each: impl FnMut(Value) -> bool,
+    ) -> Result<(), CallError> {
+        let mut failure = None;
+        for _ in 0..self.addresses.len().max(1) {
+            let Some(address) = self.addresses.get(self.current.get()) else { break };
+            match self.begin(address, service, method, body).await {
+                Err(error) if error.was_not_begun() => failure = Some(error),
+                Err(error) => return Err(error),
+                Ok(exchange) => return exchange.lines(address, &mut each).await,
+            }
+            self.current.set((self.current.get() + 1) % self.addresses.len());
+        }
+        Err(failure.unwrap_or(CallError::NoAddress))
+    }
+
     async fn send(
         &self,
         address: &Address,
@@ -188,6 +212,22 @@ impl Client {
         method: &str,
         body: &Value,
     ) -> Result<Value, CallError> {
+        let exchange = self.begin(address, service, method, body).await?;
+        let (status, bytes) = exchange.whole().await.map_err(|cause| lost(address, cause))?;
+        if status == StatusCode::OK {
+            return serde_json::from_slice(&bytes).map_err(|_| strange(address, status, &bytes));
+        }
+        Err(refused(address, status, &bytes))
+    }
+
+    /// Sends the request, and has the head of the answer.
+    async fn begin(
+        &self,
+        address: &Address,
+        service: &str,
+        method: &str,
+        body: &Value,
+    ) -> Result<Exchange, CallError> {
         let unreachable = |cause: String| CallError::Unreachable { address: address.clone(), cause };
         let mut request = Request::post(format!("/quantumnet.v1.{service}/{method}"))
             .header(header::HOST, "quantumnet")
@@ -210,19 +250,7 @@ impl Client {
                 exchange(stream, request).await
             }
         };
-        let (status, bytes) = response.map_err(|cause| lost(address, cause))?;
-        let strange = || CallError::Strange {
-            address: address.clone(),
-            status,
-            body: String::from_utf8_lossy(&bytes).chars().take(200).collect(),
-        };
-        if status == StatusCode::OK {
-            return serde_json::from_slice(&bytes).map_err(|_| strange());
-        }
-        match serde_json::from_slice::<Refusal>(&bytes) {
-            Ok(refusal) if !refusal.message.is_empty() => Err(CallError::Refused(refusal)),
-            _ => Err(strange()),
-        }
+        response.map_err(|cause| lost(address, cause))
     }
 }
 
@@ -230,7 +258,75 @@ fn lost(address: &Address, cause: String) -> CallError {
     CallError::Lost { address: address.clone(), cause }
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), String>
+fn strange(address: &Address, status: StatusCode, body: &[u8]) -> CallError {
+    let body = String::from_utf8_lossy(body).chars().take(200).collect();
+    CallError::Strange { address: address.clone(), status, body }
+}
+
+fn refused(address: &Address, status: StatusCode, body: &[u8]) -> CallError {
+    match serde_json::from_slice::<Refusal>(body) {
+        Ok(refusal) if !refusal.message.is_empty() => CallError::Refused(refusal),
+        _ => strange(address, status, body),
+    }
+}
+
+/// An answer on its way; dropping it ends it.
+struct Exchange {
+    response: Response<Incoming>,
+    /// Without it the connection would end.
+    _sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<Result<(), hyper::Error>>,
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Exchange {
+    async fn whole(mut self) -> Result<(StatusCode, Bytes), String> {
+        let body = Limited::new(self.response.body_mut(), ANSWER_OCTETS_MAX).collect().await;
+        Ok((self.response.status(), body.map_err(|error| error.to_string())?.to_bytes()))
+    }
+
+    /// Gives out the lines of a stream, as they come.
+    async fn lines(
+        mut self,
+        address: &Address,
+        each: &mut impl FnMut(Value) -> bool,
+    ) -> Result<(), CallError> {
+        let status = self.response.status();
+        if status != StatusCode::OK {
+            let (status, bytes) = self.whole().await.map_err(|cause| lost(address, cause))?;
+            return Err(refused(address, status, &bytes));
+        }
+        let mut begun: Vec<u8> = Vec::new();
+        while let Some(frame) = self.response.body_mut().frame().await {
+            let frame = frame.map_err(|error| lost(address, error.to_string()))?;
+            let Ok(data) = frame.into_data() else { continue };
+            begun.extend_from_slice(&data);
+            while let Some(end) = begun.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = begun.drain(..=end).collect();
+                let value: Value =
+                    serde_json::from_slice(&line).map_err(|_| strange(address, status, &line))?;
+                // An error is the last line.
+                if value.get("code").is_some() && value.get("message").is_some() {
+                    return Err(refused(address, status, &line));
+                }
+                if !each(value) {
+                    return Ok(());
+                }
+            }
+            if begun.len() > ANSWER_OCTETS_MAX {
+                return Err(lost(address, "a line without end".to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Exchange, String>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
@@ -239,11 +335,13 @@ where
         .map_err(|error| error.to_string())?;
     // The connection's own error also fails the request, which is where it is reported.
     let driver = tokio::spawn(connection);
-    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_OCTETS_MAX).collect().await;
-    driver.abort();
-    Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
+    match sender.send_request(request).await {
+        Ok(response) => Ok(Exchange { response, _sender: sender, driver }),
+        Err(error) => {
+            driver.abort();
+            Err(error.to_string())
+        }
+    }
 }
 
 /// A controller whose machine is gone does not refuse: the next one is tried after this.

@@ -5,6 +5,7 @@
 //! - Exit status 0 when everything asked for was done, 1 with a message on standard error otherwise.
 
 mod apply;
+mod counters;
 mod document;
 mod features;
 mod import;
@@ -124,6 +125,10 @@ enum Command {
         #[arg(short, long, default_value = "default")]
         project: String,
     },
+    /// How often rules were met, and when last: of a security group, a policy, a project, or all.
+    Rules(counters::RulesCommand),
+    /// What is dropped, by which rule or for which reason.
+    Drops(counters::DropsCommand),
     /// The cluster, its hypervisors and what is wrong.
     Status {
         /// How to print.
@@ -211,7 +216,8 @@ async fn run(cli: Cli) -> Result<()> {
         }
         Command::Describe { kind, name, project } => {
             let kind = Kind::find(&kind).map_err(anyhow::Error::msg)?;
-            print!("{}", show::describe(&fetch(&client, kind, &name, &project).await?));
+            let object = fetch(&client, kind, &name, &project).await?;
+            print!("{}{}", show::describe(&object), counters::described(&client, kind, &object).await?);
             Ok(())
         }
         Command::Delete { file: Some(file), project, dry_run, .. } => {
@@ -263,6 +269,11 @@ async fn run(cli: Cli) -> Result<()> {
             print!("{}", problems(&answer));
             Ok(())
         }
+        Command::Rules(command) => {
+            print!("{}", counters::rules(&client, command).await?);
+            Ok(())
+        }
+        Command::Drops(command) => counters::drops(&client, command).await,
         Command::Lab(command) => lab::run(command).await,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "qnctl", &mut std::io::stdout());

@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod config;
 pub mod controller;
+mod counters;
 pub mod explain;
 pub mod ipam;
 pub mod lower;

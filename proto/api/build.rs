@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "cluster",
         "database",
         "explain",
+        "counters",
         "query",
         "agent",
     ]

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod cluster;
+mod counters;
 mod filters;
 mod hostile;
 mod import;

@@ -35,6 +35,7 @@ pub use limits::{
     LEARNED_PER_NETWORK_MAX, LEARNED_PER_PORT_MAX, LEARNED_PER_SECOND_MAX, NEIGHBOURS_PER_PORT_MAX,
 };
 pub use queries::{AskError, Asked, Queries};
+pub(crate) use registry::now_ms;
 pub use registry::{AgentRegistry, AgentStatus, Registered};
 pub use report::{Report, register, store_reports};
 pub(crate) use report::{forget, unplug};

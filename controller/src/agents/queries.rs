@@ -22,8 +22,9 @@ use prost::Message as _;
 use quantumnet_api::{
     peer::v1::{AgentAsk, AgentAskFailed, AgentAskFailure, AgentAsked, agent_asked},
     v1::{
-        AgentQuery, AgentQueryAnswer, AgentQueryError, AgentQueryErrorKind, ControllerMessage, TraceAnswer,
-        TraceQuery, agent_query::Query, agent_query_answer::Answer, controller_message,
+        AgentQuery, AgentQueryAnswer, AgentQueryError, AgentQueryErrorKind, ControllerMessage,
+        DropCountsAnswer, DropCountsQuery, RuleCountsAnswer, RuleCountsQuery, TraceAnswer, TraceQuery,
+        agent_query::Query, agent_query_answer::Answer, controller_message,
     },
 };
 use thiserror::Error;
@@ -59,6 +60,30 @@ impl Asked for TraceQuery {
 
     fn answer(answer: Answer) -> Option<TraceAnswer> {
         if let Answer::Trace(answer) = answer { Some(answer) } else { None }
+    }
+}
+
+impl Asked for RuleCountsQuery {
+    type Answer = RuleCountsAnswer;
+
+    fn query(self) -> Query {
+        Query::RuleCounts(self)
+    }
+
+    fn answer(answer: Answer) -> Option<RuleCountsAnswer> {
+        if let Answer::RuleCounts(answer) = answer { Some(answer) } else { None }
+    }
+}
+
+impl Asked for DropCountsQuery {
+    type Answer = DropCountsAnswer;
+
+    fn query(self) -> Query {
+        Query::DropCounts(self)
+    }
+
+    fn answer(answer: Answer) -> Option<DropCountsAnswer> {
+        if let Answer::DropCounts(answer) = answer { Some(answer) } else { None }
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod authorize;
 mod cluster;
+mod counters;
 mod database;
 mod error;
 mod floating_ip;
@@ -40,13 +41,15 @@ mod watch;
 use std::sync::Arc;
 
 use quantumnet_api::v1::{
-    cluster_service_server::ClusterServiceServer, database_service_server::DatabaseServiceServer,
-    floating_ip_service_server::FloatingIpServiceServer, node_service_server::NodeServiceServer,
-    port_service_server::PortServiceServer, project_service_server::ProjectServiceServer,
-    router_service_server::RouterServiceServer, security_group_service_server::SecurityGroupServiceServer,
+    cluster_service_server::ClusterServiceServer, counter_service_server::CounterServiceServer,
+    database_service_server::DatabaseServiceServer, floating_ip_service_server::FloatingIpServiceServer,
+    node_service_server::NodeServiceServer, port_service_server::PortServiceServer,
+    project_service_server::ProjectServiceServer, router_service_server::RouterServiceServer,
+    security_group_service_server::SecurityGroupServiceServer,
     security_policy_service_server::SecurityPolicyServiceServer,
     virtual_network_service_server::VirtualNetworkServiceServer,
 };
+use tokio::sync::Semaphore;
 
 pub(crate) use authorize::admit;
 pub use authorize::{Admins, Kind, Peer, Policy, Principal, Verb};
@@ -63,6 +66,9 @@ use authorize::Call;
 
 /// Octets of an import, at most: one transaction.
 const IMPORT_OCTETS_MAX: usize = 64 << 20;
+
+/// Clients that follow what hypervisors do, at most.
+const FOLLOWERS_MAX: usize = 16;
 
 /// What the services work on.
 pub struct Context {
@@ -82,14 +88,14 @@ pub struct Context {
 
 /// A service of the API; all share one context.
 #[derive(Clone)]
-pub(crate) struct Api(Arc<Context>);
+pub(crate) struct Api(Arc<Context>, Arc<Semaphore>);
 
 /// Everything that is served on the API port: gRPC with reflection and health, and JSON over HTTP. To be served by a
 /// [`Listener`](crate::serve::Listener), which says who the peer is. Reflection and health pass no door: they tell
 /// what the program can do and whether it can, and nothing that is in the store.
 pub fn routes(context: Context) -> Result<axum::Router, Box<dyn std::error::Error + Send + Sync>> {
     let leader = context.leader.clone();
-    let api = Api(Arc::new(context));
+    let api = Api(Arc::new(context), Arc::new(Semaphore::new(FOLLOWERS_MAX)));
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(quantumnet_api::DESCRIPTOR_SET)
@@ -109,6 +115,7 @@ pub fn routes(context: Context) -> Result<axum::Router, Box<dyn std::error::Erro
         .add_service(SecurityPolicyServiceServer::new(api.clone()))
         .add_service(NodeServiceServer::new(api.clone()))
         .add_service(ClusterServiceServer::new(api.clone()))
+        .add_service(CounterServiceServer::new(api.clone()))
         .add_service(DatabaseServiceServer::new(api).max_decoding_message_size(IMPORT_OCTETS_MAX));
     json::over(forward::over(routes.routes().prepare().into_axum_router(), leader))
 }
@@ -136,6 +143,11 @@ async fn follow_health(replica: Replica, health: tonic_health::server::HealthRep
 impl Api {
     fn context(&self) -> &Context {
         &self.0
+    }
+
+    /// Room for clients that follow what hypervisors do, which costs each of them.
+    fn followers(&self) -> &Arc<Semaphore> {
+        &self.1
     }
 
     /// A state that holds everything acknowledged before.

@@ -12,6 +12,7 @@
 mod aging;
 mod bfd;
 mod conjunctions;
+mod counting;
 mod event;
 mod gateway;
 mod groups;
@@ -115,6 +116,7 @@ pub struct Agent {
     plan_problems: Vec<String>,
     disk_problem: Option<String>,
     tally: tally::Tally,
+    records: records::Records,
     /// Until when somebody watches drops.
     watched_until: Option<Instant>,
     /// Why the connection to the bridge was last given up, until there is one again.
@@ -189,6 +191,7 @@ impl Agent {
             plan_problems: Vec::new(),
             disk_problem: None,
             tally: tally::Tally::default(),
+            records: records::Records::default(),
             watched_until: None,
             switch_problem: None,
             dhcp_problems: Vec::new(),

@@ -26,6 +26,14 @@ impl Agent {
                 let message = "this agent does not know the question; upgrade it".to_owned();
                 Err((AgentQueryErrorKind::UnknownQuery, message))
             }
+            Some(Query::RuleCounts(query)) => {
+                let counts = Answer::RuleCounts(self.rule_counts(&query));
+                return self.answer(now, stream, id, counts, out);
+            }
+            Some(Query::DropCounts(query)) => {
+                let counts = Answer::DropCounts(self.drop_counts(now, &query, out));
+                return self.answer(now, stream, id, counts, out);
+            }
             Some(_) if self.questions >= QUESTIONS_MAX => {
                 let message = format!("{QUESTIONS_MAX} questions are under way");
                 Err((AgentQueryErrorKind::QueryBusy, message))
@@ -40,11 +48,15 @@ impl Agent {
                 out.push(Effect::Trace { stream, id, job: Box::new(job) });
             }
             Err((kind, message)) => {
-                let answer = Some(Answer::Error(AgentQueryError { kind: kind.into(), message }));
-                let answer = Box::new(AgentQueryAnswer { id, answer });
-                self.stream(now, controller::Input::Answered(stream, answer), out);
+                let error = Answer::Error(AgentQueryError { kind: kind.into(), message });
+                self.answer(now, stream, id, error, out);
             }
         }
+    }
+
+    fn answer(&mut self, now: Instant, stream: u64, id: u64, answer: Answer, out: &mut Vec<Effect>) {
+        let answer = Box::new(AgentQueryAnswer { id, answer: Some(answer) });
+        self.stream(now, controller::Input::Answered(stream, answer), out);
     }
 
     /// What was done beside everything else is done.

@@ -16,7 +16,7 @@ use rustc_hash::FxHashSet;
 use uuid::Uuid;
 
 use crate::{
-    compile::{Class, rule_cookie, table::Table},
+    compile::{Class, rule_cookie, stage_of, table::Table},
     switch::Count,
 };
 
@@ -128,8 +128,13 @@ impl Tally {
 }
 
 impl Line {
-    fn is_rule(&self) -> bool {
+    pub(super) fn is_rule(&self) -> bool {
         matches!(self.class, Class::Rule { .. })
+    }
+
+    /// First 32 bits of the uuid of the row that the flow was made for.
+    pub(super) fn origin(&self) -> u32 {
+        stage_of(self.cookie).1
     }
 }
 

@@ -34,7 +34,11 @@ use crate::{
     store::{Refusal, State, Txn},
 };
 
+/// ACLs of a policy, in all projects.
+pub(crate) use policy::acls as acls_of_policy;
 pub(super) use policy::needing;
+/// ACLs of a security group.
+pub(crate) use unit::known as acls_of_group;
 pub(super) use unit::owner;
 pub(crate) use unit::{RULE, STAGED};
 

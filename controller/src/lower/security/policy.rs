@@ -105,6 +105,12 @@ pub(in crate::lower) fn needing(state: &State, group: Uuid) -> Option<Uuid> {
     of_unit(state, unit)
 }
 
+/// ACLs of a policy, in all projects.
+pub(crate) fn acls(state: &State, policy: Uuid) -> Vec<Uuid> {
+    let units = lookup::rows(state, lookup::UNIT, &policy_key(policy));
+    units.into_iter().flat_map(|unit| unit::known(state, unit)).collect()
+}
+
 /// The selectors of a policy in their normal form, and how many ports each matches.
 pub(crate) fn selected(state: &State, policy: Uuid) -> BTreeMap<Text, u64> {
     let mut selected: BTreeMap<Text, u64> = BTreeMap::new();

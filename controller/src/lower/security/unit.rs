@@ -135,7 +135,7 @@ impl Wanted {
 pub(super) fn write(txn: &mut Txn<'_>, unit: Uuid, whose: &Whose<'_>, wanted: &[Wanted], dirty: &mut Dirty) {
     // Two rules may say the same; one ACL says it for both.
     let wanted: BTreeMap<Uuid, &Wanted> = wanted.iter().map(|wanted| (wanted.acl, wanted)).collect();
-    for acl in known(txn, unit) {
+    for acl in known(txn.state(), unit) {
         if !wanted.contains_key(&acl) {
             dirty.work.rows += 1;
             leave(txn, acl, None);
@@ -160,7 +160,7 @@ pub(super) fn write(txn: &mut Txn<'_>, unit: Uuid, whose: &Whose<'_>, wanted: &[
 
 /// Removes the unit's ACLs.
 pub(super) fn forget(txn: &mut Txn<'_>, unit: Uuid, dirty: &mut Dirty) {
-    for acl in known(txn, unit) {
+    for acl in known(txn.state(), unit) {
         dirty.work.rows += 1;
         leave(txn, acl, None);
         txn.delete::<Acl>(acl);
@@ -168,8 +168,9 @@ pub(super) fn forget(txn: &mut Txn<'_>, unit: Uuid, dirty: &mut Dirty) {
     lookup::set(txn, lookup::UNIT_ACL, unit, &[]);
 }
 
-fn known(txn: &Txn<'_>, unit: Uuid) -> Vec<Uuid> {
-    lookup::keys(txn.state(), lookup::UNIT_ACL, unit).iter().filter_map(|key| key.parse().ok()).collect()
+/// The unit's ACLs. A security group is a unit.
+pub(crate) fn known(state: &State, unit: Uuid) -> Vec<Uuid> {
+    lookup::keys(state, lookup::UNIT_ACL, unit).iter().filter_map(|key| key.parse().ok()).collect()
 }
 
 /// Takes the ACL out of every group but one.
