@@ -67,7 +67,7 @@ bits! {
     Built NEXT_HOP_3 = Reg(7), 0, 32, "Route, RoutePolicy" => "NextHop: its last part; IPv4 has zeros before";
     Built CHUNK = Reg(8), 0, 16, "Flood" => "FloodPorts: chunk of a group's local ports";
     Built ROUTE_TABLE = Reg(8), 16, 16, "RouterAdmit" => "Route: the ingress port has a route table of its own";
-    Built TUNNEL = Reg(9), 0, 16, "Output" => "TunnelOut: OpenFlow port of the tunnel";
+    Built TUNNEL = Reg(9), 0, 16, "Forward, Output" => "TunnelOut: OpenFlow port of the tunnel";
     Built POLICY_CHAIN = Reg(9), 16, 16, "RoutePolicy" => "RoutePolicy: chain of policies that is asked";
     Built FLAG_LOOPBACK = Reg(10), 0, 1, "RouterInput, Hairpin" => "Output: may leave by the port it came from";
     Built FLAG_SIZE_CHECKED = Reg(10), 1, 1, "RouterLarge" => "RouterLarge: its length has been looked at";

@@ -145,7 +145,7 @@ pub const PATHS: &[Path] = &[
     },
     Path {
         name: "switched, sender",
-        tables: &[Classify, Admit, Steer, Forward, Output, TunnelOut],
+        tables: &[Classify, Admit, Steer, Forward, TunnelOut],
         passes: 1,
         status: Status::Built,
     },

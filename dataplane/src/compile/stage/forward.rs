@@ -2,7 +2,7 @@
 //!
 //! # Contract
 //! - Owner: one logical port, wherever it is, of a switch that has a port here. Reads: it and its switch.
-//! - In: unicast. Out: the port's key.
+//! - In: unicast. Out: the port's key; of a guest elsewhere also the tunnel that leads to it.
 //!
 //! # Invariants
 //! - The MAC of an external port leads nowhere by itself, nor that of a port with `force_fdb_lookup`: it is learned.
@@ -17,7 +17,7 @@ use crate::compile::{
     owner::{Owner, Owners, Relation},
     register,
     sink::Sink,
-    stage::{Stage, router::gateway},
+    stage::{Stage, router::gateway, tunnel_out},
     table::Table,
     view::View,
 };
@@ -47,8 +47,13 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         return;
     }
     let enabled = port.enabled(view);
+    let direct = tunnel_out::direct(view, &port);
     for (mac, _) in port.addresses() {
-        let actions = if enabled { send(port.key) } else { Vec::new() };
+        let actions = match &direct {
+            _ if !enabled => Vec::new(),
+            Some(direct) => direct.clone(),
+            None => send(port.key),
+        };
         out.flow(Table::Forward, 50, on_switch(port.switch_key).with(field::ETH_DST, mac.0), actions);
     }
 }
@@ -98,10 +103,10 @@ mod tests {
                 },
             ],
             expect![[r#"
-            Forward 50 metadata=0x7,dl_dst=0a:00:00:00:00:01 => load:0x1->NXM_NX_REG15[],resubmit(,32)
-            Forward 50 metadata=0x7,dl_dst=0a:00:00:00:00:02 => drop
-            Forward 50 metadata=0x7,dl_dst=0a:00:00:00:00:03 => load:0x3->NXM_NX_REG15[],resubmit(,32)
-        "#]],
+                Forward 50 metadata=0x7,dl_dst=0a:00:00:00:00:01 => load:0x1->NXM_NX_REG15[],resubmit(,32)
+                Forward 50 metadata=0x7,dl_dst=0a:00:00:00:00:02 => drop
+                Forward 50 metadata=0x7,dl_dst=0a:00:00:00:00:03 => load:0x3->NXM_NX_REG15[],load:0x3ea->NXM_NX_REG9[0..15],resubmit(,33)
+            "#]],
         );
     }
 }

@@ -3,7 +3,8 @@
 //! # Contract
 //! - `remote`: owner one logical port that is not delivered here, of a switch that has a port here. Reads: it, the tunnels
 //!   to its chassis or to the endpoints that its binding names, the switch's localnet here. Out: the tunnels' ports; behind
-//!   a localnet, that port, but for traffic to and from a port that several hypervisors have.
+//!   a localnet, that port, but for traffic to and from a port that several hypervisors have. A guest whose MAC alone leads
+//!   to it needs none: [`direct`] is where Forward sends what is for it.
 //! - `header`: owner the hypervisor; reads the option slot. VNI = switch key; option = ingress port << 16 | egress port.
 //!
 //! # Invariants
@@ -16,7 +17,7 @@ use uuid::Uuid;
 
 use crate::compile::{
     index::By,
-    logical::{self, SwitchPort, go},
+    logical::{self, Kind, SwitchPort, go},
     owner::{Owner, Owners, Relation},
     register,
     sink::Sink,
@@ -45,11 +46,7 @@ pub(super) const HEADER: Stage = Stage {
 
 fn remote(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = SwitchPort::read(view, owner.row()) else { return };
-    if port.is_everywhere()
-        || !view.holds(Relation::LocalSwitches, port.switch)
-        || view.related_one(Relation::OwnChassis, Uuid::nil()).is_none()
-        || port.is_delivered(view)
-    {
+    if !is_remote(view, &port) || direct(view, &port).is_some() {
         return;
     }
     let copies = copies(view, &port);
@@ -74,6 +71,28 @@ fn remote(view: &View<'_>, owner: Owner, out: &mut Sink) {
             out.flow(Table::Output, 110, matches, copies.clone());
         }
     }
+}
+
+fn is_remote(view: &View<'_>, port: &SwitchPort<'_>) -> bool {
+    !port.is_everywhere()
+        && view.holds(Relation::LocalSwitches, port.switch)
+        && view.related_one(Relation::OwnChassis, Uuid::nil()).is_some()
+        && !port.is_delivered(view)
+}
+
+/// What sends to a guest of one other hypervisor that nothing but its MAC leads to: most ports of most switches. Going by
+/// Output would take a flow more for each.
+pub(super) fn direct(view: &View<'_>, port: &SwitchPort<'_>) -> Option<Vec<Action>> {
+    let plain = matches!(port.kind, Kind::Vif | Kind::Nested)
+        && !port.is_unknown()
+        && port.binding.additional_chassis.is_empty()
+        && is_remote(view, port)
+        && logical::localnet(view, port.switch).is_none();
+    let copies = if plain { copies(view, port) } else { return None };
+    if copies.is_empty() {
+        return None;
+    }
+    Some([vec![Action::load(register::OUT_PORT, port.key.into())], copies].concat())
 }
 
 /// Into a tunnel to each other hypervisor that has the port.
@@ -107,6 +126,7 @@ fn header(view: &View<'_>, _: Owner, out: &mut Sink) {
     let Some(mut actions) = header_actions(view) else { return };
     actions.push(Action::OutputReg(OutputReg { source: register::TUNNEL, max_len: 0 }));
     out.flow(Table::TunnelOut, 0, Match::new(), actions);
+    out.flow(Table::TunnelOut, 10, Match::new().with_bits(register::FROM_TUNNEL, 1u8), []);
 }
 
 /// Writes the keys into the tunnel header; `None` while the switch has no slot for the option.
@@ -138,10 +158,11 @@ mod tests {
                     addresses: &["0a:00:00:00:00:03 10.0.0.3"],
                     ..Port::default()
                 },
+                Port { number: 4, elsewhere: true, addresses: &["unknown"], ..Port::default() },
             ],
             expect![[r#"
-            Output 100 reg10=0/0x10000,reg15=0x3,metadata=0x7 => load:0x3ea->NXM_NX_REG9[0..15],resubmit(,33)
-        "#]],
+                Output 100 reg10=0/0x10000,reg15=0x4,metadata=0x7 => load:0x3ea->NXM_NX_REG9[0..15],resubmit(,33)
+            "#]],
         );
     }
 
@@ -151,8 +172,9 @@ mod tests {
             &HEADER,
             &[],
             expect![[r#"
-            TunnelOut 0  => move:OXM_OF_METADATA[0..23]->NXM_NX_TUN_ID[0..23],move:NXM_NX_REG15[0..15]->NXM_NX_TUN_METADATA0[0..15],move:NXM_NX_REG14[0..14]->NXM_NX_TUN_METADATA0[16..30],output:NXM_NX_REG9[0..15]
-        "#]],
+                TunnelOut 0  => move:OXM_OF_METADATA[0..23]->NXM_NX_TUN_ID[0..23],move:NXM_NX_REG15[0..15]->NXM_NX_TUN_METADATA0[0..15],move:NXM_NX_REG14[0..14]->NXM_NX_TUN_METADATA0[16..30],output:NXM_NX_REG9[0..15]
+                TunnelOut 10 reg10=0x10000/0x10000 => drop
+            "#]],
         );
     }
 }
