@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // in helpers of tests too: a panic is the test's failure
 
+#[allow(dead_code)] // other tests use the rest
+#[path = "../support/agent.rs"]
+mod agent;
+mod counters;
 mod database;
 mod door;
 mod input;
