@@ -7,6 +7,7 @@
 mod apply;
 mod counters;
 mod document;
+mod explain;
 mod features;
 mod import;
 mod kind;
@@ -138,6 +139,12 @@ enum Command {
         #[arg(long)]
         leader: bool,
     },
+    /// What would become of a packet: the switches on its way are asked, nothing is sent.
+    Trace(explain::Trace),
+    /// Which rule decides about a packet, and what to change.
+    Why(explain::Packet),
+    /// Which ports and addresses may reach a port, by the rules.
+    WhoCanReach(explain::WhoCanReach),
     /// Rows that have no effect or set what nothing acts on yet, and why.
     Problems,
     /// What of OVN's northbound database is acted on.
@@ -263,6 +270,9 @@ async fn run(cli: Cli) -> Result<()> {
             print!("{}", Features::fetch(&client).await?.show(state, output)?);
             Ok(())
         }
+        Command::Trace(args) => explain::trace(&client, &args).await,
+        Command::Why(packet) => explain::why(&client, &packet).await,
+        Command::WhoCanReach(args) => explain::who_can_reach(&client, &args).await,
         Command::Import(command) => import::run(&client, command).await,
         Command::Problems => {
             let answer = client.call("ClusterService", "ListProblems", &json!({})).await?;

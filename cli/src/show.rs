@@ -40,6 +40,16 @@ pub(crate) fn list(kind: &Kind, objects: &[Value], format: Format) -> Result<Str
     }
 }
 
+/// Prints an answer as the API gave it.
+pub(crate) fn whole(answer: &Value, format: Format) -> Result<String> {
+    match format {
+        Format::Table | Format::Json => {
+            Ok(serde_json::to_string_pretty(answer).context("printing JSON")? + "\n")
+        }
+        Format::Yaml => serde_yaml_ng::to_string(answer).context("printing YAML"),
+    }
+}
+
 /// Prints one object.
 pub(crate) fn one(kind: &Kind, object: &Value, format: Format) -> Result<String> {
     match format {

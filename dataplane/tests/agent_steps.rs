@@ -13,7 +13,13 @@ use ovsdb::{
     replica::{Layout, Replica},
     schema::{BaseType, ColumnType},
 };
-use quantumnet_api::v1::agent_message;
+use quantumnet_api::{
+    AGENT_FORMAT,
+    v1::{
+        AgentQuery, AgentQueryErrorKind, ControllerHello, ControllerMessage, TraceQuery, agent_message,
+        agent_query::Query, agent_query_answer::Answer, controller_message,
+    },
+};
 use quantumnet_dataplane::{
     agent::{Agent, Effect, Event, Start},
     disk::{Resume, Snapshot},
@@ -154,6 +160,42 @@ fn wrong_dhcp_configuration_is_told_to_the_controllers() {
     let [Effect::StreamSend(message)] = effects.as_slice() else { panic!("{effects:?}") };
     let Some(agent_message::Message::Hello(hello)) = &message.message else { panic!("{message:?}") };
     assert_eq!(hello.facts.as_ref().unwrap().problems, expected);
+}
+
+#[test]
+fn questions_that_cannot_be_answered_are_answered_with_why() {
+    let now = Instant::now();
+    let mut agent = Agent::new(now, Start { snapshot: Some(snapshot()), ..Start::default() });
+    agent.handle(now, NOW_MS, Event::Replica(host()));
+    agent.handle(now, NOW_MS, Event::StreamConnected);
+    let mut say = |message| {
+        let message = Box::new(ControllerMessage { message: Some(message) });
+        agent.handle(now, NOW_MS, Event::StreamReceived(message))
+    };
+    let hello = ControllerHello { format: AGENT_FORMAT, ..ControllerHello::default() };
+    say(controller_message::Message::Hello(hello));
+    for (id, query, kind, text) in [
+        (5, None, AgentQueryErrorKind::UnknownQuery, "does not know"),
+        (
+            6,
+            Some(Query::Trace(TraceQuery::default())),
+            AgentQueryErrorKind::QueryRefused,
+            "not in its switch yet",
+        ),
+    ] {
+        let effects = say(controller_message::Message::Query(AgentQuery { id, query }));
+        let answer = effects.iter().find_map(|effect| match effect {
+            Effect::StreamSend(message) => match &message.message {
+                Some(agent_message::Message::Answer(answer)) => Some(answer),
+                _ => None,
+            },
+            _ => None,
+        });
+        let answer = answer.unwrap_or_else(|| panic!("{effects:?}"));
+        let Some(Answer::Error(error)) = &answer.answer else { panic!("{answer:?}") };
+        assert_eq!((answer.id, error.kind()), (id, kind));
+        assert!(error.message.contains(text), "{error:?}");
+    }
 }
 
 #[test]

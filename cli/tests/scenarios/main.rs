@@ -7,6 +7,7 @@
 
 mod cluster;
 mod counters;
+mod explain;
 mod filters;
 mod hostile;
 mod import;

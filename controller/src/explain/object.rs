@@ -11,7 +11,10 @@ use quantumnet_api::v1::ExplainedObject;
 use quantumnet_model::{
     Row, Uuid,
     column::Text,
-    intent::{FloatingIp, Port, Project, Router, SecurityGroup, SecurityPolicy, Subnet, VirtualNetwork},
+    intent::{
+        FloatingIp, Port, Project, Router, SecurityGroup, SecurityGroupRule, SecurityPolicy,
+        SecurityPolicyRule, Subnet, VirtualNetwork,
+    },
     nb::{
         Acl, LogicalRouter, LogicalRouterPolicy, LogicalRouterPort, LogicalRouterStaticRoute, LogicalSwitch,
         LogicalSwitchPort, Nat, PortGroup, Qos,
@@ -139,7 +142,8 @@ fn part(state: &State, table: TableId, row: Uuid) -> (String, String) {
         && let Some(acl) = state.get::<Acl>(row)
     {
         let part = acl.external_ids.get(RULE).map(Text::to_string).unwrap_or_default();
-        return (part, acl_says(state, row, acl));
+        let asked = asked(state, row, &part).unwrap_or_else(|| acl_says(state, row, acl));
+        return (part, asked);
     }
     if table == LogicalRouterStaticRoute::TABLE
         && let Some(route) = state.get::<LogicalRouterStaticRoute>(row)
@@ -178,6 +182,56 @@ fn part(state: &State, table: TableId, row: Uuid) -> (String, String) {
         return (format!("port {name}"), String::new());
     }
     Default::default()
+}
+
+/// What users asked for by an ACL, in their words: as staged if it only counts.
+fn asked(state: &State, acl: Uuid, part: &str) -> Option<String> {
+    let (kind, _, id) = owner::object(state, Acl::TABLE, acl)?;
+    if kind == SecurityGroup::NAME {
+        let group = state.get::<SecurityGroup>(id)?;
+        let or = |text: &Text, usual: &str| if text.is_empty() { usual.to_owned() } else { text.to_string() };
+        return match part {
+            "default-ingress" => Some(format!("default_ingress: {}", or(&group.default_ingress, "drop"))),
+            "default-egress" => Some(format!("default_egress: {}", or(&group.default_egress, "allow"))),
+            _ => state.get::<SecurityGroupRule>(acl).map(|rule| group_rule(state, rule)),
+        };
+    }
+    let policy = state.get::<SecurityPolicy>(id)?;
+    let staged = if policy.staged { " (staged: stops nothing)" } else { "" };
+    if part == "isolate" {
+        return Some(format!("nothing else for ports that its rules allow something{staged}"));
+    }
+    let rules = policy.rules.iter().filter_map(|rule| state.get::<SecurityPolicyRule>(rule.uuid()));
+    let rule = rules
+        .filter(|rule| *rule.name == *part || format!("rules[{}]", rule.position) == part)
+        .find(|rule| !rule.traffic.is_empty())?;
+    let action = if rule.action.is_empty() { "allow" } else { &*rule.action };
+    Some(format!("{action} {}{staged}", rule.traffic))
+}
+
+/// A rule of a group as one line.
+fn group_rule(state: &State, rule: &SecurityGroupRule) -> String {
+    let egress = &*rule.direction == "egress";
+    let mut text = format!(
+        "{} {} {}",
+        if egress { "egress" } else { "ingress" },
+        if rule.action.is_empty() { "allow" } else { &*rule.action },
+        if rule.protocol.is_empty() { "any" } else { &*rule.protocol }
+    );
+    if !rule.ports.is_empty() {
+        text += &format!(" ports {}", rule.ports);
+    }
+    if let Some(kind) = rule.icmp_type {
+        text += &format!(" type {kind}");
+    }
+    let remote = match &rule.remote_group {
+        Some(group) => state.get::<SecurityGroup>(group.uuid()).map(|group| format!("group {}", group.name)),
+        None => Some(rule.remote_prefix.to_string()).filter(|prefix| !prefix.is_empty()),
+    };
+    if let Some(remote) = remote {
+        text += &format!(" {} {remote}", if egress { "to" } else { "from" });
+    }
+    text
 }
 
 fn acl_says(state: &State, uuid: Uuid, acl: &Acl) -> String {

@@ -75,6 +75,8 @@ pub enum Kind {
     Database,
     /// An agent's stream.
     Agent,
+    /// What becomes of packets, and who may send them where.
+    Trace,
 }
 
 /// Decides who may do what.

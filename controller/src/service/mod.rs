@@ -17,6 +17,7 @@ mod cluster;
 mod counters;
 mod database;
 mod error;
+mod explain;
 mod floating_ip;
 mod forward;
 mod import;
@@ -42,10 +43,10 @@ use std::sync::Arc;
 
 use quantumnet_api::v1::{
     cluster_service_server::ClusterServiceServer, counter_service_server::CounterServiceServer,
-    database_service_server::DatabaseServiceServer, floating_ip_service_server::FloatingIpServiceServer,
-    node_service_server::NodeServiceServer, port_service_server::PortServiceServer,
-    project_service_server::ProjectServiceServer, router_service_server::RouterServiceServer,
-    security_group_service_server::SecurityGroupServiceServer,
+    database_service_server::DatabaseServiceServer, explain_service_server::ExplainServiceServer,
+    floating_ip_service_server::FloatingIpServiceServer, node_service_server::NodeServiceServer,
+    port_service_server::PortServiceServer, project_service_server::ProjectServiceServer,
+    router_service_server::RouterServiceServer, security_group_service_server::SecurityGroupServiceServer,
     security_policy_service_server::SecurityPolicyServiceServer,
     virtual_network_service_server::VirtualNetworkServiceServer,
 };
@@ -116,6 +117,7 @@ pub fn routes(context: Context) -> Result<axum::Router, Box<dyn std::error::Erro
         .add_service(NodeServiceServer::new(api.clone()))
         .add_service(ClusterServiceServer::new(api.clone()))
         .add_service(CounterServiceServer::new(api.clone()))
+        .add_service(ExplainServiceServer::new(api.clone()))
         .add_service(DatabaseServiceServer::new(api).max_decoding_message_size(IMPORT_OCTETS_MAX));
     json::over(forward::over(routes.routes().prepare().into_axum_router(), leader))
 }

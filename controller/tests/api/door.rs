@@ -49,7 +49,7 @@ async fn every_method_passes_the_door() {
             methods += 1;
         }
     }
-    assert_eq!(methods, 57);
+    assert_eq!(methods, 59);
     let mut agents = AgentServiceClient::connect(format!("http://{}", server.address)).await.unwrap();
     let refused = agents.sync(tokio_stream::empty::<AgentMessage>()).await.unwrap_err();
     assert_eq!(

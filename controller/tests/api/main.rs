@@ -8,6 +8,7 @@ mod agent;
 mod counters;
 mod database;
 mod door;
+mod explain;
 mod input;
 mod objects;
 mod routers;
