@@ -13,8 +13,11 @@ use quantumnet_dataplane::compile::{
 };
 use quantumnet_model::{
     Strong, Weak,
-    host::{HostMeter, HostZone},
-    nb::{Acl, LogicalRouterPolicy, LogicalRouterStaticRoute, LogicalSwitch, LogicalSwitchPort, Mirror, Qos},
+    host::{HostMeter, HostRouterZones, HostZone},
+    nb::{
+        Acl, LogicalRouter, LogicalRouterPolicy, LogicalRouterStaticRoute, LogicalSwitch, LogicalSwitchPort,
+        Mirror, Nat, Qos,
+    },
     sb::{MacBinding, PortBinding},
 };
 
@@ -124,6 +127,34 @@ fn example() -> Model {
         ..PortBinding::default()
     };
     model.put(id(Kind::MirrorPort, 1), to_target);
+    model.switch(11);
+    model.router(12);
+    for (number, switch, networks) in
+        [(3, 10, ["10.3.0.254/24", "fd03::fe/64"]), (4, 11, ["172.16.0.254/24", "fd16::fe/64"])]
+    {
+        model.router_port(&RouterPortSpec {
+            number,
+            router: 12,
+            networks: networks.map(str::to_owned).to_vec(),
+            switch: Some(switch),
+            ..RouterPortSpec::default()
+        });
+    }
+    model.gateway(4, 12);
+    let rules = [("snat", "172.16.0.1", "10.3.0.0/24"), ("dnat_and_snat", "172.16.0.50", "10.3.0.5")];
+    let mut translating = LogicalRouter::default();
+    for (number, (kind, external, logical)) in (0..).zip(rules) {
+        let rule = Nat {
+            r#type: text(kind),
+            external_ip: text(external),
+            logical_ip: text(logical),
+            ..Nat::default()
+        };
+        model.put(id(Kind::Nat, number), rule);
+        translating.nat.insert(Strong::new(id(Kind::Nat, number)));
+    }
+    model.put(id(Kind::Switch, 12), translating);
+    model.put(id(Kind::Switch, 12), HostRouterZones { dnat: 11, snat: 12 });
     model.number_conjunctions(Some(1));
     model
 }
@@ -201,7 +232,8 @@ fn document() -> String {
     line(format_args!(
         "\n## Examples\n\nPort 1 (port security, DHCP) and port 2 (unknown addresses) are here, port 3 is on another hypervisor. Port 4 is here on \
         a switch with three stateful ACLs, one of each round. Router 9 joins the two switches. \
-        Port 5 is here on a switch with two QoS rules and is mirrored to port 4.\n"
+        Port 5 is here on a switch with two QoS rules and is mirrored to port 4. Router 12 is between that switch and the outside: \
+        its gateway port, which is here, translates sources and a floating IP.\n"
     ));
     let mut flows: BTreeMap<u8, Vec<String>> = BTreeMap::new();
     for (key, value) in example().compiled().table() {
@@ -248,7 +280,8 @@ fn paths_keep_their_budgets() {
     at_most("load balancer of a switch", 14, 2);
     at_most("routed, one hypervisor", 40, 1);
     at_most("source translation, at the gateway", 20, 2);
-    at_most("floating IP, at the port's hypervisor", 20, 2);
+    at_most("from a floating IP, at the port's hypervisor", 20, 2);
+    at_most("to a floating IP, at the port's hypervisor", 20, 2);
     for path in PATHS.iter().filter(|path| path.status == Status::Built) {
         assert!(
             path.tables.iter().all(|table| table.decl().status == Status::Built),

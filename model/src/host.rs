@@ -84,7 +84,7 @@ table! {
 
 table! {
     /// The zone in which a port's connections are tracked, given by the agent and kept over restarts. The row has the uuid
-    /// of the port's `Port_Binding`.
+    /// of the port's `Port_Binding`, or of the `Datapath_Binding` of a router that keeps there by which ways connections go.
     pub struct HostZone = Host "Host_Zone" [root] {
         /// The zone.
         zone: i64,

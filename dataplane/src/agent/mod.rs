@@ -354,6 +354,7 @@ impl Agent {
             Verdict::Waits(key) => self.unresolved(now, key, packet, out),
             Verdict::Silent(key) => self.silent(now, key, out),
             Verdict::Logged(record, place) => self.logged(record, place),
+            Verdict::Resumed(packet) => self.switch(now, switch::Input::Resume(packet), out),
             Verdict::Nothing(_) => {}
         }
     }

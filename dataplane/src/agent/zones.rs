@@ -1,4 +1,5 @@
-//! Connection tracking zones: one for each port here whose connections are tracked, two for each router here that translates.
+//! Connection tracking zones: one for each port here whose connections are tracked, two for each router here that translates, and one
+//! for each that sends replies back as their requests came.
 //!
 //! # Invariants
 //! - A zone is emptied before the first flow that names it is in the switch. Who has a zone keeps it, also over restarts, as
@@ -30,6 +31,8 @@ pub(super) enum Holder {
     Destinations(Uuid),
     /// A router, for sources.
     Sources(Uuid),
+    /// A router, for the ways of connections.
+    Ways(Uuid),
 }
 
 /// Someone here that needs a zone.
@@ -119,7 +122,12 @@ fn wanting(compiler: &Compiler) -> Vec<Wanting> {
             asked: asked(compiler, holder, router),
         })
     });
-    ports.chain(routers).collect()
+    let ways = compiler.symmetric_routers().into_iter().map(|router| Wanting {
+        holder: Holder::Ways(router),
+        name: router_name(Holder::Ways(router), router),
+        asked: None,
+    });
+    ports.chain(routers).chain(ways).collect()
 }
 
 /// What a router asks for.
@@ -131,12 +139,16 @@ fn asked(compiler: &Compiler, holder: Holder, router: Uuid) -> Option<u16> {
 
 /// What a router's zone is remembered by: no port's name has a control character.
 fn router_name(holder: Holder, router: Uuid) -> String {
-    let which = if matches!(holder, Holder::Sources(_)) { SOURCES } else { DESTINATIONS };
+    let which = match holder {
+        Holder::Sources(_) => SOURCES,
+        Holder::Ways(_) => WAYS,
+        Holder::Port(_) | Holder::Destinations(_) => DESTINATIONS,
+    };
     format!("{which}{router}")
 }
 
 fn is_known(compiler: &Compiler, name: &str) -> bool {
-    match name.strip_prefix(DESTINATIONS).or_else(|| name.strip_prefix(SOURCES)) {
+    match [DESTINATIONS, SOURCES, WAYS].iter().find_map(|which| name.strip_prefix(which)) {
         Some(router) => {
             router.parse().is_ok_and(|router| compiler.rows().get::<DatapathBinding>(router).is_some())
         }
@@ -149,8 +161,8 @@ pub(super) fn rows(zones: &BTreeMap<Holder, u16>) -> BTreeMap<(TableId, Uuid), A
     let mut rows: BTreeMap<(TableId, Uuid), Arc<dyn DynRow>> = BTreeMap::new();
     for (holder, zone) in zones {
         match holder {
-            Holder::Port(port) => {
-                rows.insert((HostZone::TABLE, *port), Arc::new(HostZone { zone: i64::from(*zone) }));
+            Holder::Port(of) | Holder::Ways(of) => {
+                rows.insert((HostZone::TABLE, *of), Arc::new(HostZone { zone: i64::from(*zone) }));
             }
             Holder::Destinations(router) => {
                 if let Some(snat) = zones.get(&Holder::Sources(*router)) {
@@ -166,3 +178,4 @@ pub(super) fn rows(zones: &BTreeMap<Holder, u16>) -> BTreeMap<(TableId, Uuid), A
 
 const DESTINATIONS: &str = "\u{1}dnat ";
 const SOURCES: &str = "\u{1}snat ";
+const WAYS: &str = "\u{1}way ";

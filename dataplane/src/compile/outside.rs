@@ -189,6 +189,11 @@ impl Compiler {
         self.related(Relation::ZonedRouters, Uuid::nil()).collect()
     }
 
+    /// Routers here that need a zone for the ways of connections.
+    pub fn symmetric_routers(&self) -> Vec<Uuid> {
+        self.related(Relation::SymmetricRouters, Uuid::nil()).collect()
+    }
+
     /// What needs a group of the switch.
     pub fn wanted_groups(&self) -> BTreeSet<Uuid> {
         self.related(Relation::WantedGroups, Uuid::nil()).collect()

@@ -76,6 +76,8 @@ pub enum Relation {
     ForcedSources,
     /// nil → router here that needs zones.
     ZonedRouters,
+    /// nil → router here that needs a zone for the ways of connections (`ecmp_symmetric_reply`).
+    SymmetricRouters,
     /// switch → nil while something on it looks at the source address of what a router sends there.
     LooksAtSources,
     /// (switch, group) → port to a router or another switch that a group's packets cross.

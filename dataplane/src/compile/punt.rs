@@ -61,6 +61,8 @@ reasons! {
     RouterUnreachable = 11, rate 100, burst 100;
     /// A packet that is larger than the port it leaves by can take: its sender is told.
     TooLarge = 14, rate 100, burst 100;
+    /// An ICMP error that passes a translation without memory: it goes on with the packet that it quotes translated.
+    InnerAddress = 12, rate 100, burst 100;
     /// A neighbour solicitation for a router's address, where the switch can't answer.
     RouterSolicited = 13, rate 100, burst 100;
     /// A packet of the peer of a BFD session that the hypervisor runs for a router port.
@@ -75,7 +77,7 @@ pub const METERS_PER_INTERFACE: u32 = 16;
 pub struct Punt {
     /// Why.
     pub reason: PuntReason,
-    /// The `Port_Binding`, or of [`PuntReason::AclLog`] the `ACL`.
+    /// The `Port_Binding`, of [`PuntReason::AclLog`] the `ACL`, of [`PuntReason::InnerAddress`] the `NAT`.
     pub row: Uuid,
 }
 

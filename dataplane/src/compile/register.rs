@@ -73,16 +73,14 @@ bits! {
     Built FLAG_SIZE_CHECKED = Reg(10), 1, 1, "RouterLarge" => "RouterLarge: its length has been looked at";
     Built FLAG_PKT_LARGER = Reg(10), 2, 1, "RouterLarge" => "RouterLarge: above the MTU";
     Built FLAG_NEIGHBOUR_KNOWN = Reg(10), 3, 1, "RouterNeighbour" => "RouterNeighbour: its sender is known, or the agent was told";
-    Planned FLAG_EGRESS_LOOPBACK = Reg(10), 4, 1, "RouterOut" => "RouterInput: may come from an address of the router";
-    Planned FLAG_FORCE_SNAT = Reg(10), 5, 1, "RouterTranslate" => "RouterSource";
+    Built FLAG_EGRESS_LOOPBACK = Reg(10), 4, 1, "RouterOut" => "RouterInput: may come from an address of the router";
+    Built FLAG_FORCE_SNAT = Reg(10), 5, 1, "RouterTrack, RouterTranslate" => "RouterSource";
     Planned FLAG_SKIP_SNAT = Reg(10), 6, 1, "RouterTranslate" => "RouterSource";
-    Planned FLAG_GATEWAY = Reg(10), 8, 4, "RouterGateway" => "RouterGateway, Output";
+    Built WAY = Reg(10), 12, 2, "Route, Output" => "Route, Output: whether it was asked by which way the connection goes";
     Built FLAG_FROM_TUNNEL = Reg(10), 16, 1, "Classify" => "Output, FloodPorts: never sent into a tunnel, or to a localport";
     Built FLAG_FROM_LOCALPORT = Reg(10), 17, 1, "Classify" => "Output, FloodPorts: not to the physical network";
     Built FLAG_FROM_LOCALNET = Reg(10), 18, 1, "Classify" => "Neighbour: answered only where the address is";
     Built FLAG_FROM_ROUTER = Reg(10), 19, 1, "Output, Deliver" => "Output: not flooded to other routers";
-    Planned DNAT_ZONE = Reg(11), 0, 16, "RouterAdmit, Output" => "RouterTranslate, RouterUndo: zone of the router";
-    Planned SNAT_ZONE = Reg(11), 16, 16, "RouterAdmit, Output" => "RouterTrack, RouterSource: zone of the router";
     Built LABEL = Reg(12), 0, 32, "FromPolicy, AfterPolicy, ToPolicy" => "FromVerdict, AfterVerdict, ToVerdict: label of the connection";
     Built PORT_ZONE = Reg(13), 0, 16, "FromTrack, ToTrack" => "FromVerdict, AfterVerdict, ToVerdict: zone of the port";
     Built IN_PORT = Reg(14), 0, 32, "Classify" => "key of the port a packet came from";
@@ -92,7 +90,7 @@ bits! {
     Planned MARK_SKIP_SNAT = CtMark, 2, 1, "RouterTranslate" => "RouterSource";
     Planned MARK_FORCE_SNAT = CtMark, 3, 1, "RouterTranslate" => "RouterSource";
     Built MARK_ALLOW_ESTABLISHED = CtMark, 6, 1, "FromVerdict, AfterVerdict, ToVerdict" => "FromPolicy, AfterPolicy, ToPolicy: allowed whatever rules say now";
-    Planned MARK_REPLY_PORT = CtMark, 16, 16, "RouterTranslate" => "Route: replies leave by the port of the request";
+    Built MARK_REPLY_PORT = CtMark, 16, 16, "Route, Output" => "Route: replies leave by the port of the request";
 }
 
 /// Zones of connection tracking.
@@ -105,7 +103,12 @@ pub const ZONES: &[(&str, &str, Status)] = &[
     (
         "router",
         "two for each router with translation here, one for destinations and one for sources",
-        Status::Planned,
+        Status::Built,
+    ),
+    (
+        "way",
+        "one for each gateway router with symmetric replies here: by which port and MAC a connection came",
+        Status::Built,
     ),
 ];
 
@@ -131,6 +134,10 @@ pub const MARK_BLOCKED: Subfield = field::CT_MARK.bit(0);
 pub const MARK_ALLOW_ESTABLISHED: Subfield = field::CT_MARK.bit(6);
 /// Where a connection keeps its label.
 pub const CT_LABEL: Subfield = field::CT_LABEL.range(96, 32);
+/// Port that a connection came by, or was routed by.
+pub const MARK_REPLY_PORT: Subfield = field::CT_MARK.range(16, 16);
+/// MAC at the other end of that, as in OVN.
+pub const LABEL_REPLY_MAC: Subfield = field::CT_LABEL.range(32, 48);
 /// Key of the switch.
 pub const SWITCH: Subfield = field::METADATA.range(0, 24);
 /// Key of the ingress port.
@@ -175,14 +182,12 @@ pub const PKT_LARGER: Subfield = Field::reg(10).bit(2);
 pub const NEIGHBOUR_KNOWN: Subfield = Field::reg(10).bit(3);
 /// Came back from the router's egress: its source may be an address of the router.
 pub const EGRESS_LOOPBACK: Subfield = Field::reg(10).bit(4);
+/// Whether it was asked by which way the connection goes.
+pub const WAY: Subfield = Field::reg(10).range(12, 2);
 /// Its source is to be translated whatever rules say.
 pub const FORCE_SNAT: Subfield = Field::reg(10).bit(5);
 /// Its source is not to be translated.
 pub const SKIP_SNAT: Subfield = Field::reg(10).bit(6);
-/// Zone of the router's destination translations.
-pub const DNAT_ZONE: Subfield = Field::reg(11).range(0, 16);
-/// Zone of the router's source translations.
-pub const SNAT_ZONE: Subfield = Field::reg(11).range(16, 16);
 
 /// An address as [`NEXT_HOP`] holds it. No IPv6 host has an address that begins with 96 zeros.
 pub fn next_hop(ip: std::net::IpAddr) -> u128 {

@@ -70,8 +70,8 @@ tables! {
     Built RouterAdmit = 18, "Router port by MAC: its own, or a group's.", miss "drop";
     Built RouterInput = 19, "Martians, time to live, what is for the router itself; ARP and ND leave the main path.", miss "pass, by a flow";
     Built RouterNeighbour = 20, "ARP and ND that reach a router port: learned, answered.", miss "drop";
-    Planned RouterTrack = 21, "Routers with translation: undo of source translation, in the router's SNAT zone.", miss "pass, by a flow";
-    Planned RouterTranslate = 22, "Translation of destinations, in the router's DNAT zone.", miss "pass, by a flow";
+    Built RouterTrack = 21, "Routers with translation: undo of source translation, in the SNAT zone; translation of destinations where an address decides.", miss "pass, by a flow";
+    Built RouterTranslate = 22, "Translation of destinations where more has to be asked, in the DNAT zone.", miss "pass, by a flow";
     Built Route = 23, "Longest prefix to next hop and port.", miss "drop";
     Built RoutePolicy = 24, "Policies that override the route.", miss "pass, by a flow";
     Built NextHop = 25, "Next hop to MAC: known ports, then learned neighbours.", miss "to NextHopMissing, by a flow";
@@ -83,9 +83,9 @@ tables! {
     Built Flood = 34, "Group to the chunks of its local ports.", miss "drop";
     Built FloodPorts = 35, "Chunk of at most 256 local ports to outputs.", miss "drop";
     Built Return = 36, "Answers go back by the port that asked, with its VLAN.", miss "out of the ingress port, by a flow";
-    Planned RouterUndo = 37, "Leaving a router with translation: undo of destination translation, in the DNAT zone.", miss "pass, by a flow";
-    Planned RouterSource = 38, "Leaving a router with translation: source translation, in the SNAT zone.", miss "pass, by a flow";
-    Planned RouterOut = 39, "Leaving a router with translation: back in what is for its own external addresses, else across.", miss "drop";
+    Built RouterUndo = 37, "Leaving a router with translation: undo of destination translation, and floating IPs, in the DNAT zone.", miss "pass, by a flow";
+    Built RouterSource = 38, "Leaving a router with translation: source translation, in the SNAT zone.", miss "pass, by a flow";
+    Built RouterOut = 39, "Leaving a router with translation: back in what is for its own external addresses, else across.", miss "drop";
     Built ToTrack = 40, "Switches with filters: connection lookup in the receiver's zone.", miss "drop";
     Built ToPolicy = 41, "to-lport rules: the matching one of highest priority, as conjunctions.", miss "to ToVerdict without a verdict, by a flow";
     Built ToVerdict = 42, "Commit, forbid, reject, next tier, default.", miss "drop";
@@ -132,7 +132,7 @@ use Table::{
     Admit, AdmitNeighbour, AdmitOut, Balance, BalanceTrack, Classify, Deliver, Dhcp, Flood, FloodPorts,
     Forward, FromPolicy, FromTrack, FromVerdict, LearnMac, Neighbour, NeighbourReply, NextHop, Output,
     Return, Route, RoutePolicy, RouterAdmit, RouterGateway, RouterInput, RouterOut, RouterSource,
-    RouterTrack, RouterTranslate, RouterUndo, Steer, ToPolicy, ToTrack, ToVerdict, TunnelOut,
+    RouterTrack, RouterUndo, Steer, ToPolicy, ToTrack, ToVerdict, TunnelOut,
 };
 
 /// The paths that the design is measured by.
@@ -251,12 +251,23 @@ pub const PATHS: &[Path] = &[
     },
     Path {
         name: "source translation, at the gateway",
-        tables: &[Classify, Output, RouterUndo, RouterSource, RouterOut, Steer, Forward, Output, Deliver],
-        passes: 2,
-        status: Status::Planned,
+        tables: &[
+            Classify,
+            Output,
+            Output,
+            RouterUndo,
+            RouterSource,
+            RouterOut,
+            Steer,
+            Forward,
+            Output,
+            Deliver,
+        ],
+        passes: 1,
+        status: Status::Built,
     },
     Path {
-        name: "floating IP, at the port's hypervisor",
+        name: "from a floating IP, at the port's hypervisor",
         tables: &[
             Classify,
             Admit,
@@ -266,10 +277,32 @@ pub const PATHS: &[Path] = &[
             RouterAdmit,
             RouterInput,
             RouterTrack,
-            RouterTranslate,
             Route,
             NextHop,
             RouterGateway,
+            Output,
+            RouterUndo,
+            RouterOut,
+            Steer,
+            Forward,
+            Output,
+            Deliver,
+        ],
+        passes: 1,
+        status: Status::Built,
+    },
+    Path {
+        name: "to a floating IP, at the port's hypervisor",
+        tables: &[
+            Classify,
+            Steer,
+            Forward,
+            Output,
+            RouterAdmit,
+            RouterInput,
+            RouterTrack,
+            Route,
+            NextHop,
             Output,
             RouterUndo,
             RouterSource,
@@ -280,7 +313,7 @@ pub const PATHS: &[Path] = &[
             Deliver,
         ],
         passes: 2,
-        status: Status::Planned,
+        status: Status::Built,
     },
 ];
 

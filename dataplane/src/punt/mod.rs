@@ -15,6 +15,7 @@ pub mod announce;
 pub mod bfd;
 pub mod dhcp;
 pub mod dhcp_check;
+mod inner;
 mod learn;
 pub mod neighbour;
 pub mod reject;
@@ -29,7 +30,7 @@ use ofpacket::{Action, PacketIn2, PacketOut, Port, field};
 use quantumnet_model::{
     Rows,
     address::Mac,
-    nb::{Acl, Copp, DhcpOptions, LogicalRouter, LogicalSwitch, LogicalSwitchPort},
+    nb::{Acl, Copp, DhcpOptions, LogicalRouter, LogicalSwitch, LogicalSwitchPort, Nat},
     sb::{DatapathBinding, PortBinding},
 };
 use uuid::Uuid;
@@ -69,6 +70,8 @@ pub enum Verdict {
     Waits(neighbour::Key),
     /// A neighbour that is used has not shown itself for long.
     Silent(neighbour::Key),
+    /// The packet, which the switch paused, goes on like this.
+    Resumed(Box<PacketIn2>),
     /// Nothing, for this reason.
     Nothing(&'static str),
 }
@@ -147,6 +150,7 @@ impl Punts {
             Verdict::Neighbour(..) => "seen",
             Verdict::Waits(_) => "waits",
             Verdict::Silent(_) => "asked",
+            Verdict::Resumed(_) => "resumed",
             Verdict::Onward(_, why) | Verdict::Nothing(why) => why,
         };
         *self.counts.entry((reason, outcome)).or_default() += 1;
@@ -185,6 +189,9 @@ fn verdict(rows: &Rows, punt: Punt, packet: &PacketIn2) -> Verdict {
         let to = packet.table.is_some_and(|table| table.0 == Table::ToPolicy.number());
         return Verdict::Logged(acl_log::Record::new(acl, frame, to), filtered_at(packet, to));
     }
+    if punt.reason == PuntReason::InnerAddress {
+        return resumed_within(rows.get(punt.row), packet);
+    }
     let binding = rows.get::<PortBinding>(punt.row);
     let datapath = binding.and_then(|binding| rows.get::<DatapathBinding>(binding.datapath.uuid()));
     let (Some(binding), Some(datapath)) = (binding, datapath) else { return Verdict::Nothing("no_port") };
@@ -212,6 +219,7 @@ fn verdict(rows: &Rows, punt: Punt, packet: &PacketIn2) -> Verdict {
             None => Verdict::Nothing("not_answered"),
         },
         PuntReason::AclLog => Verdict::Nothing("no_acl"),
+        PuntReason::InnerAddress => Verdict::Nothing("no_rule"),
         PuntReason::Bfd => Verdict::Bfd(punt.row, frame.to_vec()),
         PuntReason::LearnNeighbour
         | PuntReason::ResolveNeighbour
@@ -240,6 +248,16 @@ fn verdict(rows: &Rows, punt: Punt, packet: &PacketIn2) -> Verdict {
             }
         }
     }
+}
+
+/// An ICMP error that goes on; as it is where it quotes nothing of the rule, or the rule has gone.
+fn resumed_within(rule: Option<&Nat>, packet: &PacketIn2) -> Verdict {
+    let frame = packet.data.as_deref().filter(|_| packet.full_len.is_none()).unwrap_or_default();
+    let mut packet = packet.clone();
+    if let Some(frame) = rule.and_then(|rule| inner::translated(rule, frame)) {
+        packet.data = Some(frame.into());
+    }
+    Verdict::Resumed(Box::new(packet.into_resume()))
 }
 
 /// What a port is offered; `None` when it has no options.
@@ -314,6 +332,7 @@ fn label(reason: PuntReason) -> &'static str {
         PuntReason::RouterUnreachable => "router_unreachable",
         PuntReason::TooLarge => "too_large",
         PuntReason::RouterSolicited => "router_solicited",
+        PuntReason::InnerAddress => "inner_address",
     }
 }
 

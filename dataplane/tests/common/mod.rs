@@ -349,6 +349,28 @@ impl Model {
         }
     }
 
+    /// Makes a router's port one with a gateway, which is hypervisor 1.
+    pub fn gateway(&mut self, router_port: u32, router: u32) {
+        let group = self.group_of(1);
+        let redirect = PortBinding {
+            logical_port: text(&format!("cr-r{router_port}")),
+            r#type: text("chassisredirect"),
+            datapath: id(Kind::Switch, router).into(),
+            tunnel_key: i64::from(router_port + 100),
+            options: options(&[("distributed-port", &format!("r{router_port}"))]),
+            chassis: Some(id(Kind::Chassis, 1).into()),
+            ha_chassis_group: Some(group),
+            ..PortBinding::default()
+        };
+        self.put(id(Kind::Redirect, router_port), redirect);
+        let uuid = id(Kind::RouterPort, router_port);
+        let row = self.rows.get::<LogicalRouterPort>(uuid).cloned().expect("the port is there");
+        self.put(
+            uuid,
+            LogicalRouterPort { ha_chassis_group: Some(Strong::new(id(Kind::HaGroup, 101))), ..row },
+        );
+    }
+
     /// A group of one chassis.
     fn group_of(&mut self, chassis: u32) -> Strong<HaChassisGroup> {
         let (group, member) = (id(Kind::HaGroup, 100 + chassis), id(Kind::HaChassis, 100 + chassis));

@@ -95,7 +95,7 @@ pub fn step() -> impl Strategy<Value = RouterStep> {
             0..NEXT_HOPS.len(),
             proptest::option::weighted(0.2, 0..3u32),
             any::<bool>(),
-            0..4u8,
+            0..5u8,
         )
             .prop_map(|(number, router, prefix, hop, port, table, option)| {
                 RouterStep::Route(number, router, prefix % PREFIXES.len(), hop, port, table, option)
@@ -151,6 +151,7 @@ impl RouterStep {
                 let options = match option {
                     1 => options(&[("override-connected", "true")]),
                     2 => options(&[("origin", "connected")]),
+                    4 => options(&[("ecmp_symmetric_reply", "true")]),
                     _ => options(&[]),
                 };
                 model.put(

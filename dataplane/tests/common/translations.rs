@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use quantumnet_model::{
     Strong, Weak,
-    host::HostRouterZones,
+    host::{HostRouterZones, HostZone},
     nb::{AddressSet, LogicalRouter, LogicalSwitch, Nat, NbGlobal},
     sb::{HaChassis, HaChassisGroup, PortBinding},
 };
@@ -51,7 +51,7 @@ pub fn step() -> impl Strategy<Value = NatStep> {
     let router = || prop_oneof![Just(2u32), Just(4), Just(5)];
     let some = |of: u32| proptest::sample::subsequence((0..of).collect::<Vec<u32>>(), 0..=of as usize);
     prop_oneof![
-        8 => (0..4u32, 0..KINDS.len(), 0..EXTERNAL.len(), 0..LOGICAL.len(), 0..12usize).prop_map(
+        8 => (0..4u32, 0..KINDS.len(), 0..EXTERNAL.len(), 0..LOGICAL.len(), 0..14usize).prop_map(
             |(number, kind, external, logical, extra)| NatStep::Nat { number, kind, external, logical, extra }
         ),
         1 => (0..4u32).prop_map(NatStep::DropNat),
@@ -89,6 +89,8 @@ impl NatStep {
                     3 => row.exempted_ext_ips = peers(),
                     4 => (row.allowed_ext_ips, row.exempted_ext_ips) = (peers(), peers()),
                     5 => row.options = options(&[("stateless", "true")]),
+                    10 => row.options = options(&[("stateless", "true"), ("stateless_icmp_helper", "false")]),
+                    11 => row.options = options(&[("add_route", "true")]),
                     6 => row.external_port_range = text("1000-2000"),
                     7 => row.gateway_port = Some(Weak::new(id(Kind::RouterPort, 1))),
                     8 | 9 => {
@@ -133,8 +135,12 @@ impl NatStep {
             Self::DropGateway(port) => model.remove::<PortBinding>(id(Kind::Redirect, *port)),
             Self::Zones(router, Some(zone)) => {
                 model.put(id(Kind::Switch, *router), HostRouterZones { dnat: *zone, snat: zone + 10 });
+                model.put(id(Kind::Switch, *router), HostZone { zone: zone + 20 });
             }
-            Self::Zones(router, None) => model.remove::<HostRouterZones>(id(Kind::Switch, *router)),
+            Self::Zones(router, None) => {
+                model.remove::<HostRouterZones>(id(Kind::Switch, *router));
+                model.remove::<HostZone>(id(Kind::Switch, *router));
+            }
             Self::Peers(members) => model.put(
                 id(Kind::Set, 7),
                 AddressSet {

@@ -7,7 +7,8 @@
 //! - [`worn`]: for Classify, which puts the router's MAC back on the way in.
 //!
 //! # Invariants
-//! - The MAC of a gateway port is not replaced: it is at one place at a time, and announced there.
+//! - The MAC of a gateway port is not replaced where the gateway is: it is at one place at a time, and announced there. Elsewhere
+//!   it is, if packets go to the gateway by the physical network, which would else see it at their place.
 //! - Where several routers are on one switch the MAC that comes back is that of the first, as nothing in the frame says which.
 
 use ofpacket::Port;
@@ -38,7 +39,7 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = SwitchPort::read(view, owner.row()) else { return };
     let Some(interface) = port.interface(view) else { return };
     let Some(own) = own(view, &port) else { return };
-    for router in routers(view, port.switch) {
+    for router in senders(view, port.switch) {
         let from = port.to().with(field::ETH_SRC, router.0);
         let mut actions = vec![Action::set_field(field::ETH_SRC, own.0)];
         actions.extend(logical::output(&interface, Port(interface.ofport.into())));
@@ -50,7 +51,7 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
 
 /// Whether what goes out of a port must pass Deliver, for routers' MACs to be replaced.
 pub(super) fn replaces(view: &View<'_>, port: &SwitchPort<'_>) -> bool {
-    own(view, port).is_some() && !routers(view, port.switch).is_empty()
+    own(view, port).is_some() && !senders(view, port.switch).is_empty()
 }
 
 /// The MAC of this hypervisor on the port's network.
@@ -77,11 +78,24 @@ pub(super) fn worn(view: &View<'_>, port: &SwitchPort<'_>) -> Option<(Vec<Mac>, 
 
 /// MACs of the router ports on a switch that are no gateways, in the order of the ports' uuids.
 fn routers(view: &View<'_>, switch: Uuid) -> Vec<Mac> {
+    let ports = ports(view, switch).into_iter();
+    ports.filter(|port| Gateway::of(view, port).is_none()).map(|port| port.mac).collect()
+}
+
+/// MACs of those that send to the physical network here.
+fn senders(view: &View<'_>, switch: Uuid) -> Vec<Mac> {
+    let here = |port: &RouterPort<'_>| {
+        Gateway::of(view, port).is_none_or(|gateway| gateway.is_bridged() && !gateway.is_resident(view))
+    };
+    ports(view, switch).into_iter().filter(here).map(|port| port.mac).collect()
+}
+
+/// Router ports on a switch.
+fn ports<'a>(view: &View<'a>, switch: Uuid) -> Vec<RouterPort<'a>> {
     let ports: Vec<Uuid> = view.related(Relation::LocalPorts, switch, 0).collect();
     let sides = ports.into_iter().filter_map(|port| SwitchPort::read(view, port));
     let sides = sides.filter(|side| side.kind == Kind::Router);
-    let routers = sides.filter_map(|side| RouterPort::read(view, peer(view, side.binding)?));
-    routers.filter(|port| Gateway::of(view, port).is_none()).map(|port| port.mac).collect()
+    sides.filter_map(|side| RouterPort::read(view, peer(view, side.binding)?)).collect()
 }
 
 /// The MAC of a chassis on the physical network of a port: `NETWORK:MAC,...`.

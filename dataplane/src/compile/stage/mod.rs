@@ -139,6 +139,7 @@ pub const STAGES: &[&Stage] = &[
     &router::large::STAGE,
     &router::route::CONNECTED,
     &router::route::STATIC,
+    &router::symmetric::STAGE,
     &router::policy::STAGE,
     &router::policy::DEFAULT,
     &router::next_hop::PORT,

@@ -3,7 +3,8 @@
 //!
 //! # Contract
 //! - Packets come one at a time. Out: where it arrives, with which addresses and hops left; nothing if nowhere.
-//! - A gateway's translations hold for all that it routes, whichever ports it comes and goes by.
+//! - The translations of a router that is pinned to its chassis hold for all that it routes, whichever ports it comes and goes by;
+//!   those of one with a gateway port for what comes in or leaves by that.
 
 use std::net::IpAddr;
 
@@ -61,9 +62,17 @@ impl Reference {
         for _ in 0..3 {
             hops -= 1;
             let next = if at_gateway {
-                let (translated, next) = self.gateway(topology, tuple)?;
-                tuple = translated;
-                next
+                if topology.gateway_port {
+                    let by_it = switch == 3 && hops == HOPS - 1;
+                    let (translated, next, more) = self.gateway_port(topology, tuple, by_it)?;
+                    hops -= more;
+                    tuple = translated;
+                    next
+                } else {
+                    let (translated, next) = self.gateway(topology, tuple)?;
+                    tuple = translated;
+                    next
+                }
             } else {
                 inner(topology, tuple.to)
             };
@@ -78,18 +87,11 @@ impl Reference {
 
     /// Translates and routes.
     fn gateway(&mut self, topology: &Topology, tuple: Tuple) -> Option<(Tuple, Next)> {
-        for connection in &self.connections {
-            if connection.came == tuple {
-                return Some((connection.left, route(topology, connection.left.to)));
-            }
-            if connection.left.reversed() == tuple {
-                let back = connection.came.reversed();
-                return Some((back, route(topology, back.to)));
-            }
+        if let Some(known) = self.known(tuple) {
+            return Some((known, route(topology, known.to)));
         }
         let mut left = tuple;
-        let inbound = topology.rules.iter().find(|rule| IpAddr::V4(rule.external) == tuple.to);
-        match inbound {
+        match topology.rules.iter().find(|rule| rule.external == tuple.to) {
             Some(rule) if rule.kind != RuleKind::Snat => left.to = rule.logical.addr(),
             // An outer address that nothing comes back to.
             Some(_) => return None,
@@ -99,17 +101,86 @@ impl Reference {
         if matches!(next, Next::Nowhere) {
             return None;
         }
-        let outbound = topology
-            .rules
-            .iter()
-            .filter(|rule| rule.kind != RuleKind::Dnat && rule.logical.contains(&tuple.source))
-            .max_by_key(|rule| rule.logical.prefix_len());
-        if let Some(rule) = outbound {
-            left.source = rule.external.into();
+        if let Some(rule) = outbound(topology, tuple.source) {
+            left.source = rule.external;
         }
         self.connections.push(Connection { came: tuple, left });
         Some((left, next))
     }
+
+    /// Routes, and translates what passes the gateway port. Also how often it is routed beyond the first time: what leaves for an
+    /// outer address comes in again.
+    fn gateway_port(
+        &mut self,
+        topology: &Topology,
+        tuple: Tuple,
+        from_outside: bool,
+    ) -> Option<(Tuple, Next, u8)> {
+        let (mut tuple, mut from_outside) = (tuple, from_outside);
+        for more in 0..2 {
+            if from_outside {
+                tuple = self.comes_in(topology, tuple)?;
+            }
+            let next = route(topology, tuple.to);
+            let is_outer = topology.rules.iter().any(|rule| rule.external == tuple.to);
+            let leaves = is_outer || matches!(next, Next::Guest(port) if topology.switch_of(port) == 3);
+            if leaves && !from_outside {
+                tuple = self.leaves(topology, tuple);
+            }
+            if !is_outer {
+                return Some((tuple, next, more));
+            }
+            if from_outside {
+                return None;
+            }
+            from_outside = true;
+        }
+        None
+    }
+
+    fn comes_in(&mut self, topology: &Topology, tuple: Tuple) -> Option<Tuple> {
+        if let Some(known) = self.known(tuple) {
+            return Some(known);
+        }
+        let mut left = tuple;
+        match topology.rules.iter().find(|rule| rule.external == tuple.to) {
+            Some(rule) if rule.kind != RuleKind::Snat => left.to = rule.logical.addr(),
+            Some(_) => return None,
+            None => {}
+        }
+        self.connections.push(Connection { came: tuple, left });
+        Some(left)
+    }
+
+    fn leaves(&mut self, topology: &Topology, tuple: Tuple) -> Tuple {
+        if let Some(known) = self.known(tuple) {
+            return known;
+        }
+        let mut left = tuple;
+        if let Some(rule) = outbound(topology, tuple.source) {
+            left.source = rule.external;
+            self.connections.push(Connection { came: tuple, left });
+        }
+        left
+    }
+
+    /// What becomes of a packet of a connection that is known.
+    fn known(&self, tuple: Tuple) -> Option<Tuple> {
+        self.connections.iter().find_map(|connection| {
+            if connection.came == tuple {
+                Some(connection.left)
+            } else {
+                (connection.left.reversed() == tuple).then(|| connection.came.reversed())
+            }
+        })
+    }
+}
+
+/// The rule that translates a source: the one of the longest prefix.
+fn outbound(topology: &Topology, source: IpAddr) -> Option<&super::topology::Rule> {
+    let rules = topology.rules.iter();
+    let rules = rules.filter(|rule| rule.kind != RuleKind::Dnat && rule.logical.contains(&source));
+    rules.max_by_key(|rule| rule.logical.prefix_len())
 }
 
 /// The gateway's routes.

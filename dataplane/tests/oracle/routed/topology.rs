@@ -1,7 +1,7 @@
-//! Random topologies: three switches, of which the third is the outside, joined by one gateway router or by an inner and a
-//! gateway router.
+//! Random topologies: three switches, of which the third is the outside, joined by one router or by an inner one and one to the
+//! outside, which is pinned to its chassis or has a gateway port.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use quantumnet_model::{
@@ -28,6 +28,8 @@ const GATEWAY: u32 = 21;
 pub struct Topology {
     /// An inner router besides the gateway.
     pub two: bool,
+    /// The way out is a gateway port of a distributed router, not a router of one chassis.
+    pub gateway_port: bool,
     /// Static routes of the router that the inner switches are on.
     pub routes: Vec<(IpNet, Hop)>,
     /// Translations of the gateway.
@@ -46,7 +48,7 @@ pub enum Hop {
 #[derive(Clone, Debug)]
 pub struct Rule {
     pub kind: RuleKind,
-    pub external: Ipv4Addr,
+    pub external: IpAddr,
     pub logical: IpNet,
 }
 
@@ -59,7 +61,12 @@ pub enum RuleKind {
 
 impl Topology {
     pub fn random(random: &mut Random) -> Self {
-        let mut this = Self { two: random.one_in(2), routes: Vec::new(), rules: Vec::new() };
+        let mut this = Self {
+            two: random.one_in(2),
+            gateway_port: random.one_in(2),
+            routes: Vec::new(),
+            rules: Vec::new(),
+        };
         for _ in 0..random.below(4) {
             this.add_route(random);
         }
@@ -92,12 +99,17 @@ impl Topology {
     /// No two rules for one outer or one inner address, so that what wins is said somewhere.
     fn add_rule(&mut self, random: &mut Random) {
         let kind = *random.pick(&[RuleKind::Snat, RuleKind::Dnat, RuleKind::Both]);
-        let external = Ipv4Addr::new(172, 16, 0, 100 + random.below(6) as u8);
+        let six = random.one_in(3);
+        let external = outer(random.below(6), six);
         let guest = 1 + random.below(4) as u32;
-        let whole = ["10.0.1.0/24", "10.0.2.0/24", "10.0.0.0/16"];
+        let whole = if six {
+            ["fd01::/64", "fd02::/64", "fd00::/8"]
+        } else {
+            ["10.0.1.0/24", "10.0.2.0/24", "10.0.0.0/16"]
+        };
         let logical: IpNet = match kind {
             RuleKind::Snat if random.one_in(2) => random.pick(&whole).parse().expect("a prefix"),
-            _ => IpNet::from(self.address(guest, false)),
+            _ => IpNet::from(self.address(guest, six)),
         };
         let known = |rule: &Rule| rule.external == external || rule.logical == logical;
         if !self.rules.iter().any(known) {
@@ -154,7 +166,7 @@ impl Topology {
     pub fn destinations(&self, client: u32, random: &mut Random) -> Vec<IpAddr> {
         let guests = (1..=PORTS).filter(|port| *port != client);
         let mut all: Vec<IpAddr> = guests.map(|port| self.address(port, random.one_in(3))).collect();
-        all.extend((100..106).map(|last| IpAddr::V4(Ipv4Addr::new(172, 16, 0, last))));
+        all.extend((0..6).flat_map(|place: usize| [outer(place, false), outer(place, true)]));
         let others = [
             "192.0.2.1",
             "192.0.2.130",
@@ -189,9 +201,12 @@ impl Topology {
                 router: if inner { INNER } else { GATEWAY },
                 networks: self.networks(switch).map(|net| net.to_string()).to_vec(),
                 switch: Some(switch),
-                chassis: (!inner).then_some(1),
+                chassis: (!inner && !self.gateway_port).then_some(1),
                 ..RouterPortSpec::default()
             });
+        }
+        if self.gateway_port {
+            model.gateway(self.router_port(3), GATEWAY);
         }
         if self.two {
             for (number, peer, router, last) in [(4, 5, INNER, 1), (5, 4, GATEWAY, 2)] {
@@ -200,7 +215,7 @@ impl Topology {
                     router,
                     networks: vec![format!("10.0.99.{last}/24"), format!("fd99::{last}/64")],
                     peer: Some(peer),
-                    chassis: (router == GATEWAY).then_some(1),
+                    chassis: (router == GATEWAY && !self.gateway_port).then_some(1),
                     ..RouterPortSpec::default()
                 });
             }
@@ -234,7 +249,7 @@ impl Topology {
         }
         let mut gateway = LogicalRouter {
             name: text("gateway"),
-            options: options(&[("chassis", "hv1")]),
+            options: if self.gateway_port { options(&[]) } else { options(&[("chassis", "hv1")]) },
             ..LogicalRouter::default()
         };
         if self.two {
@@ -255,8 +270,8 @@ impl Topology {
                 RuleKind::Dnat => "dnat",
                 RuleKind::Both => "dnat_and_snat",
             };
-            let whole = rule.logical.prefix_len() == 32;
-            let logical = if whole { rule.logical.addr().to_string() } else { rule.logical.to_string() };
+            let single = rule.logical.prefix_len() == rule.logical.max_prefix_len();
+            let logical = if single { rule.logical.addr().to_string() } else { rule.logical.to_string() };
             let row = Nat {
                 r#type: text(kind),
                 external_ip: text(&rule.external.to_string()),
@@ -269,6 +284,12 @@ impl Topology {
         model.put(id(Kind::Switch, GATEWAY), gateway);
         model.put(id(Kind::Switch, GATEWAY), HostRouterZones { dnat: 101, snat: 102 });
     }
+}
+
+/// An outer address, one of six.
+fn outer(place: usize, six: bool) -> IpAddr {
+    let text = if six { format!("fd03::{:x}", 0x100 + place) } else { format!("172.16.0.{}", 100 + place) };
+    text.parse().expect("numbers are small")
 }
 
 fn octets(mac: &str) -> [u8; 6] {

@@ -74,6 +74,11 @@ impl<'a> Gateway<'a> {
         self.group.is_some_and(|group| view.holds(Relation::Active, group))
     }
 
+    /// Whether packets reach it by the physical network of the port's switch, and not by a tunnel.
+    pub(in crate::compile) fn is_bridged(&self) -> bool {
+        self.binding.options.get("redirect-type").is_some_and(|kind| &**kind == "bridged")
+    }
+
     /// Whether packets for it are taken here.
     pub(in crate::compile) fn is_resident(&self, view: &View<'_>) -> bool {
         view.holds(Relation::Resident, self.uuid)
@@ -124,7 +129,7 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let elsewhere = || vec![Action::load(register::OUT_PORT, gateway.key.into()), go(Table::Output)];
     let way = if gateway.is_active(view) {
         vec![go(Table::Output)]
-    } else if gateway.binding.options.get("redirect-type").is_some_and(|kind| &**kind == "bridged") {
+    } else if gateway.is_bridged() {
         bridged(view, &port)
     } else {
         elsewhere()
@@ -193,8 +198,8 @@ mod tests {
     use quantumnet_model::{
         Row, Strong, Weak,
         column::Text,
-        host::{HostHandover, HostSelf},
-        nb::{LogicalRouter, LogicalRouterPort},
+        host::{HostHandover, HostPatch, HostSelf},
+        nb::{LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort},
         sb::{Chassis, DatapathBinding, Encap, HaChassis, HaChassisGroup},
     };
 
@@ -275,6 +280,67 @@ mod tests {
             }
         }
         expect.assert_eq(&text);
+    }
+
+    /// The same with the physical network behind the gateway port, by which packets are to go to the gateway.
+    fn bridged(members: &[(u128, i64)]) -> Vec<RowUpdate> {
+        let on_switch = |name: &str, key, kind: &str, options: &[(&str, &str)]| PortBinding {
+            logical_port: name.into(),
+            datapath: Strong::new(id(70)),
+            tunnel_key: key,
+            r#type: kind.into(),
+            options: map(options),
+            ..PortBinding::default()
+        };
+        let switch = DatapathBinding {
+            tunnel_key: 7,
+            r#type: Some("logical-switch".into()),
+            ..DatapathBinding::default()
+        };
+        let port = |kind: &str| LogicalSwitchPort { r#type: kind.into(), ..LogicalSwitchPort::default() };
+        let patch = HostPatch { logical_port: "phys".into(), ofport: 9, meter: 0 };
+        let mut rows = world(members);
+        for (_, uuid, row) in &mut rows {
+            let Some(binding) = row.as_ref().and_then(|row| row.as_any().downcast_ref::<PortBinding>())
+            else {
+                continue;
+            };
+            let (key, value) = match (*uuid == id(62), *uuid == id(63)) {
+                (true, _) => ("peer", "public-out"),
+                (_, true) => ("redirect-type", "bridged"),
+                _ => continue,
+            };
+            let options = binding.options.update(key.into(), value.into());
+            *row = Some(Arc::new(PortBinding { options, ..binding.clone() }));
+        }
+        rows.extend([
+            put(70, switch),
+            put(70, LogicalSwitch::default()),
+            put(71, port("router")),
+            put(71, on_switch("public-out", 1, "patch", &[("peer", "out")])),
+            put(72, port("localnet")),
+            put(72, on_switch("phys", 2, "localnet", &[("network_name", "physnet1")])),
+            put(73, patch),
+        ]);
+        rows
+    }
+
+    #[test]
+    fn bridged_gateways_are_reached_by_the_physical_network() {
+        check(
+            bridged(&[(2, 10), (3, 20)]),
+            expect![[r#"
+            28 50 reg15=0x2,metadata=0x9 => set_field:0a:00:00:00:00:09->eth_src,set_field:0a:00:00:00:00:09->eth_dst,ct_clear,load:0x7->OXM_OF_METADATA[],load:0x1->NXM_NX_REG14[],load:0x2->NXM_NX_REG15[],load:0->NXM_OF_IN_PORT[],resubmit(,45)
+            32 100 reg10=0/0x10000,reg15=0x3,metadata=0x9 => bundle_load(eth_src,0,active_backup,ofport,NXM_NX_REG9[0..15],members:1003,1002),resubmit(,33)
+        "#]],
+        );
+        check(
+            bridged(&[(1, 10)]),
+            expect![[r#"
+            28 50 reg15=0x2,metadata=0x9 => resubmit(,32)
+            32 100 reg10=0x10000/0x10000,reg15=0x3,metadata=0x9 => load:0x2->NXM_NX_REG15[],resubmit(,32)
+        "#]],
+        );
     }
 
     #[test]

@@ -65,8 +65,8 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         if let Some(tell) = &unreachable {
             out.flow(Table::RouterInput, 70, first_fragment(own.clone()), [tell.clone()]);
         }
-        // Where addresses are translated, it is known only later whether it is for the router.
-        if !translates {
+        // Where addresses are translated, be it on another hypervisor, it is known only later whether it is for the router.
+        if !view.holds(Relation::Translations, port.router) {
             out.flow(Table::RouterInput, 60, own, []);
         }
     }
@@ -155,3 +155,38 @@ const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 /// Set in all fragments but the first.
 const LATER_FRAGMENT: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::compile::stage::router::translate::testing::{World, rule};
+
+    #[test]
+    fn what_is_for_a_translated_address_is_routed_to_the_gateway_wherever_that_is() {
+        let world = World { elsewhere: true, ..World::of([rule("snat", "172.16.0.1", "10.0.0.0/24")]) };
+        world.check(&[&STAGE], expect![[r#"
+            RouterInput 30 ip,reg14=0x1,nw_ttl=0,nw_frag=not_later => controller(userdata=01.0a.00.00.00.00.00.15.00.00.00.00.00.00.00.00.00.00.00.01)
+            RouterInput 30 ip,reg14=0x1,nw_ttl=1,nw_frag=not_later => controller(userdata=01.0a.00.00.00.00.00.15.00.00.00.00.00.00.00.00.00.00.00.01)
+            RouterInput 30 ipv6,reg14=0x1,nw_ttl=0,nw_frag=not_later => controller(userdata=01.0a.00.00.00.00.00.15.00.00.00.00.00.00.00.00.00.00.00.01)
+            RouterInput 30 ipv6,reg14=0x1,nw_ttl=1,nw_frag=not_later => controller(userdata=01.0a.00.00.00.00.00.15.00.00.00.00.00.00.00.00.00.00.00.01)
+            RouterInput 70 ip,nw_dst=10.0.0.254,nw_frag=not_later => controller(userdata=01.0b.00.00.00.00.00.15.00.00.00.00.00.00.00.00.00.00.00.01)
+            RouterInput 70 ip,nw_dst=172.16.0.1,nw_frag=not_later => controller(userdata=01.0b.00.00.00.00.00.16.00.00.00.00.00.00.00.00.00.00.00.01)
+            RouterInput 70 ipv6,ipv6_dst=fd00::fe,nw_frag=not_later => controller(userdata=01.0b.00.00.00.00.00.15.00.00.00.00.00.00.00.00.00.00.00.01)
+            RouterInput 70 ipv6,ipv6_dst=fd16::1,nw_frag=not_later => controller(userdata=01.0b.00.00.00.00.00.16.00.00.00.00.00.00.00.00.00.00.00.01)
+            RouterInput 70 ipv6,reg14=0x1,ipv6_dst=fe80::8ff:ff:fe00:1,nw_frag=not_later => controller(userdata=01.0b.00.00.00.00.00.15.00.00.00.00.00.00.00.00.00.00.00.01)
+            RouterInput 70 ipv6,reg14=0x2,ipv6_dst=fe80::8ff:ff:fe00:2,nw_frag=not_later => controller(userdata=01.0b.00.00.00.00.00.16.00.00.00.00.00.00.00.00.00.00.00.01)
+            RouterInput 90 icmp,nw_dst=10.0.0.254,icmp_type=8,icmp_code=0 => move:NXM_OF_IP_SRC[]->NXM_OF_IP_DST[],set_field:10.0.0.254->ip_src,mod_nw_ttl:255,set_field:0->icmp_type,load:0x1->NXM_NX_REG10[0],resubmit(,23)
+            RouterInput 90 icmp,nw_dst=172.16.0.1,icmp_type=8,icmp_code=0 => move:NXM_OF_IP_SRC[]->NXM_OF_IP_DST[],set_field:172.16.0.1->ip_src,mod_nw_ttl:255,set_field:0->icmp_type,load:0x1->NXM_NX_REG10[0],resubmit(,23)
+            RouterInput 90 icmp6,ipv6_dst=fd00::fe,icmp_type=128,icmp_code=0 => move:NXM_NX_IPV6_SRC[]->NXM_NX_IPV6_DST[],set_field:fd00::fe->ipv6_src,mod_nw_ttl:255,set_field:129->icmpv6_type,load:0x1->NXM_NX_REG10[0],resubmit(,23)
+            RouterInput 90 icmp6,ipv6_dst=fd16::1,icmp_type=128,icmp_code=0 => move:NXM_NX_IPV6_SRC[]->NXM_NX_IPV6_DST[],set_field:fd16::1->ipv6_src,mod_nw_ttl:255,set_field:129->icmpv6_type,load:0x1->NXM_NX_REG10[0],resubmit(,23)
+            RouterInput 90 icmp6,reg14=0x1,ipv6_dst=fe80::8ff:ff:fe00:1,icmp_type=128,icmp_code=0 => move:NXM_NX_IPV6_SRC[]->NXM_NX_IPV6_DST[],set_field:fe80::8ff:ff:fe00:1->ipv6_src,mod_nw_ttl:255,set_field:129->icmpv6_type,load:0x1->NXM_NX_REG10[0],resubmit(,23)
+            RouterInput 90 icmp6,reg14=0x2,ipv6_dst=fe80::8ff:ff:fe00:2,icmp_type=128,icmp_code=0 => move:NXM_NX_IPV6_SRC[]->NXM_NX_IPV6_DST[],set_field:fe80::8ff:ff:fe00:2->ipv6_src,mod_nw_ttl:255,set_field:129->icmpv6_type,load:0x1->NXM_NX_REG10[0],resubmit(,23)
+            RouterInput 100 ip,reg10=0/0x10,nw_src=10.0.0.254 => drop
+            RouterInput 100 ip,reg10=0/0x10,nw_src=10.0.0.255 => drop
+            RouterInput 100 ip,reg10=0/0x10,nw_src=172.16.0.1 => drop
+            RouterInput 100 ip,reg10=0/0x10,nw_src=172.16.0.255 => drop
+        "#]]);
+    }
+}

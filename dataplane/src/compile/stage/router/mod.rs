@@ -21,6 +21,7 @@ pub(super) mod next_hop;
 pub(super) mod output;
 pub(super) mod policy;
 pub(in crate::compile) mod route;
+pub(super) mod symmetric;
 pub(super) mod translate;
 
 use ofpacket::{Action, Controller, MeterId};

@@ -86,7 +86,7 @@ fn port(view: &View<'_>, owner: Owner, out: &mut Sink) {
 }
 
 /// Ports of routers on the port's switch.
-fn routers<'a>(view: &View<'a>, port: &SwitchPort<'_>) -> impl Iterator<Item = RouterPort<'a>> {
+pub(super) fn routers<'a>(view: &View<'a>, port: &SwitchPort<'_>) -> impl Iterator<Item = RouterPort<'a>> {
     let group = register::GROUP_FLOOD.into();
     let ports: Vec<_> = view.related(Relation::FloodPeers, port.switch, group).collect();
     let ports = ports.into_iter().filter_map(|side| SwitchPort::read(view, side));

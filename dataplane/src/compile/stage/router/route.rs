@@ -98,23 +98,20 @@ fn static_route(view: &View<'_>, owner: Owner, out: &mut Sink) {
         }
     };
     for matches in narrowed(view, first) {
-        let matches = match first.class {
-            Class::Source => source(matches, first.net),
-            _ => destination(matches, first.net),
-        };
+        let matches = toward_prefix(matches, first);
         out.flow(Table::Route, priority(first.net, first.class), matches, actions.clone());
     }
 }
 
 /// A route of a set, of the router that has it so.
-fn member<'a>(view: &View<'a>, set: Uuid, route: Uuid) -> Option<StaticRoute<'a>> {
+pub(super) fn member<'a>(view: &View<'a>, set: Uuid, route: Uuid) -> Option<StaticRoute<'a>> {
     let routers = view.uuids(By::RouterRoutes, &[Atom::Uuid(route)]);
     let mut routes = routers.into_iter().filter_map(|router| StaticRoute::read(view, router, route));
     routes.find(|route| route.set() == set)
 }
 
 /// Packets that the route may be about: those that come by ports of its table.
-fn narrowed(view: &View<'_>, route: &StaticRoute<'_>) -> Vec<Match> {
+pub(super) fn narrowed(view: &View<'_>, route: &StaticRoute<'_>) -> Vec<Match> {
     let link_local = matches!(route.net, IpNet::V6(net) if net.addr().is_unicast_link_local());
     if let (true, Some(way)) = (link_local, &route.way) {
         return vec![way.port.from()];
@@ -125,6 +122,22 @@ fn narrowed(view: &View<'_>, route: &StaticRoute<'_>) -> Vec<Match> {
             let ports = view.related(Relation::TablePorts, named(route.router, table), 0);
             ports.filter_map(|port| RouterPort::read(view, port)).map(|port| port.from()).collect()
         }
+    }
+}
+
+/// Packets that have what the route's prefix is about, on the way out.
+pub(super) fn toward_prefix(matches: Match, route: &StaticRoute<'_>) -> Match {
+    match route.class {
+        Class::Source => source(matches, route.net),
+        _ => destination(matches, route.net),
+    }
+}
+
+/// The same of packets that come in from behind the route.
+pub(super) fn behind(matches: Match, route: &StaticRoute<'_>) -> Match {
+    match route.class {
+        Class::Source => destination(matches, route.net),
+        _ => source(matches, route.net),
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) enum Side {
 pub(super) enum Counts {
     /// Its match, and that the peer is allowed.
     All,
+    /// As [`Counts::All`], of ICMP errors.
+    Errors,
     /// That the peer is exempted.
     Exempted,
 }
@@ -66,13 +68,14 @@ impl Flows<'_> {
     ) {
         let rule = self.rule;
         let (matches, peers) = match counts {
-            Counts::All => (&*rule.row.r#match, rule.row.allowed_ext_ips.as_ref()),
+            Counts::All | Counts::Errors => (&*rule.row.r#match, rule.row.allowed_ext_ips.as_ref()),
             Counts::Exempted => match &rule.row.exempted_ext_ips {
                 Some(exempted) => ("", Some(exempted)),
                 None => return,
             },
         };
-        if matches.is_empty() && peers.is_none() {
+        let errors = matches!(counts, Counts::Errors);
+        if matches.is_empty() && peers.is_none() && !errors {
             let base = match self.side {
                 Side::In(to) => rule.inbound(to),
                 Side::Out => rule.outbound(),
@@ -81,6 +84,9 @@ impl Flows<'_> {
             return;
         }
         let mut text = self.addresses();
+        if errors {
+            text += if rule.external.is_ipv4() { ERRORS_V4 } else { ERRORS_V6 };
+        }
         if !matches.is_empty() {
             let _ = write!(text, " && ({matches})");
         }
@@ -169,5 +175,8 @@ fn port_term(field: Field, key: u16) -> expr::Match {
     expr::Match { field, value: key.into(), mask: u32::MAX.into() }
 }
 
+/// Of ICMP types those that quote a packet and are no redirect.
+const ERRORS_V4: &str = " && icmp4.type == {3, 11, 12}";
+const ERRORS_V6: &str = " && icmp6.type == {1, 2, 3, 4}";
 /// How many flows a clause may take.
 const LISTED_MAX: usize = 4_096;

@@ -13,7 +13,7 @@ use ofpacket::{Action, field};
 use super::{
     Zones,
     condition::{Counts, Flows, Side},
-    lookup,
+    lookup, quoted,
     rule::{EXEMPTION, Kind, Rule},
     translate,
 };
@@ -76,6 +76,10 @@ fn translations(view: &View<'_>, rule: &Rule<'_>, zones: Option<Zones>, out: &mu
         }
     };
     flows(priority).put(Counts::All, &|matches| matches, &actions, out);
+    if rule.translates_quoted() {
+        let actions = [vec![quoted(view, rule, out)], actions].concat();
+        flows(priority + 1).put(Counts::Errors, &|matches| matches, &actions, out);
+    }
     flows(priority + EXEMPTION).put(Counts::Exempted, &|matches| matches, &[go(Table::Route)], out);
 }
 
@@ -166,8 +170,11 @@ mod tests {
         limited(stateless).check(
             &[&STAGE],
             expect![[r#"
-            RouterTranslate 100 ip,reg14=0x2,nw_dst=172.16.0.50 => set_field:10.0.0.1->ip_dst,resubmit(,23)
-        "#]],
+                RouterTranslate 100 ip,reg14=0x2,nw_dst=172.16.0.50 => set_field:10.0.0.1->ip_dst,resubmit(,23)
+                RouterTranslate 101 icmp,reg14=0x2,nw_dst=172.16.0.50,icmp_type=3 => controller(userdata=01.0c.00.00.00.00.00.64.00.00.00.00.00.00.00.00.00.00.00.01,pause),set_field:10.0.0.1->ip_dst,resubmit(,23)
+                RouterTranslate 101 icmp,reg14=0x2,nw_dst=172.16.0.50,icmp_type=11 => controller(userdata=01.0c.00.00.00.00.00.64.00.00.00.00.00.00.00.00.00.00.00.01,pause),set_field:10.0.0.1->ip_dst,resubmit(,23)
+                RouterTranslate 101 icmp,reg14=0x2,nw_dst=172.16.0.50,icmp_type=12 => controller(userdata=01.0c.00.00.00.00.00.64.00.00.00.00.00.00.00.00.00.00.00.01,pause),set_field:10.0.0.1->ip_dst,resubmit(,23)
+            "#]],
         );
     }
 }

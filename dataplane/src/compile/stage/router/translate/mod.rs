@@ -19,11 +19,19 @@
 //! - Priorities are OVN's, shifted: which of several rules wins is visible to users.
 //! - Nothing is translated, and nothing passes untranslated, while the router has no zones yet.
 
-use ofpacket::{Action, Conntrack, ConntrackZone, Nat as Translation};
+use ofpacket::{Action, Conntrack, ConntrackZone, Controller, MeterId, Nat as Translation};
 use quantumnet_model::host::HostRouterZones;
 use uuid::Uuid;
 
-use crate::compile::{owner::Relation, table::Table, view::View};
+use self::rule::Rule;
+use crate::compile::{
+    logical::RouterPort,
+    owner::Relation,
+    punt::{Punt, PuntReason},
+    sink::Sink,
+    table::Table,
+    view::View,
+};
 
 pub(in crate::compile) mod address;
 mod condition;
@@ -34,7 +42,7 @@ pub(in crate::compile) mod reach;
 mod rule;
 pub(in crate::compile) mod scope;
 #[cfg(test)]
-mod testing;
+pub(in crate::compile::stage::router) mod testing;
 
 /// The zones of a router.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +63,26 @@ impl Zones {
         let sources = if common { destinations } else { u16::try_from(row.snat).ok()? };
         Some(Self { destinations, sources })
     }
+}
+
+/// To the agent, which translates the packet that an ICMP error quotes; the error waits meanwhile.
+fn quoted(view: &View<'_>, rule: &Rule<'_>, out: &mut Sink) -> Action {
+    let own = rule.gateway.as_ref().map(|gateway| gateway.port.clone());
+    let port = own.or_else(|| {
+        let mut ports = view.related(Relation::RouterPorts, rule.router, 0);
+        ports.find_map(|port| RouterPort::read(view, port))
+    });
+    let base = port.and_then(|port| super::meters(view, &port));
+    let reason = PuntReason::InnerAddress;
+    if let Some(base) = base {
+        out.meter(reason.meter(base), reason.rate());
+    }
+    Action::Controller2(Controller {
+        userdata: Some(Box::new(Punt { reason, row: rule.uuid }.encode())),
+        meter: base.map(|base| MeterId(reason.meter(base))),
+        pause: true,
+        ..Controller::default()
+    })
 }
 
 /// Looks up, applies what the connection has, and goes on.

@@ -16,7 +16,7 @@ use super::{
     PRIORITY_OUTER, Zones,
     condition::{Counts, Flows, Side},
     inbound::known,
-    lookup, restore,
+    lookup, quoted, restore,
     rule::{self, EXEMPTION, Kind, Rule},
 };
 use crate::compile::{
@@ -118,6 +118,10 @@ fn source(view: &View<'_>, rule: &Rule<'_>, zones: Option<Zones>, out: &mut Sink
     if rule.is_stateless() {
         let actions = [mac, vec![from_outside(rule), go(Table::RouterOut)]].concat();
         flows(priority).put(Counts::All, &|matches| matches, &actions, out);
+        if rule.translates_quoted() {
+            let actions = [vec![quoted(view, rule, out)], actions].concat();
+            flows(priority + 1).put(Counts::Errors, &|matches| matches, &actions, out);
+        }
     } else {
         let actions = match zones {
             Some(zones) => [mac, leave(view, rule, zones.sources, rule.to_outside())].concat(),
@@ -258,6 +262,9 @@ mod tests {
         World::of([stateless]).check(&[&STAGE], expect![[r#"
             RouterUndo 100 ip,reg15=0x2,nw_src=10.0.0.1 => set_field:0a:f1:00:00:00:01->eth_src,resubmit(,38)
             RouterSource 171 ip,reg15=0x2,nw_src=10.0.0.1 => set_field:0a:f1:00:00:00:01->eth_src,set_field:172.16.0.50->ip_src,resubmit(,39)
+            RouterSource 172 icmp,reg15=0x2,nw_src=10.0.0.1,icmp_type=3 => controller(userdata=01.0c.00.00.00.00.00.64.00.00.00.00.00.00.00.00.00.00.00.01,pause),set_field:0a:f1:00:00:00:01->eth_src,set_field:172.16.0.50->ip_src,resubmit(,39)
+            RouterSource 172 icmp,reg15=0x2,nw_src=10.0.0.1,icmp_type=11 => controller(userdata=01.0c.00.00.00.00.00.64.00.00.00.00.00.00.00.00.00.00.00.01,pause),set_field:0a:f1:00:00:00:01->eth_src,set_field:172.16.0.50->ip_src,resubmit(,39)
+            RouterSource 172 icmp,reg15=0x2,nw_src=10.0.0.1,icmp_type=12 => controller(userdata=01.0c.00.00.00.00.00.64.00.00.00.00.00.00.00.00.00.00.00.01,pause),set_field:0a:f1:00:00:00:01->eth_src,set_field:172.16.0.50->ip_src,resubmit(,39)
         "#]]);
     }
 

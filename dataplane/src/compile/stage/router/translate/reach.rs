@@ -4,7 +4,7 @@
 //! - `nat_reach`: owner one outer address of a gateway port or gateway router. Reads: all its rules there, the router's ports.
 //!   RouterNeighbour: who asks for it by ARP or ND on the gateway port is answered where it is served; on a gateway router by
 //!   any port. NextHop: it is at the gateway, or at the floating IP's own MAC; what came in for it by the gateway port and is
-//!   still for it goes nowhere.
+//!   still for it goes nowhere. Where a rule says so (`add_route`), routers on the attached switch have a route to it.
 //! - `nat_mac`: owner one rule. Forward, RouterAdmit: frames for a floating IP's own MAC come in where its port is. RouterGateway:
 //!   what it sends leaves there too; of a virtual port that nobody has, nowhere.
 //! - RouterInput: what comes in by the gateway port from an address that sources are given is no forgery.
@@ -20,6 +20,7 @@ use quantumnet_model::{address::Mac, host::HostSelf};
 
 use super::{
     address::rules,
+    condition::{Counts, Flows, Side},
     rule::{self, Kind, Rule},
 };
 use crate::compile::{
@@ -29,7 +30,14 @@ use crate::compile::{
     punt::PuntReason,
     register,
     sink::Sink,
-    stage::{Stage, admit, arp_respond, nd_respond::solicited_node, router},
+    stage::{
+        Stage, admit, arp_respond,
+        nd_respond::solicited_node,
+        router::{
+            self,
+            route::{self, Class},
+        },
+    },
     table::Table,
     view::View,
 };
@@ -38,7 +46,7 @@ pub(in crate::compile) const STAGE: Stage = Stage {
     number: 172,
     name: "nat_reach",
     owners: Owners::Facts(Relation::ExternalAddresses),
-    tables: &[Table::RouterInput, Table::RouterNeighbour, Table::NextHop],
+    tables: &[Table::RouterInput, Table::RouterNeighbour, Table::NextHop, Table::Route],
     relations: &[],
     emit,
 };
@@ -57,10 +65,14 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let rules = rules(view, fact.of, fact.value);
     let external = address(fact.value);
     let Some(first) = rules.first() else { return };
+    let is_shared = rules.iter().any(Rule::adds_route);
     let Some(gateway) = &first.gateway else {
         for port in view.related(Relation::RouterPorts, first.router, 0) {
             if let Some(port) = RouterPort::read(view, port) {
                 answer(view, &port, external, port.mac, out);
+                if is_shared {
+                    share(view, &port, external, port.mac, out);
+                }
             }
         }
         return;
@@ -70,6 +82,9 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     out.flow(Table::NextHop, 150, still, []);
     let mac = |rule: &Rule<'_>| rule.distributed.map_or(port.mac, |distributed| distributed.mac);
     router::next_hop::resolve(port, external, mac(first), router::next_hop::KNOWN, None, out);
+    if is_shared {
+        share(view, port, external, mac(first), out);
+    }
     if gateway.faces_gateway(view) {
         // Whoever asks on another port is told that it is there, as OVN has it.
         for port in view.related(Relation::RouterPorts, first.router, 0) {
@@ -85,6 +100,18 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     if view.holds(Relation::Translates, first.router) && rules.iter().any(|rule| rule.kind == Kind::Source) {
         let from = rule::source(port.from(), IpNet::from(external));
         out.flow(Table::RouterInput, 120, from, [go(Table::RouterTrack)]);
+    }
+}
+
+/// Other routers on the port's switch have a route to the address, and its MAC (ovn-nb(5), `NAT.options:add_route`).
+fn share(view: &View<'_>, port: &RouterPort<'_>, ip: IpAddr, mac: Mac, out: &mut Sink) {
+    let Some(side) = port.switch_port(view) else { return };
+    for other in router::next_hop::routers(view, &side).filter(|other| other.router != port.router) {
+        let net = IpNet::from(ip);
+        let matches = route::destination(on_switch(other.router_key), net);
+        let actions = [vec![Action::DecNwTtl], route::itself(net), route::by(view, &other)].concat();
+        out.flow(Table::Route, route::priority(net, Class::Static), matches, actions);
+        router::next_hop::resolve(&other, ip, mac, router::next_hop::KNOWN, None, out);
     }
 }
 
@@ -125,7 +152,13 @@ fn own_mac(view: &View<'_>, owner: Owner, out: &mut Sink) {
     }
     let mac = distributed.mac.0;
     let leave = [Action::set_field(field::ETH_SRC, mac), go(Table::Output)];
-    out.flow(Table::RouterGateway, 100, rule.outbound(), leave);
+    if rule.is_stateless() && rule.row.allowed_ext_ips.is_some() {
+        // To others it is not translated, and goes by the gateway as it is.
+        let flows = Flows { view, rule: &rule, table: Table::RouterGateway, priority: 75, side: Side::Out };
+        flows.put(Counts::All, &|matches| matches, &leave, out);
+    } else {
+        out.flow(Table::RouterGateway, 100, rule.outbound(), leave);
+    }
     let looked_at: Vec<Action> = router::large::look(view, &gateway.port).into_iter().collect();
     let entry = [looked_at, router::admit::entry(&gateway.port)].concat();
     out.flow(Table::RouterAdmit, 50, gateway.port.from().with(field::ETH_DST, mac), entry);

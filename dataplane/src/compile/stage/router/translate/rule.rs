@@ -133,6 +133,17 @@ impl<'a> Rule<'a> {
         self.kind == Kind::Both && self.row.options.get("stateless").is_some_and(|value| &**value == "true")
     }
 
+    /// Routers beside this one are to know the way to its outer address.
+    pub(super) fn adds_route(&self) -> bool {
+        self.row.options.get("add_route").is_some_and(|value| &**value == "true")
+    }
+
+    /// Without memory, and packets that ICMP errors quote are translated too.
+    pub(super) fn translates_quoted(&self) -> bool {
+        let refused = self.row.options.get("stateless_icmp_helper").is_some_and(|value| &**value == "false");
+        self.is_stateless() && !refused
+    }
+
     /// Holds for some packets only.
     pub(super) fn is_conditional(&self) -> bool {
         !self.row.r#match.is_empty()

@@ -7,9 +7,10 @@ use imbl::{OrdMap, OrdSet};
 use quantumnet_model::{
     Row, Strong, Uuid,
     column::Text,
-    host::{HostInterface, HostRouterZones, HostSelf},
+    host::{HostInterface, HostRouterZones, HostSelf, HostZone},
     nb::{
-        AddressSet, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, Nat, NbGlobal, Qos,
+        AddressSet, LogicalRouter, LogicalRouterPort, LogicalRouterStaticRoute, LogicalSwitch,
+        LogicalSwitchPort, Nat, NbGlobal, Qos,
     },
     sb::{Chassis, DatapathBinding, HaChassis, HaChassisGroup, PortBinding},
 };
@@ -18,30 +19,34 @@ use crate::compile::{Compiler, RowUpdate, compile_full, stage::Stage, table::Tab
 
 /// One world; what is not said is ordinary.
 #[derive(Clone, Default)]
-pub(super) struct World {
-    pub(super) rules: Vec<Nat>,
+pub(in crate::compile::stage::router) struct World {
+    pub(in crate::compile::stage::router) rules: Vec<Nat>,
+    /// Static routes of the router.
+    pub(in crate::compile::stage::router) routes: Vec<LogicalRouterStaticRoute>,
+    /// Zone of the ways of connections.
+    pub(in crate::compile::stage::router) ways: Option<i64>,
     /// The router is pinned to this hypervisor instead of having a gateway port.
-    pub(super) pinned: bool,
+    pub(in crate::compile::stage::router) pinned: bool,
     /// The gateway is on hypervisor 2.
-    pub(super) elsewhere: bool,
+    pub(in crate::compile::stage::router) elsewhere: bool,
     /// Port `a`, with 10.0.0.1, is on hypervisor 2.
-    pub(super) guest_elsewhere: bool,
-    pub(super) no_zones: bool,
-    pub(super) common_zone: bool,
-    pub(super) options: &'static [(&'static str, &'static str)],
+    pub(in crate::compile::stage::router) guest_elsewhere: bool,
+    pub(in crate::compile::stage::router) no_zones: bool,
+    pub(in crate::compile::stage::router) common_zone: bool,
+    pub(in crate::compile::stage::router) options: &'static [(&'static str, &'static str)],
     /// Something on the public switch looks at addresses.
-    pub(super) looked_at: bool,
+    pub(in crate::compile::stage::router) looked_at: bool,
     /// A second gateway port, in 192.0.2.0/24.
-    pub(super) second: bool,
+    pub(in crate::compile::stage::router) second: bool,
 }
 
 /// A rule of that type.
-pub(super) fn rule(kind: &str, external: &str, logical: &str) -> Nat {
+pub(in crate::compile::stage::router) fn rule(kind: &str, external: &str, logical: &str) -> Nat {
     Nat { r#type: kind.into(), external_ip: external.into(), logical_ip: logical.into(), ..Nat::default() }
 }
 
 /// A floating IP that its port's hypervisor serves.
-pub(super) fn distributed(external: &str, logical: &str) -> Nat {
+pub(in crate::compile::stage::router) fn distributed(external: &str, logical: &str) -> Nat {
     Nat {
         external_mac: Some("0a:f1:00:00:00:01".into()),
         logical_port: Some("a".into()),
@@ -50,23 +55,25 @@ pub(super) fn distributed(external: &str, logical: &str) -> Nat {
 }
 
 /// The set of peers 198.51.100.7 and 2001:db8::/32.
-pub(super) fn peers() -> Strong<AddressSet> {
+pub(in crate::compile::stage::router) fn peers() -> Strong<AddressSet> {
     Strong::new(id(90))
 }
 
 /// Another gateway port, by its number: 2 or 4.
-pub(super) fn gateway_port(number: u128) -> quantumnet_model::Weak<LogicalRouterPort> {
+pub(in crate::compile::stage::router) fn gateway_port(
+    number: u128,
+) -> quantumnet_model::Weak<LogicalRouterPort> {
     quantumnet_model::Weak::new(id(20 + number))
 }
 
 impl World {
-    pub(super) fn of(rules: impl IntoIterator<Item = Nat>) -> Self {
+    pub(in crate::compile::stage::router) fn of(rules: impl IntoIterator<Item = Nat>) -> Self {
         Self { rules: rules.into_iter().collect(), ..Self::default() }
     }
 
     /// What the stages make of it, by table.
     #[track_caller]
-    pub(super) fn check(&self, stages: &[&Stage], expect: Expect) {
+    pub(in crate::compile::stage::router) fn check(&self, stages: &[&Stage], expect: Expect) {
         let mut compiler = Compiler::new();
         compiler.apply(self.rows());
         assert!(compiler.recompute_check().is_empty(), "{:?}", compile_full(compiler.rows()).flows.len());
@@ -85,7 +92,7 @@ impl World {
         expect.assert_eq(&text);
     }
 
-    pub(super) fn rows(&self) -> Vec<RowUpdate> {
+    pub(in crate::compile::stage::router) fn rows(&self) -> Vec<RowUpdate> {
         let mut rows = vec![
             put(1, HostSelf { chassis: "hv1".into(), nd_extensions: true, ..HostSelf::default() }),
             put(41, Chassis { name: "hv1".into(), ..Chassis::default() }),
@@ -141,15 +148,19 @@ impl World {
             options.insert("chassis".into(), "hv1".into());
         }
         let numbers = 100..100 + self.rules.len() as u128;
+        let routes = 200..200 + self.routes.len() as u128;
         rows.push(put(
             9,
             LogicalRouter {
                 options,
                 nat: numbers.clone().map(|number| Strong::new(id(number))).collect(),
+                static_routes: routes.clone().map(|number| Strong::new(id(number))).collect(),
                 ..LogicalRouter::default()
             },
         ));
         rows.extend(numbers.zip(&self.rules).map(|(number, rule)| put(number, rule.clone())));
+        rows.extend(routes.zip(&self.routes).map(|(number, route)| put(number, route.clone())));
+        rows.extend(self.ways.map(|zone| put(9, HostZone { zone })));
         if !self.no_zones {
             rows.push(put(9, HostRouterZones { dnat: 11, snat: 12 }));
         }
@@ -217,7 +228,7 @@ fn id(number: u128) -> Uuid {
     Uuid::from_u128(number << 96 | 1)
 }
 
-pub(super) fn map(entries: &[(&str, &str)]) -> OrdMap<Text, Text> {
+pub(in crate::compile::stage::router) fn map(entries: &[(&str, &str)]) -> OrdMap<Text, Text> {
     entries.iter().map(|(key, value)| (Text::from(*key), Text::from(*value))).collect()
 }
 
