@@ -124,8 +124,8 @@ fn rules(spec: &mut Map<String, Value>) {
     }
 }
 
-/// `network: blue` stands for `network: { name: blue, project: … }`, as does any other reference, `external: outside` for
-/// `external: { network: outside }`, `addresses: [10.0.1.5]` for `addresses: [{ ip: 10.0.1.5 }]`, and `vm: web-1` for
+/// `network: blue` stands for `network: { name: blue, project: … }`, as does any other reference, `external: outside` (also
+/// in a network's `router`) for `external: { network: outside }`, `addresses: [10.0.1.5]` for `addresses: [{ ip: 10.0.1.5 }]`, and `vm: web-1` for
 /// `vm: { name: web-1 }`. Security groups have no order: they are put into the one that answers have.
 fn shorthand(spec: &mut Map<String, Value>, project: Option<&Value>) {
     for field in ["network", "port"] {
@@ -137,12 +137,10 @@ fn shorthand(spec: &mut Map<String, Value>, project: Option<&Value>) {
         networks.iter_mut().for_each(|network| reference(network, project));
     }
     if let Some(external) = spec.get_mut("external") {
-        if external.is_string() {
-            *external = serde_json::json!({ "network": external.take() });
-        }
-        if let Some(network) = external.get_mut("network") {
-            reference(network, project);
-        }
+        gateway(external, project);
+    }
+    if let Some(external) = spec.get_mut("router").and_then(|router| router.get_mut("external")) {
+        gateway(external, project);
     }
     if let Some(vm @ Value::String(_)) = spec.get_mut("vm") {
         *vm = serde_json::json!({ "name": vm });
@@ -156,6 +154,16 @@ fn shorthand(spec: &mut Map<String, Value>, project: Option<&Value>) {
                 *address = serde_json::json!({ "ip": ip });
             }
         }
+    }
+}
+
+/// How a router is connected to the outside.
+fn gateway(external: &mut Value, project: Option<&Value>) {
+    if external.is_string() {
+        *external = serde_json::json!({ "network": external.take() });
+    }
+    if let Some(network) = external.get_mut("network") {
+        reference(network, project);
     }
 }
 

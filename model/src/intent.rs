@@ -185,6 +185,8 @@ table! {
         /// Chassis that may be its gateway, the preferred first, with commas between them; empty for every one that is
         /// connected to the external network.
         gateways: Text,
+        /// Floating addresses are served by the hypervisors of their ports.
+        distributed: bool,
         /// Routes nothing.
         disabled: bool,
     }

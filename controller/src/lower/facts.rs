@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use quantumnet_model::{
     Uuid,
     column::Text,
-    intent::VirtualNetwork,
+    intent::{Router, VirtualNetwork},
     sb::{Chassis, Encap},
 };
 
@@ -62,9 +62,11 @@ pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
         one(txn, uuid);
     }
     if guest_mtu(txn.state()) != before {
-        let derived = txn.iter::<VirtualNetwork>().filter(|(_, network)| network.mtu == 0);
-        let subnets = derived.flat_map(|(_, network)| network.subnets.iter().map(|subnet| subnet.uuid()));
-        dirty.subnets.extend(subnets);
+        for (uuid, network) in txn.iter::<VirtualNetwork>().filter(|(_, network)| network.mtu == 0) {
+            dirty.subnets.extend(network.subnets.iter().map(|subnet| subnet.uuid()));
+            dirty.routers.extend(txn.referrers_through::<VirtualNetwork, Router>(uuid, "networks"));
+            dirty.routers.extend(txn.referrers_through::<VirtualNetwork, Router>(uuid, "external"));
+        }
     }
 }
 

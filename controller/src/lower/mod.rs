@@ -73,6 +73,8 @@ pub struct Work {
 struct Dirty {
     /// `Subnet` rows whose `DHCP_Options` may change.
     subnets: BTreeSet<Uuid>,
+    /// `Router` rows of which the MTU of a network may change.
+    routers: BTreeSet<Uuid>,
     /// `Logical_Switch_Port` rows.
     ports: BTreeSet<Uuid>,
     /// `Logical_Router_Port` rows.

@@ -34,7 +34,7 @@ use uuid::uuid;
 
 use crate::{
     ipam::mac,
-    lower::{Dirty, address, owner},
+    lower::{Dirty, address, facts, owner},
     store::{Class, Refusal, State, Txn},
 };
 
@@ -74,8 +74,9 @@ pub(crate) fn translation(state: &State, floating: &FloatingIp) -> Option<(Uuid,
 }
 
 /// Routers and floating addresses that a change concerns.
-fn mark(txn: &Txn<'_>) -> (BTreeSet<Uuid>, BTreeSet<Uuid>) {
-    let mut routers: BTreeSet<Uuid> = txn.touched_in::<Router>().iter().map(|touched| touched.uuid).collect();
+fn mark(txn: &Txn<'_>, dirty: &mut Dirty) -> (BTreeSet<Uuid>, BTreeSet<Uuid>) {
+    let mut routers = std::mem::take(&mut dirty.routers);
+    routers.extend(txn.touched_in::<Router>().iter().map(|touched| touched.uuid));
     let mut floating: BTreeSet<Uuid> =
         txn.touched_in::<FloatingIp>().iter().map(|touched| touched.uuid).collect();
     let mut networks: BTreeSet<Uuid> =
@@ -111,7 +112,7 @@ fn mark(txn: &Txn<'_>) -> (BTreeSet<Uuid>, BTreeSet<Uuid>) {
 }
 
 pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) -> Result<(), Refusal> {
-    let (routers, floating) = mark(txn);
+    let (routers, floating) = mark(txn, dirty);
     // What goes first, so that an address can be given in the same transaction.
     for touched in txn.touched_in::<Router>() {
         if let (Some(old), new) = (touched.before::<Router>(), touched.after::<Router>()) {
@@ -168,10 +169,13 @@ fn router(txn: &mut Txn<'_>, uuid: Uuid, row: &Router) -> Result<(), Refusal> {
     if let Some(network) = external {
         claim(txn, network, uuid, &row.external_address)?;
     }
+    let longest =
+        row.networks.iter().map(Strong::uuid).chain(external).map(|network| mtu(txn.state(), network));
+    let longest = longest.max().unwrap_or(0);
     for network in row.networks.iter().map(Strong::uuid) {
         let networks =
             gateways(txn.state(), network).into_iter().map(|net| Text::from(net.to_string())).collect();
-        ports.insert(Strong::new(attach(txn, uuid, network, networks, None, &ids)));
+        ports.insert(Strong::new(attach(txn, uuid, network, networks, None, longest, &ids)));
         for (subnet, net) in subnets_v4(txn.state(), network) {
             if row.snat_disabled || external.is_none() {
                 continue;
@@ -200,7 +204,7 @@ fn router(txn: &mut Txn<'_>, uuid: Uuid, row: &Router) -> Result<(), Refusal> {
             subnet.and_then(|subnet| subnet.cidr.parse::<IpNet>().ok()).map_or(32, |net| net.prefix_len());
         let outside = subnet.and_then(|subnet| subnet.gateway.clone());
         let networks = OrdSet::unit(format!("{}/{length}", row.external_address).into());
-        ports.insert(Strong::new(attach(txn, uuid, network, networks, Some(group), &ids)));
+        ports.insert(Strong::new(attach(txn, uuid, network, networks, Some(group), longest, &ids)));
         if let Some(gateway) = outside {
             let prefix = if own.is_some_and(|own| own.is_ipv6()) { "::/0" } else { "0.0.0.0/0" };
             routes.insert(Strong::new(route(txn, uuid, prefix, &gateway, &ids)));
@@ -244,22 +248,30 @@ fn remove(txn: &mut Txn<'_>, uuid: Uuid) {
     txn.delete::<HaChassisGroup>(part(uuid, "group"));
 }
 
-/// The router's port in a network, and the network's port to it.
+/// The router's port in a network, and the network's port to it. Where packets of another of the router's networks may be
+/// too long for it, their senders are told.
 fn attach(
     txn: &mut Txn<'_>,
     router: Uuid,
     network: Uuid,
     networks: OrdSet<Text>,
     group: Option<Uuid>,
+    longest: u32,
     ids: &OrdMap<Text, Text>,
 ) -> Uuid {
     let (port, switch_port) = (port_of(router, network), switch_port_of(router, network));
     let name: Text = port.to_string().into();
     let before = txn.get::<LogicalRouterPort>(port).cloned().unwrap_or_default();
+    let mtu = mtu(txn.state(), network);
+    let mut options = before.options.without("gateway_mtu");
+    if mtu < longest {
+        options.insert("gateway_mtu".into(), mtu.to_string().into());
+    }
     put(
         txn,
         port,
         LogicalRouterPort {
+            options,
             name: name.clone(),
             mac: mac::candidate(port, 0).to_string().into(),
             networks,
@@ -366,6 +378,7 @@ fn translate(txn: &mut Txn<'_>, uuid: Uuid) {
         txn.update::<LogicalRouter>(before, |router| _ = router.nat.remove(&Strong::new(uuid)));
     }
     let Some((row, (router, inner))) = found else { return };
+    let port = row.port.filter(|_| txn.get::<Router>(router).is_some_and(|router| router.distributed));
     put(
         txn,
         uuid,
@@ -373,6 +386,8 @@ fn translate(txn: &mut Txn<'_>, uuid: Uuid) {
             r#type: "dnat_and_snat".into(),
             external_ip: row.address.clone(),
             logical_ip: inner.to_string().into(),
+            external_mac: port.map(|_| mac::candidate(uuid, 0).to_string().into()),
+            logical_port: port.map(|port| port.uuid().to_string().into()),
             external_ids: owner::external_ids(FloatingIp::NAME, &row.name, row.project.uuid()),
             ..Nat::default()
         },
@@ -386,6 +401,12 @@ fn put<T: Row>(txn: &mut Txn<'_>, uuid: Uuid, row: T) {
     if txn.get::<T>(uuid) != Some(&row) {
         txn.put(uuid, row);
     }
+}
+
+/// Length of the longest packets of a network.
+fn mtu(state: &State, network: Uuid) -> u32 {
+    let own = state.get::<VirtualNetwork>(network).and_then(|row| u32::try_from(row.mtu).ok());
+    own.filter(|mtu| *mtu != 0).unwrap_or_else(|| facts::guest_mtu(state))
 }
 
 /// Gateway addresses of a network's subnets, with their prefix lengths.

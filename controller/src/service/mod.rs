@@ -27,6 +27,7 @@ mod meta;
 mod network;
 mod node;
 mod object;
+mod own_router;
 mod port;
 mod port_addresses;
 mod port_security;

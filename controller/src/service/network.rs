@@ -22,6 +22,7 @@ use crate::{
         Api, Kind, Verb, error, list,
         meta::{self, Meta},
         object::{self, expect_revision, find, named, project_of},
+        own_router,
         repeat::Repeat,
         security_group, subnets, watch,
     },
@@ -38,6 +39,7 @@ const PATHS: &[&str] = &[
     "spec.physical_network",
     "spec.external",
     "spec.default_security_group",
+    "spec.router",
 ];
 
 #[tonic::async_trait]
@@ -78,6 +80,7 @@ impl VirtualNetworkService for Api {
             row.subnets = subnets::write(txn, uuid, &row.subnets, parsed)?;
             refuse_small_mtu(&row, txn.state())?;
             txn.insert(uuid, row)?;
+            own_router::write(txn, uuid, spec.router.as_ref())?;
             Ok(uuid)
         };
         let (_, uuid) = self
@@ -164,7 +167,16 @@ impl VirtualNetworkService for Api {
             refuse_small_mtu(&row, txn.state())?;
             // Subnets are rows of their own; a change of one is a change of the network.
             let forced = txn.touched().len() != before;
-            object::rewrite_if(txn, uuid, row, forced);
+            object::rewrite_if(txn, uuid, row.clone(), forced);
+            let before = txn.touched().len();
+            if covers("spec.router") {
+                own_router::write(txn, uuid, spec.router.as_ref())?;
+            } else {
+                own_router::follow(txn, uuid)?;
+            }
+            if txn.touched().len() != before {
+                object::rewrite_if(txn, uuid, row, true);
+            }
             Ok(uuid)
         };
         let (_, uuid) = self
@@ -193,6 +205,7 @@ impl VirtualNetworkService for Api {
                 let refusal = Refusal::service(Class::FailedPrecondition, "NETWORK_IN_USE", message);
                 return Err(refusal.blocked_by(blocking.collect::<Vec<_>>()));
             }
+            own_router::write(txn, uuid, None)?;
             refuse_routed(txn.state(), uuid)?;
             txn.delete::<Row>(uuid);
             Ok(uuid)
@@ -234,6 +247,7 @@ pub(super) fn message(row: &Row, uuid: Uuid, state: &State) -> VirtualNetwork {
                 .default_security_group
                 .map(|group| security_group::name_of(state, group.uuid()))
                 .unwrap_or_default(),
+            router: own_router::message(state, uuid),
         }),
         status: Some(VirtualNetworkStatus {
             tunnel_key: tunnel_key.unwrap_or(0),

@@ -24,6 +24,7 @@ use crate::{
         meta::{self, Meta},
         network::refuse_system,
         object::{self, expect_revision, find, named, project_of, rewrite},
+        own_router,
         repeat::Repeat,
         watch,
     },
@@ -104,6 +105,7 @@ impl RouterService for Api {
         let change = move |txn: &mut Txn<'_>| {
             let uuid = found(&door, txn.state(), Some(&super::reference_of(&meta)))?;
             expect_revision::<Row>(txn, uuid, request.expected_revision)?;
+            own_router::refuse(txn.state(), uuid)?;
             let mut row = txn.get::<Row>(uuid).cloned().unwrap_or_default();
             meta::apply(txn, uuid, &mut row, &meta, &covers)?;
             let before = row.clone();
@@ -130,6 +132,7 @@ impl RouterService for Api {
         let delete = move |txn: &mut Txn<'_>| {
             let uuid = found(&door, txn.state(), request.router.as_ref())?;
             expect_revision::<Row>(txn, uuid, request.expected_revision)?;
+            own_router::refuse(txn.state(), uuid)?;
             let row = txn.get::<Row>(uuid).cloned().unwrap_or_default();
             refuse_stranded(txn.state(), &row, &Row::default())?;
             txn.delete::<Row>(uuid);
@@ -173,6 +176,7 @@ pub(super) fn message(row: &Row, uuid: Uuid, state: &State) -> Router {
                 address: row.external_address.to_string(),
                 snat_disabled: row.snat_disabled,
                 gateways: names(&row.gateways).map(str::to_owned).collect(),
+                distributed: row.distributed,
             }),
             routes: row.routes.iter().filter_map(route).collect(),
             disabled: row.disabled,
@@ -190,7 +194,7 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Sets the columns that the spec says.
-fn fill(
+pub(super) fn fill(
     txn: &mut Txn<'_>,
     uuid: Uuid,
     row: &mut Row,
@@ -224,6 +228,7 @@ fn fill(
                 row.external_address = "".into();
                 row.snat_disabled = false;
                 row.gateways = "".into();
+                row.distributed = false;
             }
         }
     }
@@ -316,6 +321,7 @@ fn connect(txn: &mut Txn<'_>, uuid: Uuid, row: &mut Row, external: &ExternalGate
     row.external_address = address;
     row.snat_disabled = external.snat_disabled;
     row.gateways = external.gateways.join(",").into();
+    row.distributed = external.distributed;
     Ok(())
 }
 
@@ -354,7 +360,7 @@ pub(super) fn refuse_internal(state: &State, network: Uuid, field: &str) -> Resu
 }
 
 /// Refuses a change that leaves floating addresses without their router.
-fn refuse_stranded(state: &State, before: &Row, after: &Row) -> Result<(), Refusal> {
+pub(super) fn refuse_stranded(state: &State, before: &Row, after: &Row) -> Result<(), Refusal> {
     let Some(external) = before.external else { return Ok(()) };
     let mut stranded = Vec::new();
     for uuid in state.referrers_through::<VirtualNetwork, FloatingIp>(external.uuid(), "network") {

@@ -186,3 +186,90 @@ async fn tenants_with_the_same_addresses_share_an_external_network() {
     let owner = rows(&server, "Logical_Router", &["external_ids"]).await;
     assert!(owner.iter().all(|ids| ids.contains("Router")), "{owner:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_with_a_router_of_its_own() {
+    let server = prepared().await;
+    let outside = json!({ "network": { "name": "outside" } });
+    let spec = |router: Value| json!({ "subnets": [{ "cidr": "10.0.5.0/24", "gateway": "10.0.5.1" }], "mtu": 1400, "router": router });
+    let network = |name: &str, spec: Value| json!({ "network": { "meta": { "name": name }, "spec": spec } });
+    let create = "VirtualNetworkService/CreateVirtualNetwork";
+    let update = "VirtualNetworkService/UpdateVirtualNetwork";
+    let made = server.ok(create, network("solo", spec(json!({ "external": outside })))).await;
+    assert_eq!(made["spec"]["router"]["external"]["address"], "203.0.113.10");
+    let router = server.ok("RouterService/GetRouter", json!({ "router": { "name": "solo" } })).await;
+    assert_eq!(router["spec"]["networks"][0]["name"], "solo");
+    assert_eq!(rows(&server, "NAT", &["logical_ip"]).await, ["\"10.0.5.0/24\""]);
+    // Its network takes less than the outside may send.
+    let ports = rows(&server, "Logical_Router_Port", &["networks", "options"]).await;
+    let limited: Vec<&String> = ports.iter().filter(|port| port.contains("gateway_mtu")).collect();
+    assert!(
+        limited.len() == 1 && limited[0].contains("10.0.5.1/24") && limited[0].contains("1400"),
+        "{ports:?}"
+    );
+
+    // It is the network's: nobody else changes it, and a repetition changes nothing.
+    let change = json!({ "router": { "meta": { "name": "solo" }, "spec": { "disabled": true } }, "updateMask": "spec.disabled" });
+    for (method, body) in [
+        ("RouterService/UpdateRouter", change),
+        ("RouterService/DeleteRouter", json!({ "router": { "name": "solo" } })),
+    ] {
+        let refused = server.refused(method, body).await;
+        assert_eq!((refused.0, &*refused.1), (400, "ROUTER_OF_NETWORK"), "{method}");
+    }
+    let again = server.ok(update, network("solo", made["spec"].clone())).await;
+    assert_eq!(again["meta"]["revision"], made["meta"]["revision"]);
+    let routes = json!([{ "prefix": "10.9.0.0/16", "nexthop": "elsewhere" }]);
+    let refused = server.refused(update, network("solo", spec(json!({ "routes": routes })))).await;
+    assert_eq!((&*refused.1, &*refused.2), ("ROUTE_INVALID", "spec.router.routes[0].nexthop"));
+    let rename = json!({ "id": made["meta"]["id"], "name": "alone" });
+    server.ok(update, json!({ "network": { "meta": rename }, "updateMask": "meta.name" })).await;
+    let router = server.ok("RouterService/GetRouter", json!({ "router": { "name": "alone" } })).await;
+    assert_eq!(router["status"]["externalAddress"], "203.0.113.10");
+
+    // A floating address holds it; without, it goes with what the network says, and with the network.
+    server.port("vm-5", "alone").await;
+    server.ok("FloatingIpService/CreateFloatingIp", floating("www", json!({ "name": "vm-5" }))).await;
+    let without = json!({ "network": { "meta": { "name": "alone" } }, "updateMask": "spec.router" });
+    assert_eq!(server.refused(update, without.clone()).await.1, "ROUTER_IN_USE");
+    server.ok("FloatingIpService/DeleteFloatingIp", json!({ "floatingIp": { "name": "www" } })).await;
+    let changed = server.ok(update, without).await;
+    assert_eq!(changed["spec"]["router"], Value::Null);
+    assert_eq!(rows(&server, "Logical_Router", &["name"]).await, [] as [&str; 0]);
+    server
+        .ok(
+            update,
+            network(
+                "alone",
+                spec(json!({ "external": { "network": { "name": "outside" }, "snatDisabled": true } })),
+            ),
+        )
+        .await;
+    assert_eq!(rows(&server, "Logical_Router", &["name"]).await.len(), 1);
+    assert_eq!(rows(&server, "NAT", &["type"]).await, [] as [&str; 0]);
+    server.ok("PortService/DeletePort", json!({ "port": { "name": "vm-5" } })).await;
+    server.ok("VirtualNetworkService/DeleteVirtualNetwork", json!({ "network": { "name": "alone" } })).await;
+    assert_eq!(rows(&server, "Logical_Router", &["name"]).await, [] as [&str; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn floating_addresses_are_served_where_their_ports_are() {
+    let server = prepared().await;
+    let external =
+        |distributed: bool| json!({ "network": { "name": "outside" }, "distributed": distributed });
+    server.ok("RouterService/CreateRouter", router("edge", &["web"], external(true))).await;
+    server.ok("FloatingIpService/CreateFloatingIp", floating("www", json!({ "name": "vm-1" }))).await;
+    let port = server.ok("PortService/GetPort", json!({ "port": { "name": "vm-1" } })).await;
+    let columns = &["type", "logical_port", "external_mac"];
+    let nats = rows(&server, "NAT", columns).await;
+    let id = port["meta"]["id"].as_str().unwrap();
+    assert!(
+        nats[0].contains("dnat_and_snat") && nats[0].contains(id) && nats[0].contains("\"0a:"),
+        "{nats:?}"
+    );
+    let mut change = router("edge", &["web"], external(false));
+    change["updateMask"] = json!("spec.external");
+    server.ok("RouterService/UpdateRouter", change).await;
+    let nats = rows(&server, "NAT", columns).await;
+    assert!(!nats[0].contains(id) && !nats[0].contains("0a:"), "{nats:?}");
+}
