@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use quantumnet_testbed::{Daemon, Lab, LabSpec, Link, Node, Programs, Progress, Signal, Underlay};
+use quantumnet_testbed::{Daemon, Lab, LabSpec, Link, Node, Programs, Progress, Signal, Underlay, mac_of};
 use serde_json::{Value, json};
 
 use quantumnet_cli::client::{Address, Client};
@@ -57,7 +57,21 @@ pub(crate) enum LabCommand {
         /// Name of the VM.
         vm: String,
     },
-    /// Remove a VM.
+    /// Make a host on the physical network, outside of all networks of the lab.
+    AddOutside {
+        /// Name of the lab.
+        #[arg(long, default_value = "default")]
+        name: String,
+        /// VLAN of the physical network that the host is in; untagged when not given.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4094))]
+        vlan: Option<u16>,
+        /// An address of the host, such as 203.0.113.1/24; may be repeated.
+        #[arg(long = "address", required = true)]
+        addresses: Vec<String>,
+        /// Name of the host.
+        host: String,
+    },
+    /// Remove a VM, or a host on the physical network.
     RemoveVm {
         /// Name of the lab.
         #[arg(long, default_value = "default")]
@@ -155,6 +169,7 @@ pub(crate) async fn run(command: LabCommand) -> Result<()> {
         LabCommand::AddVm { name, hypervisor, port, project, no_dhcp, vm } => {
             add_vm(&name, hypervisor, &port, &project, !no_dhcp, &vm).await
         }
+        LabCommand::AddOutside { name, vlan, addresses, host } => add_outside(&name, vlan, &addresses, &host),
         LabCommand::RemoveVm { name, vm } => Ok(Lab::open(&name)?.remove_vm(&vm)?),
         LabCommand::MoveVm { name, hypervisor, vm } => Ok(Lab::open(&name)?.move_vm(&vm, hypervisor)?),
         LabCommand::Stop { name, kill, daemon } => stop(&Lab::open(&name)?, kill, &daemon),
@@ -312,6 +327,22 @@ async fn add_vm(name: &str, hypervisor: u16, port: &str, project: &str, dhcp: bo
         let mtu = lease.mtu.map_or_else(|| "default".to_owned(), |mtu| mtu.to_string());
         println!("VM {vm} has the lease {}/{}, MTU {mtu}", lease.ip, lease.prefix);
     }
+    Ok(())
+}
+
+fn add_outside(name: &str, vlan: Option<u16>, addresses: &[String], host: &str) -> Result<()> {
+    let lab = Lab::open(name)?;
+    let mac = mac_of(host);
+    let made = match vlan {
+        Some(vlan) => lab.add_outside_in(vlan, host, &mac)?,
+        None => lab.add_outside(host, &mac)?,
+    };
+    if let Err(error) = addresses.iter().try_for_each(|address| made.add_address(address)) {
+        lab.remove_vm(host)?;
+        return Err(error.into());
+    }
+    let place = vlan.map_or_else(String::new, |vlan| format!(" in VLAN {vlan}"));
+    println!("{host} is on the physical network{place} with {}", addresses.join(" and "));
     Ok(())
 }
 

@@ -75,7 +75,7 @@ pub use crate::{
     },
     state::{Phase, Registry},
     status::{DaemonStatus, LabStatus, NodeStatus, VmStatus},
-    vm::{Place, Vm, VmSpec},
+    vm::{Place, Vm, VmSpec, mac_of},
     wait::{wait_for, wait_ok, wait_until},
     writes::{Writes, Written},
 };

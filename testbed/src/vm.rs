@@ -34,6 +34,8 @@ pub struct VmSpec {
     pub iface_id_ver: Option<String>,
     /// The bridge; br-int when not given.
     pub bridge: Option<String>,
+    /// The VLAN of that bridge in which it is.
+    pub vlan: Option<u16>,
 }
 
 /// Where a VM is plugged.
@@ -57,6 +59,8 @@ pub(crate) struct VmRecord {
     pub(crate) iface_id_ver: Option<String>,
     #[serde(default)]
     pub(crate) bridge: Option<String>,
+    #[serde(default)]
+    pub(crate) vlan: Option<u16>,
 }
 
 /// A VM of a lab, or a host outside.
@@ -86,6 +90,7 @@ impl Lab {
             mac: spec.mac.clone(),
             iface_id_ver: spec.iface_id_ver.clone(),
             bridge: spec.bridge.clone(),
+            vlan: spec.vlan,
         };
         let vm = self.record_vm(&spec.name, &record)?;
         let built = (|| {
@@ -114,12 +119,26 @@ impl Lab {
             mac: mac.into(),
             iface_id_ver: None,
             bridge: None,
+            vlan: None,
         };
         let vm = self.record_vm(name, &record)?;
         let built = self
             .cable_to(&self.spec()?, &record.interface, &vm.netns(), "eth0", Link::Physical)
             .and_then(|()| vm.bring_up(mac));
         self.kept_or_removed(vm, built)
+    }
+
+    /// Makes a host in a VLAN of the physical network. It has an access port of hypervisor 1's bridge to that network, which
+    /// needs no VLANs of the kernel.
+    pub fn add_outside_in(&self, vlan: u16, name: &str, mac: &str) -> Result<Vm> {
+        let spec = VmSpec {
+            name: name.into(),
+            mac: mac.into(),
+            bridge: Some(PHYSICAL_BRIDGE.into()),
+            vlan: Some(vlan),
+            ..VmSpec::default()
+        };
+        self.add_vm_with(1, &spec)
     }
 
     /// Finds a VM or an outside host by name.
@@ -287,8 +306,13 @@ impl Vm {
 
     /// Gives eth0 an address such as `10.0.0.5/24`, without asking anybody.
     pub fn add_address(&self, address: &str) -> Result<()> {
+        self.add_address_to("eth0", address)
+    }
+
+    /// The same for another of its interfaces, such as `lo`.
+    pub fn add_address_to(&self, interface: &str, address: &str) -> Result<()> {
         let option = if address.contains(':') { " nodad" } else { "" };
-        self.netns().ip(&[&format!("addr replace {address} dev eth0{option}")])
+        self.netns().ip(&[&format!("addr replace {address} dev {interface}{option}")])
     }
 
     /// Sends everything without a better route to `gateway`.
@@ -321,18 +345,32 @@ pub(crate) fn interface_name(prefix: &str, name: &str) -> String {
     if prefix.len() + name.len() <= INTERFACE_BYTES_MAX {
         return format!("{prefix}{name}");
     }
-    // FNV-1a: the same name gives the same interface in every process.
-    let hash =
-        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let head: String = name.chars().filter(char::is_ascii_alphanumeric).take(5).collect();
-    format!("{prefix}{head}{hash:08x}")
+    format!("{prefix}{head}{:08x}", hash(name))
+}
+
+/// A locally administered MAC address that follows from a name.
+pub fn mac_of(name: &str) -> String {
+    let [a, b, c, d] = hash(name).to_be_bytes();
+    format!("02:6f:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+/// FNV-1a: the same name gives the same number in every process.
+fn hash(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 fn plug(host: &Hypervisor, record: &VmRecord) -> Result<()> {
     let bridge = record.bridge.as_deref().unwrap_or("br-int");
     let mut args = vec!["add-port".to_owned(), bridge.to_owned(), record.interface.clone(), "--".to_owned()];
+    if let Some(vlan) = record.vlan {
+        args.extend(["set", "Port", &record.interface].map(str::to_owned));
+        args.extend([format!("tag={vlan}"), "--".to_owned()]);
+    }
     args.extend(["set".to_owned(), "Interface".to_owned(), record.interface.clone()]);
-    args.push(format!("external_ids:iface-id=\"{}\"", record.iface_id));
+    if !record.iface_id.is_empty() {
+        args.push(format!("external_ids:iface-id=\"{}\"", record.iface_id));
+    }
     args.push(format!("external_ids:attached-mac=\"{}\"", record.mac));
     args.push("external_ids:iface-status=active".to_owned());
     args.extend(record.iface_id_ver.iter().map(|version| format!("external_ids:iface-id-ver=\"{version}\"")));
@@ -350,6 +388,8 @@ fn not_on_a_hypervisor<T>(name: &str) -> Result<T> {
     Err(Error::Invalid { what: "VM", value: name.into(), rule })
 }
 
+/// The hypervisors' bridge to the physical network.
+const PHYSICAL_BRIDGE: &str = "br-ex";
 const GUEST_MTU: u32 = 1500;
 /// As large as a guest's lease may make the other end.
 const SWITCH_END_MTU: u32 = 65_000;
@@ -370,6 +410,8 @@ mod tests {
     #[test]
     fn macs_are_recognised() {
         assert!(is_mac("02:00:00:00:00:01"));
+        assert!(is_mac(&mac_of("internet")));
+        assert_ne!(mac_of("internet"), mac_of("peer"));
         assert!(!is_mac("02:00:00:00:00"));
         assert!(!is_mac("02:00:00:00:00:+1"));
     }

@@ -2,65 +2,20 @@
 
 use std::{
     io::{Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     time::{Duration, Instant},
 };
 
 use quantumnet_testbed::{Vm, wait_ok, wait_until};
 use serde_json::Value;
 
-use crate::support::{Net, ip, text};
+use crate::{
+    support::{Net, ip, text},
+    tcp::{PATIENCE, Server},
+};
 
 const WITHIN: Duration = Duration::from_secs(20);
 /// What users are promised of a label, a policy or a rule that changes.
 const PROMISED: Duration = Duration::from_secs(1);
-/// Long enough for an answer, and for a second request where the first was lost.
-const PATIENCE: Duration = Duration::from_millis(1_500);
-
-/// A VM that takes connections to a port.
-struct Server(TcpListener);
-
-/// Both ends of a connection.
-struct Connection {
-    client: TcpStream,
-    server: TcpStream,
-}
-
-impl Server {
-    fn open(vm: &Vm, port: u16) -> Self {
-        let bind = move || TcpListener::bind(SocketAddr::new(IpAddr::from([0; 4]), port));
-        Self(vm.netns().within(bind).unwrap().unwrap())
-    }
-
-    /// Connects to it by an address, if that is answered in time.
-    fn connect(&self, from: &Vm, address: &str, patience: Duration) -> Option<Connection> {
-        let to = SocketAddr::new(ip(address), self.0.local_addr().unwrap().port());
-        let client = from.netns().within(move || TcpStream::connect_timeout(&to, patience)).unwrap().ok()?;
-        let own = client.local_addr().unwrap();
-        // Those that came in time to be taken up but not to be of use go first.
-        loop {
-            let (server, peer) = self.0.accept().unwrap();
-            if peer == own {
-                return Some(Connection { client, server });
-            }
-        }
-    }
-
-    fn answers(&self, from: &Vm, address: &str) -> bool {
-        self.connect(from, address, PATIENCE).is_some()
-    }
-}
-
-impl Connection {
-    /// Whether something comes through, and an answer back.
-    fn is_alive(&mut self) -> bool {
-        let through = |from: &mut TcpStream, to: &mut TcpStream| {
-            to.set_read_timeout(Some(PATIENCE)).unwrap();
-            from.write_all(b"x").is_ok() && to.read_exact(&mut [0]).is_ok()
-        };
-        through(&mut self.client, &mut self.server) && through(&mut self.server, &mut self.client)
-    }
-}
 
 /// A VM with the addresses that its port has.
 fn vm(net: &Net, hypervisor: u16, port: &str) -> Vm {

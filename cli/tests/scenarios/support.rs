@@ -100,15 +100,25 @@ impl Net {
 
     /// An object as JSON.
     pub(crate) fn get(&self, kind: &str, name: &str) -> Value {
-        serde_json::from_str(&self.qnctl(&["get", kind, name, "-o", "json"])).unwrap()
+        self.get_in("default", kind, name)
+    }
+
+    /// An object of a project.
+    pub(crate) fn get_in(&self, project: &str, kind: &str, name: &str) -> Value {
+        serde_json::from_str(&self.qnctl(&["get", kind, name, "-p", project, "-o", "json"])).unwrap()
     }
 
     /// A VM for the port of that name, plugged in, its port up.
     pub(crate) fn vm(&self, hypervisor: u16, port: &str) -> Vm {
-        let object = self.get("port", port);
+        self.vm_in("default", hypervisor, port)
+    }
+
+    /// A VM for a port of a project.
+    pub(crate) fn vm_in(&self, project: &str, hypervisor: u16, port: &str) -> Vm {
+        let object = self.get_in(project, "port", port);
         let (id, mac) = (text(&object, "/meta/id"), text(&object, "/status/mac"));
         let vm = self.lab.add_vm(hypervisor, port, &id, &mac).unwrap();
-        self.wait_port(port, &format!("up on hv{hypervisor}"), |port| {
+        self.wait_port_in(project, port, &format!("up on hv{hypervisor}"), |port| {
             port.pointer("/status/up") == Some(&Value::Bool(true))
                 && text(port, "/status/chassis") == format!("hv{hypervisor}")
         });
@@ -117,8 +127,12 @@ impl Net {
 
     /// Waits until the port is as `condition` wants it.
     pub(crate) fn wait_port(&self, port: &str, what: &str, condition: impl Fn(&Value) -> bool) {
+        self.wait_port_in("default", port, what, condition);
+    }
+
+    fn wait_port_in(&self, project: &str, port: &str, what: &str, condition: impl Fn(&Value) -> bool) {
         wait_ok(Duration::from_secs(10), &format!("port {port} to be {what}"), || {
-            let object = self.get("port", port);
+            let object = self.get_in(project, "port", port);
             if condition(&object) { Ok(()) } else { Err(object["status"].to_string()) }
         })
         .unwrap();
