@@ -17,6 +17,8 @@
 //! | `neighbours_answered_total` | counter | | ARP and ND questions of guests that the switch answered |
 //! | `neighbour_packets_dropped_total` | counter | | packets that found no room to wait for a neighbour |
 //! | `mac_bindings`, `fdb_entries` | gauge | | learned neighbours and MACs that this hypervisor has in its tables |
+//! | `conntrack_connections`, `conntrack_connections_max` | gauge | | connections that the userspace datapath tracks, every 30 s; how many it can |
+//! | `conntrack_zone_connections` | gauge | `zone`, `of` | those of a port's or router's zone, for the 256 with most, while there are at most 20,000 in all |
 //! | `compiler_batches_total`, `compiler_units_run_total`, `compiler_flows_changed_total` | counter | | work of the compiler |
 //! | `tunnels`, `tunnels_up`, `ports_bound`, `problems` | gauge | | of this hypervisor |
 //! | `tunnel_forwards` | gauge | `chassis` | 1 or 0, of tunnels that BFD watches: packets can be sent there |
@@ -154,6 +156,18 @@ impl Metrics {
         let rows = agent.compiler().rows();
         gauge(registry, "mac_bindings", "Learned neighbours", rows.table(MacBinding::TABLE).len());
         gauge(registry, "fdb_entries", "Learned MACs", rows.table(Fdb::TABLE).len());
+
+        if let Some(tracked) = agent.connections() {
+            let number = |count| usize::try_from(count).unwrap_or(usize::MAX);
+            gauge(registry, "conntrack_connections", "Connections tracked", number(tracked.all));
+            gauge(registry, "conntrack_connections_max", "Connections at most", number(tracked.max));
+            let by_zone = Family::<Labels, Gauge>::default();
+            for (zone, name, count) in agent.zone_connections() {
+                let labels = vec![("zone", zone.to_string()), ("of", name)];
+                by_zone.get_or_create(&labels).set(saturating(number(count)));
+            }
+            registry.register("conntrack_zone_connections", "Connections tracked in a zone", by_zone);
+        }
 
         let punts = Family::<Labels, Counter>::default();
         for ((reason, outcome), count) in &agent.punts().counts {

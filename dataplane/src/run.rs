@@ -233,6 +233,12 @@ impl Runner {
                     events.send(Event::Paths(host::path::try_all(mtu, pairs).await)).await
                 });
             }
+            Effect::CountConnections { datapath } => {
+                let (events, run_dir) = (self.events.clone(), self.run_dir.clone());
+                tokio::spawn(async move {
+                    events.send(Event::Tracked(switch::tracked::count(&run_dir, &datapath).await)).await
+                });
+            }
             Effect::Recompute { rows, tag } => {
                 let events = self.events.clone();
                 tokio::task::spawn_blocking(move || {

@@ -174,6 +174,16 @@ fn rules_and_drops_are_counted() {
     let counted = net.metric(Daemon::Agent(2), "quantumnet_agent_drops_total").unwrap();
     assert!(counted >= denied.packets as f64, "{counted}");
 
+    // The connection of who is pinged is one of its zone.
+    wait_ok(3 * WITHIN, "the connection to be counted", || {
+        a.ping(ip("10.0.0.13"), &PingOptions { count: 1, ..PingOptions::default() }).unwrap();
+        match net.metric(Daemon::Agent(2), "quantumnet_agent_conntrack_zone_connections") {
+            Some(connections) if connections > 0.0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .unwrap();
+
     // A rule that changes keeps what it has counted, and so does an agent that begins anew.
     net.apply("kind: SecurityGroup\nmetadata: { name: pinged }\nspec: { rules: [{ name: echo, protocol: icmp, remote_prefix: 10.0.0.11, priority: 9 }] }\n");
     net.lab.restart(Daemon::Agent(1), Signal::SIGKILL).unwrap();

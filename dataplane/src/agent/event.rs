@@ -36,6 +36,8 @@ pub enum Event {
     Mtu(Option<u32>),
     /// What the ways to other endpoints carry.
     Paths(BTreeMap<IpAddr, Path>),
+    /// The switch tracks so many connections.
+    Tracked(Result<switch::Tracked, String>),
     /// The whole table, compiled from the rows that went with [`Effect::Recompute`].
     Recomputed {
         /// The table.
@@ -89,6 +91,11 @@ pub enum Effect {
         mtu: u32,
         /// This host's endpoint and the other, each.
         pairs: Vec<(IpAddr, IpAddr)>,
+    },
+    /// Count the connections that this datapath tracks.
+    CountConnections {
+        /// Its name for ovs-vswitchd.
+        datapath: String,
     },
     /// Compile these rows from scratch, beside everything else.
     Recompute {

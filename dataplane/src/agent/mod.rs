@@ -25,6 +25,7 @@ mod queries;
 mod records;
 mod rows;
 pub mod tally;
+mod tracked;
 mod zones;
 
 use std::{
@@ -117,6 +118,7 @@ pub struct Agent {
     disk_problem: Option<String>,
     tally: tally::Tally,
     records: records::Records,
+    connections: tracked::Connections,
     /// Until when somebody watches drops.
     watched_until: Option<Instant>,
     /// Why the connection to the bridge was last given up, until there is one again.
@@ -192,6 +194,7 @@ impl Agent {
             disk_problem: None,
             tally: tally::Tally::default(),
             records: records::Records::default(),
+            connections: tracked::Connections::new(now),
             watched_until: None,
             switch_problem: None,
             dhcp_problems: Vec::new(),
@@ -220,6 +223,7 @@ impl Agent {
             self.store_at,
             self.dhcp_at,
             self.watched_until,
+            self.next_connections(),
             grace,
             self.unneeded.values().map(|since| *since + TUNNEL_HOLD).filter(|_| can_transact).min(),
             Some(self.check_at),
@@ -261,6 +265,7 @@ impl Agent {
                 self.facts(now, &mut out);
             }
             Event::Paths(found) => self.paths_found(now, found),
+            Event::Tracked(counted) => self.connections_counted(counted),
             Event::Recomputed { full, tag } => self.compare(now, &full, tag, &mut out),
             Event::Answered { stream, answer } => self.answered(now, stream, answer, &mut out),
             Event::Stored(result) => {
@@ -421,6 +426,7 @@ impl Agent {
             out.extend(ip.map(|ip| Effect::ReadMtu(*ip)));
         }
         self.try_paths(now, out);
+        self.count_connections(now, out);
         if self.watched_until.is_some_and(|until| until <= now) {
             self.watched_until = None;
             self.switch(now, switch::Input::Watch(false), out);

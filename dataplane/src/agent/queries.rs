@@ -71,6 +71,16 @@ impl Agent {
         self.stream(now, controller::Input::Answered(stream, answer), out);
     }
 
+    /// The datapath of the bridge, as ovs-vswitchd calls it.
+    pub(super) fn datapath(&self) -> Option<String> {
+        let config = self.config.as_ref()?;
+        let bridge = self.replica.iter().flat_map(|replica| replica.rows("Bridge"));
+        let mut types = bridge.filter(|row| row.string("name") == Some(&config.bridge));
+        let kind = types.find_map(|row| row.string("datapath_type")).filter(|kind| !kind.is_empty());
+        let kind = kind.unwrap_or("system");
+        Some(format!("{kind}@ovs-{kind}"))
+    }
+
     fn trace(&self, query: TraceQuery) -> Result<Job, String> {
         let config = self.config.as_ref().filter(|_| self.complete && self.applied.is_some());
         let config = config.ok_or("its flows are not in its switch yet; try again")?;
@@ -119,13 +129,9 @@ impl Agent {
         for patch in self.observed.near_patches() {
             put(patch.ofport, Place::Physical(patch.logical_port.clone()));
         }
-        let bridge = self.replica.iter().flat_map(|replica| replica.rows("Bridge"));
-        let mut types = bridge.filter(|row| row.string("name") == Some(&config.bridge));
-        let kind = types.find_map(|row| row.string("datapath_type")).filter(|kind| !kind.is_empty());
-        let kind = kind.unwrap_or("system");
         Ok(Job {
             bridge: config.bridge.clone(),
-            datapath: format!("{kind}@ovs-{kind}"),
+            datapath: self.datapath().unwrap_or_default(),
             flow,
             ports,
             option: option.into(),

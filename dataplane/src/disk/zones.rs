@@ -27,6 +27,11 @@ impl Zones {
         self.ports.get(port).copied()
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u16)> {
+        self.ports.iter().map(|(name, zone)| (name.as_str(), *zone))
+    }
+
     /// Gives a port a zone that no other has; `None` when all are taken.
     pub fn give(&mut self, port: &str) -> Option<u16> {
         let taken: std::collections::BTreeSet<u16> = self.ports.values().copied().collect();

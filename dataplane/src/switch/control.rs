@@ -43,7 +43,7 @@ pub async fn trace(run_dir: &Path, id: u64, job: &Job) -> AgentQueryAnswer {
 }
 
 /// Where the process that runs now has its socket: named after it, unless it was told a path (ovs-vswitchd(8), `--unixctl`).
-async fn socket(run_dir: &Path) -> Result<PathBuf, String> {
+pub(super) async fn socket(run_dir: &Path) -> Result<PathBuf, String> {
     let named = run_dir.join("ovs-vswitchd.ctl");
     let read = |path: PathBuf| async move {
         let text = fs::read_to_string(&path).await;

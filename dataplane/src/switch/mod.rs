@@ -13,6 +13,8 @@ pub mod control;
 mod driver;
 pub mod net;
 mod readings;
+pub mod tracked;
 
 pub use driver::{Abilities, Driver, Failure, Input, Limits, Output, Stats, SwitchError};
 pub use readings::Count;
+pub use tracked::Tracked;
