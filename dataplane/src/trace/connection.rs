@@ -29,10 +29,12 @@ struct Found {
     known: bool,
     mark: u32,
     label: u128,
-    /// What the packet is after translation.
-    source: (String, u32),
-    destination: (String, u32),
+    /// Source and destination after translation.
+    ends: [End; 2],
 }
+
+/// Address and port.
+type End = (String, u32);
 
 impl<'a> Connections<'a> {
     pub(super) fn new(job: &'a Job) -> Self {
@@ -40,10 +42,12 @@ impl<'a> Connections<'a> {
     }
 
     /// The packet as it goes on after the lookup of its connection that `ct` makes, and what was taken of the connection.
+    /// `moved` is the packet as it is then, if a translation has changed it unseen by the tables.
     pub(super) async fn resumed<C, F>(
         &mut self,
         later: &Pass,
         ct: &str,
+        moved: Option<&TracePacket>,
         call: &C,
         made: &mut Vec<TraceTracked>,
     ) -> Result<(Flow, TraceConnection), AgentQueryError>
@@ -52,52 +56,53 @@ impl<'a> Connections<'a> {
         F: Future<Output = Result<String, String>>,
     {
         let mut flow = Flow::parse(&later.flow).readable();
+        // A new translation is applied to what was printed already; the connection is looked up by what was before.
         let after = packet_or_none(&flow);
-        // A new translation is applied to the packet already; it is looked up by what it was before.
-        let mut before = flow.clone();
+        let mut printed = flow.clone();
         for (name, value) in fields(later.untranslated.as_deref().unwrap_or_default()) {
-            before.set(name, value);
+            printed.set(name, value);
         }
-        let before = packet_or_none(&before);
+        let printed = packet_or_none(&printed);
+        let before = moved.map_or_else(
+            || printed.clone(),
+            |moved| with_ends(&printed, [source(moved), destination(moved)]),
+        );
         let zone = u16::try_from(flow.number("ct_zone")).unwrap_or_default();
-        if !self.zones.contains_key(&zone) {
-            let arguments = vec![self.job.datapath.clone(), format!("zone={zone}")];
-            let printed = call("dpctl/dump-conntrack", arguments).await.map_err(unavailable)?;
-            self.zones.insert(zone, unixctl_text::connections(&printed));
-        }
-        let connections = self.zones.get(&zone).map(Vec::as_slice).unwrap_or_default();
-        let found = known(connections, &before).or_else(|| self.assumed(zone, &before));
-        let translates = ct.contains(",nat") || ct.contains("(nat");
+        let connections = self.zone(zone, call).await?;
+        let found = known(connections, &before);
         let mut connection = TraceConnection {
             zone: zone.into(),
             state: "new|trk".to_owned(),
             alike: alike(connections, &before),
             ..TraceConnection::default()
         };
-        if let Some(found) = found {
+        let found = found.or_else(|| self.assumed(zone, &before));
+        let ends = if let Some(found) = found {
             found.state.clone_into(&mut connection.state);
             (connection.known, connection.mark) = (found.known, found.mark);
             flow.set("ct_mark", format!("{:#x}", found.mark));
             flow.set("ct_label", format!("{:#x}", found.label));
-            let [src, dst] = flow.ends();
-            let (source, destination) = if translates {
-                (found.source, found.destination)
-            } else {
-                ((before.ip_src.clone(), before.src), (before.ip_dst.clone(), before.dst))
-            };
-            let changed = (&source.0, &destination.0) != (&before.ip_src, &before.ip_dst)
-                || (source.1, destination.1) != (before.src, before.dst);
-            connection.translated = translates && changed;
-            flow.set(src, source.0);
-            flow.set(dst, destination.0);
-            if has_ports(before.protocol) {
-                flow.set("tp_src", source.1);
-                flow.set("tp_dst", destination.1);
-            }
+            if translates(ct) { found.ends } else { [source(&before), destination(&before)] }
         } else {
-            connection.translated = before != after;
+            // What this translation leaves alone is as it was before.
+            let end = |printed: End, after: End, before: End| if printed == after { before } else { after };
+            let ends = [
+                end(source(&printed), source(&after), source(&before)),
+                end(destination(&printed), destination(&after), destination(&before)),
+            ];
             if ct.contains("commit") {
-                made.push(TraceTracked { zone: zone.into(), before: Some(before), after: Some(after) });
+                let after = with_ends(&before, ends.clone());
+                remember(made, zone, &before, &after);
+            }
+            ends
+        };
+        connection.translated = ends != [source(&before), destination(&before)];
+        let names = flow.ends();
+        let ports = ["tp_src", "tp_dst"];
+        for ((name, port), (ip, number)) in names.into_iter().zip(ports).zip(ends) {
+            flow.set(name, ip);
+            if has_ports(before.protocol) {
+                flow.set(port, number);
             }
         }
         flow.set("ct_state", &connection.state);
@@ -105,19 +110,45 @@ impl<'a> Connections<'a> {
         Ok((flow, connection))
     }
 
-    /// Adds what a pass commits without looking at it again.
-    pub(super) fn made(&self, pass: &Pass, leaving: &Flow, made: &mut Vec<TraceTracked>) {
-        let recirculates: Vec<&str> = pass.leads_to().into_iter().map(|(_, ct)| ct).collect();
-        let packet = packet_or_none(leaving);
-        for ct in pass.actions.split("ct(commit").skip(1) {
-            let zone = ct.split("zone=").nth(1).and_then(|rest| rest.split([',', ')']).next());
-            let Some(zone) = zone.and_then(|zone| zone.parse::<u32>().ok()) else { continue };
-            let again = recirculates.iter().any(|other| other.contains(&format!("zone={zone}")));
-            let one = TraceTracked { zone, before: Some(packet.clone()), after: Some(packet.clone()) };
-            if !again && !made.contains(&one) {
-                made.push(one);
-            }
+    /// The packet behind a `ct` that does not have it enter the datapath again.
+    pub(super) async fn passed<C, F>(
+        &mut self,
+        ct: &str,
+        packet: TracePacket,
+        call: &C,
+        made: &mut Vec<TraceTracked>,
+    ) -> Result<TracePacket, AgentQueryError>
+    where
+        C: Fn(&'static str, Vec<String>) -> F,
+        F: Future<Output = Result<String, String>>,
+    {
+        let zone = ct.split("zone=").nth(1).and_then(|rest| rest.split([',', ')']).next());
+        let zone = zone.and_then(|zone| zone.parse::<u16>().ok()).unwrap_or_default();
+        let known = if translates(ct) { known(self.zone(zone, call).await?, &packet) } else { None };
+        let ends = match known.or_else(|| self.assumed(zone, &packet)) {
+            Some(found) if translates(ct) => found.ends,
+            Some(_) => return Ok(packet),
+            None => [new_end(ct, "src=", source(&packet)), new_end(ct, "dst=", destination(&packet))],
+        };
+        let after = with_ends(&packet, ends);
+        if ct.contains("commit") {
+            remember(made, zone, &packet, &after);
         }
+        Ok(after)
+    }
+
+    /// The connections of a zone.
+    async fn zone<C, F>(&mut self, zone: u16, call: &C) -> Result<&[Connection], AgentQueryError>
+    where
+        C: Fn(&'static str, Vec<String>) -> F,
+        F: Future<Output = Result<String, String>>,
+    {
+        if !self.zones.contains_key(&zone) {
+            let arguments = vec![self.job.datapath.clone(), format!("zone={zone}")];
+            let printed = call("dpctl/dump-conntrack", arguments).await.map_err(unavailable)?;
+            self.zones.insert(zone, unixctl_text::connections(&printed));
+        }
+        Ok(self.zones.get(&zone).map(Vec::as_slice).unwrap_or_default())
     }
 
     /// A connection that is taken to be there: the packet is its answer.
@@ -131,8 +162,7 @@ impl<'a> Connections<'a> {
                     known: false,
                     mark: 0,
                     label: 0,
-                    source: (undone.ip_src, undone.src),
-                    destination: (undone.ip_dst, undone.dst),
+                    ends: [source(&undone), destination(&undone)],
                 })
             },
         )
@@ -172,10 +202,53 @@ fn known(connections: &[Connection], packet: &TracePacket) -> Option<Found> {
             known: true,
             mark: connection.mark,
             label: connection.labels,
-            source,
-            destination,
+            ends: [source, destination],
         })
     })
+}
+
+fn source(packet: &TracePacket) -> End {
+    (packet.ip_src.clone(), packet.src)
+}
+
+fn destination(packet: &TracePacket) -> End {
+    (packet.ip_dst.clone(), packet.dst)
+}
+
+/// The packet with other ends; what is no port stays.
+fn with_ends(packet: &TracePacket, [source, destination]: [End; 2]) -> TracePacket {
+    let (src, dst) =
+        if has_ports(packet.protocol) { (source.1, destination.1) } else { (packet.src, packet.dst) };
+    TracePacket { ip_src: source.0, ip_dst: destination.0, src, dst, ..packet.clone() }
+}
+
+/// An end that a new translation replaces: `nat(src=192.0.2.1-192.0.2.9:1024-65535)` takes the first address, and leaves the
+/// port where that is free.
+fn new_end(ct: &str, which: &str, end: End) -> End {
+    let Some((_, text)) = ct.split_once("nat(").and_then(|(_, nat)| nat.split_once(which)) else {
+        return end;
+    };
+    let text = text.split([',', ')', '-']).next().unwrap_or_default();
+    let bare = text.strip_prefix('[').and_then(|text| text.split_once(']'));
+    let (ip, port) = match bare {
+        Some((ip, port)) => (ip, port.strip_prefix(':')),
+        None if text.matches(':').count() > 1 => (text, None),
+        None => text.split_once(':').map_or((text, None), |(ip, port)| (ip, Some(port))),
+    };
+    // A destination has one port; of a range of source ports the packet's own is as good as any.
+    let port = port.filter(|_| which == "dst=").and_then(|port| port.parse().ok()).unwrap_or(end.1);
+    (ip.to_owned(), port)
+}
+
+fn translates(ct: &str) -> bool {
+    ct.contains(",nat") || ct.contains("(nat")
+}
+
+fn remember(made: &mut Vec<TraceTracked>, zone: u16, before: &TracePacket, after: &TracePacket) {
+    let one = TraceTracked { zone: zone.into(), before: Some(before.clone()), after: Some(after.clone()) };
+    if !made.contains(&one) {
+        made.push(one);
+    }
 }
 
 /// Connections between the same addresses to the same port.

@@ -85,22 +85,32 @@ where
             answer.cut.clone_from(failure);
         }
         let number = answer.passes.len();
-        exits(job, pass, number, &mut answer.exits);
-        let leaving = Flow::parse(&pass.final_flow);
-        connections.made(pass, &leaving, &mut answer.tracked);
+        let leaving = packet_or_none(&Flow::parse(&pass.final_flow));
+        // A translation that is committed without entering the datapath again changes the packet, unseen by the tables.
+        let mut packet = leaving.clone();
         // The tables that connections lead to, in the order of the datapath's actions.
         let mut tables = pass.steps.iter().flat_map(|step| &step.actions).filter_map(|line| resumed_at(line));
-        for (recirculation, ct) in pass.leads_to() {
-            let later = all.iter().find(|later| later.recirculation == Some(recirculation));
-            let (Some(later), Some(table), false) = (later, tables.next(), ct.is_empty()) else {
-                "the packet enters the datapath again for another reason than its connection"
-                    .clone_into(&mut answer.cut);
+        if pass.leads_to().iter().any(|(_, ct)| ct.is_empty()) {
+            "the packet enters the datapath again for another reason than its connection"
+                .clone_into(&mut answer.cut);
+        }
+        for (ct, recirculation) in pass.conntrack() {
+            let Some(recirculation) = recirculation else {
+                packet = connections.passed(ct, packet, &call, &mut answer.tracked).await?;
                 continue;
             };
-            let (flow, connection) = connections.resumed(later, ct, &call, &mut answer.tracked).await?;
+            let later = all.iter().find(|later| later.recirculation == Some(recirculation));
+            let (Some(later), Some(table)) = (later, tables.next()) else {
+                "the switch does not say where the packet goes on".clone_into(&mut answer.cut);
+                continue;
+            };
+            let moved = (packet != leaving).then_some(&packet);
+            let (flow, connection) =
+                connections.resumed(later, ct, moved, &call, &mut answer.tracked).await?;
             let arguments = vec![job.bridge.clone(), flow.to_string(), format!("resubmit(,{table})")];
             queue.push_back(("ofproto/trace-packet-out", arguments, Some(connection)));
         }
+        exits(job, pass, number, &packet, &mut answer.exits);
         let steps = pass.steps.iter().take(STEPS_MAX).map(|step| described(job, step)).collect();
         let (packet, actions) = (pass.final_flow.clone(), pass.actions.clone());
         answer.passes.push(TracePass { connection, steps, packet, actions });
@@ -141,14 +151,13 @@ fn described(job: &Job, step: &text::Step) -> TraceStep {
 }
 
 /// Where the packet leaves by in a pass.
-fn exits(job: &Job, pass: &Pass, number: usize, out: &mut Vec<TraceExit>) {
-    let (entered, left) = (Flow::parse(&pass.flow), Flow::parse(&pass.final_flow));
-    let packet = flow::packet(&left);
+fn exits(job: &Job, pass: &Pass, number: usize, packet: &TracePacket, out: &mut Vec<TraceExit>) {
+    let entered = Flow::parse(&pass.flow);
     let mut put = |to: To| {
         let exit = TraceExit {
             pass: u32::try_from(number).unwrap_or(u32::MAX),
             to: Some(to),
-            packet: packet.clone(),
+            packet: Some(packet.clone()),
         };
         if out.len() < EXITS_MAX && !out.contains(&exit) {
             out.push(exit);

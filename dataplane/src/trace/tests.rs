@@ -204,6 +204,61 @@ fn new_translations_are_followed() {
 }
 
 #[test]
+fn translations_that_tables_do_not_see_are_followed() {
+    let trace = |actions: &str| {
+        format!(
+            "Flow: tcp,in_port=1,nw_src=10.0.2.11,nw_dst=203.0.113.11,nw_ttl=64,tp_src=1000,tp_dst=80\n\nbridge(\"br\")\n\
+             ------------\n 0. priority 0\n    output:2\n\nFinal flow: unchanged\nDatapath actions: {actions}\n"
+        )
+    };
+    let ends =
+        |packet: &TracePacket| format!("{}:{} {}:{}", packet.ip_src, packet.src, packet.ip_dst, packet.dst);
+    let known = "tcp,orig=(src=10.0.2.11,dst=203.0.113.11,sport=1000,dport=80),reply=(src=10.0.1.11,dst=203.0.113.10,sport=8080,dport=1024),zone=2,protoinfo=(state=ESTABLISHED)";
+    for (actions, zone, expected) in [
+        ("ct(commit,zone=2,nat(src=203.0.113.10)),3", "", "203.0.113.10:1000 203.0.113.11:80"),
+        (
+            "ct(commit,zone=2,nat(src=203.0.113.10-203.0.113.12:1-9)),3",
+            "",
+            "203.0.113.10:1000 203.0.113.11:80",
+        ),
+        ("ct(commit,zone=2,nat(dst=10.0.1.11:8080)),3", "", "10.0.2.11:1000 10.0.1.11:8080"),
+        ("ct(commit,zone=2,nat(src=203.0.113.10)),3", known, "203.0.113.10:1024 10.0.1.11:8080"),
+        ("ct(commit,zone=2),3", known, "10.0.2.11:1000 203.0.113.11:80"),
+    ] {
+        let (answer, _) = answered(&job(), &[&trace(actions), zone]);
+        assert_eq!(ends(answer.exits[0].packet.as_ref().unwrap()), expected, "{actions}");
+        let made = answer
+            .tracked
+            .first()
+            .map(|made| (ends(made.before.as_ref().unwrap()), ends(made.after.as_ref().unwrap())));
+        if zone.is_empty() {
+            assert_eq!(
+                made,
+                Some(("10.0.2.11:1000 203.0.113.11:80".to_owned(), expected.to_owned())),
+                "{actions}"
+            );
+        }
+    }
+    // What it changed is what the next lookup finds.
+    let later = trace("drop").replace("Flow: tcp", "Flow: recirc_id=0x5,ct_state=new|trk,ct_zone=1,eth,tcp");
+    let first = trace("ct(commit,zone=2,nat(src=203.0.113.10)),ct(commit,zone=1,nat(dst=10.0.1.11)),recirc(0x5)")
+        .replace("    output:2\n", "     -> A clone of the packet is forked to recirculate. The forked pipeline will be resumed at table 23.\n");
+    let later = format!(
+        "recirc(0x5) - resume conntrack with default ct_state=trk|new (use --ct-next to customize)\n Initial flow: \
+         nw_src=10.0.2.11,tp_src=1000,nw_dst=203.0.113.11,tp_dst=80\n{}",
+        later.replace("nw_dst=203.0.113.11", "nw_dst=10.0.1.11")
+    );
+    let (answer, asked) = answered(&job(), &[&format!("{first}{later}"), "", "", &trace("3")]);
+    let last = asked.last().unwrap();
+    assert!(
+        last.contains("nw_src=203.0.113.10,nw_dst=10.0.1.11") && last.ends_with("resubmit(,23)"),
+        "{asked:?}"
+    );
+    let made: Vec<String> = answer.tracked.iter().map(|made| ends(made.after.as_ref().unwrap())).collect();
+    assert_eq!(made, ["203.0.113.10:1000 203.0.113.11:80", "203.0.113.10:1000 10.0.1.11:80"]);
+}
+
+#[test]
 fn ways_out() {
     let exits = |text: &str| {
         let (answer, _) = answered(&job(), &[text]);

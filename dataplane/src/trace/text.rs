@@ -66,6 +66,48 @@ impl Pass {
     }
 }
 
+impl Pass {
+    /// What the datapath does with connections, in order: each `ct(…)`, and the pass that it leads to, if it leads to one.
+    pub fn conntrack(&self) -> Vec<(&str, Option<u32>)> {
+        let mut found = Vec::new();
+        let mut at = 0;
+        while let Some(start) =
+            self.actions.get(at..).and_then(|rest| rest.find("ct(")).map(|found| at + found)
+        {
+            let whole = &self.actions[start..];
+            at = start + 3;
+            // Not the end of another word.
+            let before = start.checked_sub(1).and_then(|before| self.actions.as_bytes().get(before));
+            if before.is_some_and(|before| before.is_ascii_alphanumeric() || *before == b'_') {
+                continue;
+            }
+            let action = whole.get(..closing(whole)).unwrap_or(whole);
+            let digits = whole.get(action.len()..).and_then(|rest| rest.strip_prefix(",recirc(0x"));
+            let digits = digits.and_then(|rest| rest.split(')').next());
+            found.push((action, digits.and_then(|digits| u32::from_str_radix(digits, 16).ok())));
+        }
+        found
+    }
+}
+
+/// Length of what ends with the parenthesis that closes the first one.
+fn closing(text: &str) -> usize {
+    let mut depth = 0_usize;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b')' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return at + 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    text.len()
+}
+
 /// Reads a trace.
 pub fn passes(text: &str) -> Vec<Pass> {
     let mut reader = Reader::default();
