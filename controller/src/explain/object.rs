@@ -171,7 +171,8 @@ fn part(state: &State, table: TableId, row: Uuid) -> (String, String) {
         && let Some(port) = state.get::<LogicalRouterPort>(row)
     {
         let networks: Vec<&str> = port.networks.iter().map(|network| &**network).collect();
-        return (format!("port {}", port.name), networks.join(" "));
+        // Those of intent have no name that says more.
+        return (format!("port {}", networks.first().unwrap_or(&&*port.name)), networks.join(" "));
     }
     // A port of a network that is no Port: to a router or to a physical network.
     if (table == PortBinding::TABLE || table == LogicalSwitchPort::TABLE)
@@ -179,7 +180,13 @@ fn part(state: &State, table: TableId, row: Uuid) -> (String, String) {
         && let Some(name) = port_name(state, row)
         && owner::object(state, table, row).is_some()
     {
-        return (format!("port {name}"), String::new());
+        let kind = state.get::<PortBinding>(row).map_or("", |binding| &*binding.r#type);
+        let part = match kind {
+            "patch" | "l3gateway" => "port to the router".to_owned(),
+            "localnet" => "port to the physical network".to_owned(),
+            _ => format!("port {name}"),
+        };
+        return (part, String::new());
     }
     Default::default()
 }

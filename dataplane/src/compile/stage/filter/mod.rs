@@ -128,7 +128,7 @@ pub fn said(table: Table, printed: &[String]) -> Option<&'static str> {
     ];
     let loads = |verdict: Verdict| {
         let text = Action::load(register::VERDICT, verdict as u64).to_string();
-        printed.iter().any(|line| *line == text)
+        printed.contains(&text)
     };
     let found = verdicts.into_iter().find(|(verdict, _)| loads(*verdict));
     Some(found.map_or("nothing", |(_, word)| word))
