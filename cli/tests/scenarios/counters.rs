@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
     sync::mpsc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use quantumnet_testbed::{Daemon, PingOptions, Signal, wait_ok};
@@ -13,6 +13,8 @@ use serde_json::Value;
 use crate::support::{Net, ip, text};
 
 const WITHIN: Duration = Duration::from_secs(30);
+/// The switch counts within a second, and its agent reads every second.
+const LATE: Duration = Duration::from_secs(4);
 
 /// Who may be pinged, and by whom.
 const GROUPS: &str = "
@@ -73,6 +75,23 @@ fn wait_packets(net: &Net, rule: &str, action: &str, packets: u64) -> Hits {
     .unwrap()
 }
 
+/// What a rule has counted once nothing comes any more.
+fn settled(net: &Net, rule: &str, action: &str) -> Hits {
+    let mut last: Option<(u64, Instant)> = None;
+    wait_ok(2 * WITHIN, &format!("packets of {rule} to be all counted"), || {
+        let hits = hits(net, rule, action);
+        match last {
+            Some((packets, since)) if packets == hits.packets && since.elapsed() >= LATE => Ok(hits),
+            Some((packets, _)) if packets == hits.packets => Err("not for long".to_owned()),
+            _ => {
+                last = Some((hits.packets, Instant::now()));
+                Err("still counting".to_owned())
+            }
+        }
+    })
+    .unwrap()
+}
+
 /// `qnctl drops --follow`, line by line.
 struct Follower {
     child: Child,
@@ -125,23 +144,15 @@ impl Drop for Follower {
 fn rules_and_drops_are_counted() {
     let net = Net::up("counters", 2);
     net.apply(GROUPS);
-    let [a, b, c] = [("a", 1), ("b", 1), ("c", 2)].map(|(port, hypervisor)| {
+    let [a, b, _c] = [("a", 1), ("b", 1), ("c", 2)].map(|(port, hypervisor)| {
         let vm = net.vm(hypervisor, port);
         let addresses = net.get("port", port);
         vm.add_address(&format!("{}/24", text(&addresses, "/status/addresses/0"))).unwrap();
         vm
     });
     a.wait_reachable(ip("10.0.0.13"), WITHIN).unwrap();
-    let echo = wait_ok(WITHIN, "the pings of before to be counted", || {
-        let first = hits(&net, "echo", "allow-related");
-        let second = hits(&net, "echo", "allow-related");
-        if first.packets > 0 && first.packets == second.packets {
-            Ok(second)
-        } else {
-            Err("moving".to_owned())
-        }
-    })
-    .unwrap();
+    let echo = settled(&net, "echo", "allow-related");
+    assert!(echo.packets > 0);
 
     // What passes: each request, established or not, and no reply.
     let options = PingOptions { count: 7, ..PingOptions::default() };
@@ -151,7 +162,7 @@ fn rules_and_drops_are_counted() {
     assert!(after.bytes > echo.bytes && after.last > echo.last, "{} {}", after.bytes, after.last);
 
     // What does not: by the group's default, on the hypervisor of who is protected.
-    let before = hits(&net, "default-ingress", "drop").packets;
+    let before = settled(&net, "default-ingress", "drop").packets;
     let follower = Follower::start(&net, &[]);
     let other = Follower::start(&net, &["--port", "a"]);
     let ping = b.ping(ip("10.0.0.13"), &PingOptions { count: 5, ..PingOptions::default() }).unwrap();
@@ -184,8 +195,22 @@ fn rules_and_drops_are_counted() {
     })
     .unwrap();
 
-    // A rule that changes keeps what it has counted, and so does an agent that begins anew.
-    net.apply("kind: SecurityGroup\nmetadata: { name: pinged }\nspec: { rules: [{ name: echo, protocol: icmp, remote_prefix: 10.0.0.11, priority: 9 }] }\n");
+    // A rule beside it leaves its count alone.
+    let echo = settled(&net, "echo", "allow-related");
+    net.apply(
+        "kind: SecurityGroup
+metadata: { name: pinged }
+spec:
+  rules:
+    - { name: echo, protocol: icmp, remote_prefix: 10.0.0.11 }
+    - { name: none, protocol: icmp, remote_prefix: 10.0.0.11, action: DROP, priority: 9 }
+",
+    );
+    let ping = a.ping(ip("10.0.0.13"), &PingOptions::default()).unwrap();
+    assert!(ping.all_answered(), "{ping:?}");
+    wait_packets(&net, "echo", "allow-related", echo.packets + u64::from(ping.sent));
+
+    // So does an agent that begins anew, of flows that are still there.
     net.lab.restart(Daemon::Agent(1), Signal::SIGKILL).unwrap();
     wait_packets(&net, "default-ingress", "drop", denied.packets);
     net.lab.restart(Daemon::Agent(2), Signal::SIGKILL).unwrap();

@@ -31,6 +31,9 @@ pub enum Class {
     Answered,
 }
 
+/// Tables where flows count that let pass.
+const TELLING: &[Table] = &[Table::FromPolicy, Table::AfterPolicy, Table::ToPolicy, Table::NeighbourReply];
+
 /// Why packets are dropped that no flow of a table matches.
 pub const NO_FLOW: &str = "no_flow";
 /// Why packets are dropped that a rule stops.
@@ -39,6 +42,11 @@ pub const ACL: &str = "acl";
 impl Class {
     /// The class of a flow.
     pub fn of(key: &FlowKey, value: &FlowValue) -> Option<Self> {
+        // Most flows pass and are in no table where that says something.
+        let passes = !value.actions.is_empty();
+        if passes && !TELLING.iter().any(|table| table.number() == key.table) {
+            return None;
+        }
         let (stage, _) = stage_of(value.cookie);
         let (stage, table) = (stage?, Table::from_number(key.table)?);
         if filter::is_policy(table) {
@@ -51,7 +59,7 @@ impl Class {
         if table == Table::NeighbourReply && value.actions.contains(&go(Table::Return)) {
             return Some(Self::Answered);
         }
-        if !value.actions.is_empty() || filter::was_stopped(table, &key.matches) {
+        if passes || filter::was_stopped(table, &key.matches) {
             return None;
         }
         Some(Self::Drop(reason(stage)))

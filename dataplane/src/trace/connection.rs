@@ -157,7 +157,7 @@ impl<'a> Connections<'a> {
         of_zone.filter_map(|tracked| Some((tracked.before.as_ref()?, tracked.after.as_ref()?))).find_map(
             |(before, after)| {
                 let (answer, undone) = (flow::answer(after), flow::answer(before));
-                (ends(&answer) == ends(packet)).then(|| Found {
+                (ends(&answer) == ends(packet)).then_some(Found {
                     state: "est|rpl|trk",
                     known: false,
                     mark: 0,
