@@ -37,6 +37,13 @@ set Logical_Router_Port gr-pub options:gateway_mtu=1400
 lr-nat-add gr snat 172.16.0.2 10.0.2.0/24 -- lr-nat-add gr snat fd16::2 fd00:12::/64
 ";
 
+/// The floating addresses once more.
+const STATELESS: &str = "
+lr-nat-del lr dnat_and_snat 172.16.0.50 -- lr-nat-del lr dnat_and_snat fd16::50
+--stateless lr-nat-add lr dnat_and_snat 172.16.0.50 10.0.1.12
+--stateless lr-nat-add lr dnat_and_snat fd16::50 fd00:11::12
+";
+
 /// A way that packets go.
 struct Path<'a> {
     what: &'a str,
@@ -101,6 +108,17 @@ fn tools_through_every_kind_of_path() {
         path("to a floating address", &outside, "fd16::50", &["fd16::1"], NARROW),
         path("by a gateway router", &e, "172.16.0.100", &["10.0.2.1"], NARROW),
         path("by a gateway router", &e, "fd16::100", &["fd00:12::1"], NARROW),
+    ] {
+        path.check();
+    }
+
+    // Without memory of connections, errors from outside are still known for one's own by what they quote.
+    nbctl(&net, STATELESS);
+    for path in [
+        path("from a floating address without memory", &d, "172.16.0.100", &["10.0.1.1"], NARROW),
+        path("from a floating address without memory", &d, "fd16::100", &["fd00:11::1"], NARROW),
+        path("to a floating address without memory", &outside, "172.16.0.50", &["172.16.0.1"], NARROW),
+        path("to a floating address without memory", &outside, "fd16::50", &["fd16::1"], NARROW),
     ] {
         path.check();
     }
