@@ -320,7 +320,7 @@ fn hypervisor() -> Vec<RowUpdate> {
     let chassis = |number: u32| {
         update(id(CHASSIS, number), Chassis { name: text(&format!("hv{number}")), ..Chassis::default() })
     };
-    let own = HostSelf { chassis: text("hv1"), tunnel_option: 0, nd_extensions: true };
+    let own = HostSelf { chassis: text("hv1"), tunnel_option: 0, nd_extensions: true, sctp_ports: true };
     (1..=4).map(chassis).chain([update(id(OWN, 0), own)]).collect()
 }
 

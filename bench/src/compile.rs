@@ -56,7 +56,10 @@ pub(crate) fn run(sizes: &[u32], changes: usize) -> Result<()> {
 fn model(ports: u32) -> Vec<RowUpdate> {
     let mut rows = vec![
         update(id(1, 0), Chassis { name: "hv1".into(), ..Chassis::default() }),
-        update(id(2, 0), HostSelf { chassis: "hv1".into(), tunnel_option: 0, nd_extensions: true }),
+        update(
+            id(2, 0),
+            HostSelf { chassis: "hv1".into(), tunnel_option: 0, nd_extensions: true, sctp_ports: true },
+        ),
     ];
     for switch in 0..ports.div_ceil(100) {
         rows.push(update(id(3, switch), LogicalSwitch::default()));

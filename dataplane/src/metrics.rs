@@ -27,6 +27,8 @@
 //! | `gateway_active` | gauge | `port` | 1: this hypervisor serves the gateway or external port |
 //! | `bfd_sessions` | gauge | `state` | sessions of router ports |
 //! | `bfd_flaps_total` | counter | | times that one of them came up or went down |
+//! | `switch_tracks_sctp_ports` | gauge | | 1 or 0: what the switch was found to do |
+//! | `rules_untracked` | gauge | | stateful rules about SCTP that judge each packet by itself, because it does not |
 //! | `controller_connected`, `ovs_connected` | gauge | | 1 or 0 |
 //! | `revision_applied` | gauge | | revision of the store that is in the switch |
 //! | `snapshot_age_seconds` | gauge | | since the rows were last stored |
@@ -218,6 +220,17 @@ impl Metrics {
             "controller_connected",
             "A controller answers",
             usize::from(agent.controller_connected()),
+        );
+        let (tracks, without) = agent.sctp();
+        if let Some(tracks) = tracks {
+            let help = "The switch tracks SCTP associations by their ports";
+            gauge(registry, "switch_tracks_sctp_ports", help, tracks.into());
+        }
+        gauge(
+            registry,
+            "rules_untracked",
+            "Stateful rules about SCTP that judge each packet by itself",
+            without,
         );
         gauge(registry, "ovs_connected", "The bridge answers", usize::from(driver.is_up()));
         let revision = Gauge::<i64>::default();

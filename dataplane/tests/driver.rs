@@ -8,14 +8,15 @@ use std::{
 };
 
 use ofpacket::{
-    Action, BundleControl, BundleControlType, ErrorMessage, ErrorType, FlowMod, FlowModCommand, FlowStats,
-    Framer, Hello, Instruction, Match, Message, MeterConfig, MeterFeatures, MeterMod, MeterModCommand,
-    MultipartReply, MultipartRequest, Port, ReplyBody, TlvMap, TlvTableReply, Version, field,
+    Action, BundleControl, BundleControlType, CtState, ErrorMessage, ErrorType, FlowMod, FlowModCommand,
+    FlowStats, Framer, Hello, Instruction, Match, Message, MeterConfig, MeterFeatures, MeterMod,
+    MeterModCommand, MultipartReply, MultipartRequest, PacketIn2, Port, ReplyBody, TlvMap, TlvTableReply,
+    Version, field,
 };
 use proptest::prelude::*;
 use quantumnet_dataplane::{
     compile::{DesiredFlow, FlowDelta, FlowKey, FlowValue, MeterSpec},
-    switch::{Driver, Input, Limits, Output},
+    switch::{Abilities, Driver, Input, Limits, Output},
 };
 
 type Flow = (u64, Vec<Action>);
@@ -37,8 +38,21 @@ struct Model {
     hangs: bool,
     /// Priorities that are always refused.
     poison: Option<u16>,
+    /// How it tracks SCTP.
+    sctp: Sctp,
     writes: usize,
     wholesale: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Sctp {
+    #[default]
+    ByPort,
+    ByAddress,
+    /// What is sent through it does not come back.
+    Silent,
+    /// It has no connection tracking.
+    Refused,
 }
 
 fn reply(message: Message, xid: u32) -> Vec<u8> {
@@ -85,10 +99,28 @@ impl Model {
                 vec![]
             }
             Message::SetConfig(_) | Message::SetPacketInFormat(_) | Message::SetAsync(_) => vec![],
+            Message::PacketOut(packet) => self.packet(&packet),
             // What the driver tries to learn what the datapath can do; everything else comes in bundles.
             Message::FlowMod(flow) if flow.table.0 == 253 => vec![],
             other => panic!("unexpected {other:?}"),
         }
+    }
+
+    /// Only the second packet of the question comes back.
+    fn packet(&self, packet: &ofpacket::PacketOut) -> Vec<Message> {
+        let [Action::Ct(ct)] = &packet.actions[..] else { panic!("unexpected {packet:?}") };
+        let state = match self.sctp {
+            Sctp::Silent => return vec![],
+            Sctp::Refused => return vec![refusal(ErrorType::BAD_ACTION, 0)],
+            _ if ct.table.is_none() => return vec![],
+            Sctp::ByPort => CtState::TRK | CtState::NEW,
+            Sctp::ByAddress => CtState::TRK | CtState::EST | CtState::RPL,
+        };
+        vec![Message::PacketIn2(PacketIn2 {
+            metadata: Some(Match::new().ct_state(state, CtState::NONE)),
+            userdata: Some(Box::from(*b"sctp")),
+            ..PacketIn2::default()
+        })]
     }
 
     fn multipart(&self, request: &MultipartRequest) -> Vec<Message> {
@@ -220,7 +252,7 @@ struct World {
     now: Instant,
     connected: bool,
     applied: Vec<u64>,
-    ups: usize,
+    ups: Vec<Abilities>,
     given_up: Vec<String>,
 }
 
@@ -232,7 +264,7 @@ impl World {
             now: Instant::now(),
             connected: false,
             applied: Vec::new(),
-            ups: 0,
+            ups: Vec::new(),
             given_up: Vec::new(),
         }
     }
@@ -251,7 +283,7 @@ impl World {
                         inputs.insert(0, Input::Received(answers));
                     }
                     Output::Applied(tag) => self.applied.push(tag),
-                    Output::Up(_) => self.ups += 1,
+                    Output::Up(abilities) => self.ups.push(abilities),
                     Output::Close(error) if self.model.hangs => self.given_up.push(error.to_string()),
                     Output::Close(error) => panic!("{error}"),
                     _ => {}
@@ -423,7 +455,7 @@ fn right_flows_are_left_alone_and_wrong_ones_replaced() {
     for (tag, number) in [(1, 1), (2, 2), (3, 3)] {
         world.input(Input::Delta { delta: put(number, 1), tag });
     }
-    assert_eq!((world.ups, world.model.writes), (1, 0));
+    assert_eq!((world.ups.len(), world.model.writes), (1, 0));
     world.input(Input::Complete);
     assert_eq!(world.model.writes, 3, "one is changed, one added, one deleted; one is right");
     assert_eq!(world.applied, [3]);
@@ -506,4 +538,21 @@ fn a_switch_that_hangs_is_left_and_found_again() {
     world.model.hangs = false;
     world.connect();
     assert_eq!((world.model.flows.len(), world.applied.as_slice()), (20_002, &[0, 1, 2, 3][..]));
+}
+
+#[test]
+fn a_switch_is_asked_how_it_tracks_sctp() {
+    for (sctp, able) in
+        [(Sctp::ByPort, true), (Sctp::ByAddress, false), (Sctp::Silent, false), (Sctp::Refused, false)]
+    {
+        let mut world = World::new();
+        world.model.sctp = sctp;
+        world.connect();
+        assert_eq!(world.ups.is_empty(), matches!(sctp, Sctp::Silent), "{sctp:?}: the answer is waited for");
+        world.pass(Duration::from_secs(5));
+        assert_eq!(world.ups.iter().map(|up| up.sctp_ports).collect::<Vec<_>>(), [able], "{sctp:?}");
+        world.connect();
+        world.pass(Duration::from_secs(5));
+        assert_eq!(world.ups.len(), 2, "{sctp:?}: asked again");
+    }
 }

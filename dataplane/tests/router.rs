@@ -9,7 +9,9 @@ use common::{
 };
 use quantumnet_dataplane::compile::table::{PATHS, Status, Table};
 use quantumnet_model::{
-    nb::{LogicalRouterPolicy, LogicalRouterStaticRoute},
+    Strong, Weak,
+    host::HostMeter,
+    nb::{Copp, LogicalRouterPolicy, LogicalRouterStaticRoute, LogicalSwitch, Meter, MeterBand, Qos},
     sb::{MacBinding, StaticMacBinding},
 };
 
@@ -414,4 +416,79 @@ fn who_asks_for_a_router_that_does_not_answer_is_led_to_it() {
     assert_eq!(answer.ports(), ["p1"], "answered by the router, and flooded to nobody: {}", answer.text);
     let announced = ask("10.1.0.254", "10.1.0.254");
     assert_eq!((announced.ports(), announced.punts), (vec!["t2"], 0), "for no router: {}", announced.text);
+}
+
+#[test]
+fn a_copp_limits_what_a_router_hands_to_the_agent() {
+    let mut model = topology();
+    let mut meters = Vec::new();
+    for (number, protocol) in (0..).zip(["arp", "nd-ns", "arp-resolve", "icmp4-error", "tcp-reset"]) {
+        let band = id(Kind::Meter, 100 + number);
+        model.put(band, MeterBand { action: text("drop"), rate: 10, ..MeterBand::default() });
+        model.put(
+            id(Kind::Meter, number),
+            Meter {
+                name: text(protocol),
+                unit: text("pktps"),
+                bands: std::iter::once(Strong::new(band)).collect(),
+                ..Meter::default()
+            },
+        );
+        model.put(id(Kind::Meter, number), HostMeter { number: 9_000 + i64::from(number) });
+        meters.push((text(protocol), text(protocol)));
+    }
+    meters.push((text("icmp6-error"), text("of no meter")));
+    let copp = Copp { name: text("limits"), meters: meters.into_iter().collect(), ..Copp::default() };
+    model.put(id(Kind::Copp, 0), copp);
+    model.edit_router(9, |row| row.copp = Some(Weak::new(id(Kind::Copp, 0))));
+
+    let Some(ovs) = loaded(&mut model) else { return };
+    let metered = |what: &str, trace: &Trace, meter: Option<u32>| {
+        let found = trace.text.split("meter_id=").nth(1).and_then(|rest| {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse::<u32>().ok()
+        });
+        match meter {
+            Some(_) => assert_eq!(found, meter, "{what}: {}", trace.text),
+            None => assert!(found.is_none_or(|found| found < 9_000), "{what}: {}", trace.text),
+        }
+    };
+    let to_itself = |kind: &str, rest: &str| {
+        format!("in_port=1,{kind},dl_src={},dl_dst={},{rest}", mac(1), router_mac(1))
+    };
+    metered("no MAC", &ovs.trace(&udp(1, 1, ("10.1.0.1", "10.2.0.77"), 64)), Some(9_002));
+    metered("no MAC, IPv6", &ovs.trace(&udp(1, 1, ("fd01::1", "fd02::77"), 64)), None);
+    metered("TTL", &ovs.trace(&udp(1, 1, ("10.1.0.1", "10.2.0.2"), 1)), Some(9_003));
+    metered("hop limit", &ovs.trace(&udp(1, 1, ("fd01::1", "fd02::2"), 1)), None);
+    metered("UDP to the router", &ovs.trace(&udp(1, 1, ("10.1.0.1", "10.1.0.254"), 64)), Some(9_003));
+    let tcp = "nw_src=10.1.0.1,nw_dst=10.1.0.254,nw_ttl=64,tcp_dst=22";
+    metered("TCP to the router", &ovs.trace(&to_itself("tcp", tcp)), Some(9_004));
+    // Requests for the router's address are the switch's to answer.
+    let arp =
+        format!("arp_op=2,arp_spa=10.1.0.9,arp_tpa=10.1.0.254,arp_sha={},arp_tha={}", mac(1), router_mac(1));
+    metered("ARP", &ovs.trace(&to_itself("arp", &arp)), Some(9_000));
+}
+
+#[test]
+fn what_goes_to_a_router_is_marked_by_its_switch() {
+    let mut model = topology();
+    let rule = id(Kind::Qos, 0);
+    model.put(
+        rule,
+        Qos {
+            priority: 100,
+            direction: text("to-lport"),
+            r#match: text("outport == \"s1\" && ip4"),
+            action: std::iter::once((text("dscp"), 6)).collect(),
+            ..Qos::default()
+        },
+    );
+    let qos_rules = std::iter::once(Strong::new(rule)).collect();
+    model.put(id(Kind::Switch, 7), LogicalSwitch { qos_rules, ..LogicalSwitch::default() });
+    let Some(ovs) = loaded(&mut model) else { return };
+    let routed = ovs.trace(&udp(1, 1, ("10.1.0.1", "10.2.0.2"), 64));
+    assert_eq!(routed.ports(), ["p2"], "{}", routed.text);
+    assert_eq!(routed.final_field("nw_tos").as_deref(), Some("24"), "{}", routed.text);
+    let other = ovs.trace(&udp(2, 2, ("10.2.0.2", "10.1.0.1"), 64));
+    assert_eq!(other.final_field("nw_tos").as_deref(), Some("0"), "{}", other.text);
 }

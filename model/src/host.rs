@@ -14,6 +14,8 @@ table! {
         tunnel_option: i64,
         /// The datapath can write the reserved bits and the type of options of neighbour discovery.
         nd_extensions: bool,
+        /// The datapath tracks SCTP associations by their ports.
+        sctp_ports: bool,
     }
     indexes [["chassis"]]
 }

@@ -171,6 +171,7 @@ impl Agent {
             problems.push(format!("the switch has too few meters: {unmetered} rows that need one have none"));
         }
         problems.extend(self.dhcp_problems.iter().cloned());
+        problems.extend(self.sctp_problem());
         problems.extend(self.gateways.problems.iter().cloned());
         problems.extend(self.path_problems());
         problems
@@ -184,6 +185,7 @@ impl Agent {
                 chassis: config.chassis.as_str().into(),
                 tunnel_option: abilities.tunnel_option.into(),
                 nd_extensions: abilities.nd_extensions,
+                sctp_ports: abilities.sctp_ports,
             };
             rows.insert((HostSelf::TABLE, Uuid::nil()), Arc::new(row));
         }

@@ -17,6 +17,7 @@ mod event;
 mod gateway;
 mod groups;
 mod host;
+mod mirrors;
 mod neighbours;
 mod numbers;
 mod paths;
@@ -24,6 +25,7 @@ mod ports;
 mod queries;
 mod records;
 mod rows;
+mod sctp;
 pub mod tally;
 mod tracked;
 mod zones;
@@ -69,6 +71,7 @@ pub struct Agent {
     /// Since when tunnels that are there have not been needed.
     unneeded: BTreeMap<Uuid, Instant>,
     transact_after: Option<Instant>,
+    mirrors: mirrors::Mirrors,
     abilities: Option<Abilities>,
     bridge_open: Option<String>,
     stream_open: Option<Vec<String>>,
@@ -126,6 +129,7 @@ pub struct Agent {
     dhcp_problems: Vec<String>,
     /// When the DHCP configuration is looked at, after a change.
     dhcp_at: Option<Instant>,
+    sctp: sctp::Sctp,
     /// What the controllers were told.
     told_problems: Vec<String>,
     /// Questions that are being answered.
@@ -159,6 +163,7 @@ impl Agent {
             transacting: false,
             unneeded: BTreeMap::new(),
             transact_after: None,
+            mirrors: mirrors::Mirrors::default(),
             abilities: None,
             bridge_open: None,
             stream_open: None,
@@ -199,6 +204,7 @@ impl Agent {
             switch_problem: None,
             dhcp_problems: Vec::new(),
             dhcp_at: None,
+            sctp: sctp::Sctp::default(),
             told_problems: Vec::new(),
             questions: 0,
             counts: Counts::default(),
@@ -224,6 +230,7 @@ impl Agent {
             self.dhcp_at,
             self.watched_until,
             self.next_connections(),
+            self.sctp.at,
             grace,
             self.unneeded.values().map(|since| *since + TUNNEL_HOLD).filter(|_| can_transact).min(),
             Some(self.check_at),
@@ -243,6 +250,7 @@ impl Agent {
             Event::ReplicaLost => self.transacting = false,
             Event::Transacted(result) => {
                 self.transacting = false;
+                self.mirrors.transacted(result.is_ok(), self.observed.configured);
                 if let Err(error) = result {
                     tracing::warn!(%error, "the switch database refused a transaction");
                     self.transact_after = Some(now + TRANSACT_PAUSE);
@@ -302,6 +310,7 @@ impl Agent {
                     self.abilities = Some(abilities);
                     self.numbers.set_meters(abilities.meters);
                     self.switch_problem = None;
+                    self.sctp_changed(now);
                     self.host_rows(now, out);
                 }
                 switch::Output::Applied(tag) => self.applied(tag, out),
@@ -443,6 +452,7 @@ impl Agent {
             }
             self.dhcp_problems = problems;
         }
+        self.sctp_due(now);
         if self.from_disk && now >= self.started + DISK_GRACE {
             self.rows_known = true;
         }
@@ -485,6 +495,9 @@ impl Agent {
             self.switch_outputs(now, outputs, out);
         }
         self.judge_forwarding(now, out);
+        if self.mirrors.are_made(self.observed.configured) {
+            self.switch(now, switch::Input::Revalidate, out);
+        }
         self.transact(now, now_ms, out);
         if self.told_problems != self.problems() {
             self.facts(now, out);
@@ -519,6 +532,7 @@ impl Agent {
         let (operations, problems) = plan(replica, config, &self.observed, &wanted);
         if !operations.is_empty() {
             self.transacting = true;
+            self.mirrors.sent(&operations);
             out.push(Effect::Transact(operations));
         }
         if problems != self.plan_problems {
@@ -590,6 +604,7 @@ const TUNNEL_HOLD: Duration = Duration::from_secs(10);
 const TRANSACT_PAUSE: Duration = Duration::from_secs(1);
 /// Changes that come together are judged once.
 const DHCP_DELAY: Duration = Duration::from_millis(500);
+const RULES_DELAY: Duration = Duration::from_millis(500);
 const MTU_INTERVAL: Duration = Duration::from_secs(30);
 const STORE_DELAY: Duration = Duration::from_millis(500);
 const STORE_INTERVAL: Duration = Duration::from_secs(5);

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::{
     agent::{
         Agent, CHECK_AGAIN, CHECK_INTERVAL, CHECK_INTERVAL_PER_FLOW, DHCP_DELAY, Effect, STORE_DELAY,
-        STORE_INTERVAL, Waiting, bfd,
+        STORE_INTERVAL, Waiting, bfd, sctp,
     },
     compile::{Compiler, FullTable, RowUpdate},
     controller::RowsUpdate,
@@ -95,6 +95,9 @@ impl Agent {
         let binding = batch.iter().any(|(table, ..)| BINDING.contains(table));
         if binding || batch.iter().any(|(table, ..)| DHCP.contains(table)) {
             self.dhcp_at.get_or_insert(now + DHCP_DELAY);
+        }
+        if batch.iter().any(|(table, ..)| *table == sctp::TABLE) {
+            self.sctp_changed(now);
         }
         let sessions = batch.iter().any(|(table, ..)| bfd::TABLES.contains(table));
         let aging = Self::aging_rows(&batch);

@@ -19,7 +19,7 @@ use super::{
     flow::{MeterSpec, MeterUnit},
     index::By,
     owner::Relation,
-    punt::PuntReason,
+    punt::{Protocol, PuntReason},
     sink::Sink,
     view::View,
 };
@@ -46,12 +46,13 @@ pub(crate) fn of_punt(
     view: &View<'_>,
     datapath: Uuid,
     reason: PuntReason,
+    protocol: Option<Protocol>,
     base: Option<u32>,
     out: &mut Sink,
 ) -> Option<u32> {
-    if let Some(protocol) = reason.protocol()
+    if let Some(protocol) = protocol
         && let Some(copp) = view.related_one(Relation::Copp, datapath)
-        && let Some(name) = view.row::<Copp>(copp).and_then(|row| row.meters.get(protocol))
+        && let Some(name) = view.row::<Copp>(copp).and_then(|row| row.meters.get(protocol.name()))
         && let Some(number) = named(view, name, copp, out)
     {
         return Some(number);

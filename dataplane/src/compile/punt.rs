@@ -69,6 +69,52 @@ reasons! {
     Bfd = 15, rate 1000, burst 1000;
 }
 
+/// What a `Copp` can limit of what comes to the agent (ovn-nb(5), `Copp.meters`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Protocol {
+    /// Neighbours of routers, by ARP.
+    Arp,
+    /// Packets that wait for an answer to ARP.
+    ArpResolve,
+    /// Sessions of router ports with their peers.
+    Bfd,
+    /// Requests that get an address.
+    Dhcpv4Opts,
+    /// What a router tells senders by ICMP.
+    Icmp4Error,
+    /// By ICMPv6.
+    Icmp6Error,
+    /// Neighbours of routers by their advertisements, and advertisements of routers that the agent makes.
+    NdNa,
+    /// Neighbours of routers by their solicitations.
+    NdNs,
+    /// Packets that wait for an advertisement.
+    NdNsResolve,
+    /// What rules refuse.
+    Reject,
+    /// TCP to a router's own address.
+    TcpReset,
+}
+
+impl Protocol {
+    /// Its key in `Copp.meters`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Arp => "arp",
+            Self::ArpResolve => "arp-resolve",
+            Self::Bfd => "bfd",
+            Self::Dhcpv4Opts => "dhcpv4-opts",
+            Self::Icmp4Error => "icmp4-error",
+            Self::Icmp6Error => "icmp6-error",
+            Self::NdNa => "nd-na",
+            Self::NdNs => "nd-ns",
+            Self::NdNsResolve => "nd-ns-resolve",
+            Self::Reject => "reject",
+            Self::TcpReset => "tcp-reset",
+        }
+    }
+}
+
 /// Meters that an interface has: numbers from `Host_Interface.meter`, one for each reason, now or later.
 pub const METERS_PER_INTERFACE: u32 = 16;
 
@@ -130,21 +176,34 @@ impl Punt {
         Ok(Self { reason: *reason, row })
     }
 
-    /// The action, with the meter of the datapath's `Copp`, if it has one for the reason, else with that of the interface whose
+    /// The action, with the meter of the datapath's `Copp`, if it has one for the protocol, else with that of the interface whose
     /// meters start at `base`.
     pub(crate) fn metered(
         &self,
         view: &View<'_>,
         datapath: Uuid,
+        protocol: Protocol,
         base: Option<u32>,
         out: &mut Sink,
     ) -> Action {
-        let meter = meter::of_punt(view, datapath, self.reason, base, out);
-        Action::Controller2(Controller {
+        Action::Controller2(self.limited(view, datapath, Some(protocol), base, out))
+    }
+
+    /// The same of any protocol or none, to be changed further.
+    pub(crate) fn limited(
+        &self,
+        view: &View<'_>,
+        datapath: Uuid,
+        protocol: Option<Protocol>,
+        base: Option<u32>,
+        out: &mut Sink,
+    ) -> Controller {
+        let meter = meter::of_punt(view, datapath, self.reason, protocol, base, out);
+        Controller {
             userdata: Some(Box::new(self.encode())),
             meter: meter.map(MeterId),
             ..Controller::default()
-        })
+        }
     }
 
     /// The action, metered when the interface has meters (`base` above 0). For reasons that no `Copp` limits.
@@ -158,15 +217,6 @@ impl Punt {
 }
 
 impl PuntReason {
-    /// Its name in `Copp.meters`, if packets of this reason can be limited there.
-    pub const fn protocol(self) -> Option<&'static str> {
-        match self {
-            Self::Dhcpv4 => Some("dhcpv4-opts"),
-            Self::RejectedFrom | Self::RejectedTo => Some("reject"),
-            _ => None,
-        }
-    }
-
     /// Its meter, of an interface whose meters start at `base`.
     pub const fn meter(self, base: u32) -> u32 {
         base + self as u32

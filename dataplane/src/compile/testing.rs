@@ -86,7 +86,7 @@ pub(crate) fn switch() -> Uuid {
 
 fn hypervisors() -> Vec<RowUpdate> {
     let mut rows = vec![
-        row(0, HostSelf { chassis: "hv1".into(), tunnel_option: 0, nd_extensions: true }),
+        row(0, HostSelf { chassis: "hv1".into(), tunnel_option: 0, nd_extensions: true, sctp_ports: true }),
         row(
             7,
             DatapathBinding {

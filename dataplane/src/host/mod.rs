@@ -16,5 +16,6 @@ mod queue;
 pub use config::{Config, ConfigError};
 pub use mirror::{MirrorPort, MirrorRow};
 pub use observe::{Bridge, Observed, PatchEnd, Plugged, Session, TunnelPort, request};
+pub(crate) use plan::CONFIGURATION;
 pub use plan::{Wanted, Watch, plan};
 pub use queue::{Egress, QosRow, QueueRow};

@@ -108,6 +108,8 @@ pub struct Observed {
     pub tunnels: BTreeMap<Uuid, TunnelPort>,
     /// Ends of patches of ours, by name.
     pub patches: BTreeMap<String, PatchEnd>,
+    /// What ovs-vswitchd has made of the database: `cur_cfg` and `next_cfg`.
+    pub configured: (i64, i64),
     /// Mirrors of the integration bridge by name.
     pub mirrors: BTreeMap<String, MirrorRow>,
     /// Ports there that may be those of mirrors, by name.
@@ -131,7 +133,10 @@ pub struct Observed {
 /// What of the switch database the agent follows.
 pub fn request() -> ReplicaRequest {
     ReplicaRequest::new("Open_vSwitch")
-        .table("Open_vSwitch", ["external_ids", "bridges", "iface_types", "ovs_version"])
+        .table(
+            "Open_vSwitch",
+            ["external_ids", "bridges", "iface_types", "ovs_version", "cur_cfg", "next_cfg"],
+        )
         .table(
             "Bridge",
             [
@@ -161,6 +166,8 @@ impl Observed {
     pub fn new(replica: &Replica, config: &Config) -> Self {
         let mut this = Self::default();
         if let Some(system) = replica.rows("Open_vSwitch").next() {
+            let number = |column| system.integer(column).unwrap_or_default();
+            this.configured = (number("cur_cfg"), number("next_cfg"));
             let types: Vec<&str> = system.strings("iface_types").collect();
             this.facts.insert("iface-types".to_owned(), types.join(","));
             if let Some(version) = system.string("ovs_version") {

@@ -78,7 +78,13 @@ pub fn plan(
                 plan.patches(row, patches);
             }
             if let Some(mirrors) = &wanted.mirrors {
+                let before = plan.operations.len();
                 plan.mirrors(row, mirrors);
+                let changed = plan.operations.len() > before;
+                if let Some(system) = replica.rows("Open_vSwitch").next().filter(|_| changed) {
+                    // By it ovs-vswitchd says when it has done so.
+                    plan.mutate("Open_vSwitch", system.uuid(), CONFIGURATION, Mutator::Add, json!(1));
+                }
             }
             if let Some(queues) = &wanted.queues {
                 plan.queues(queues);
@@ -90,6 +96,9 @@ pub fn plan(
     }
     (plan.operations, plan.problems)
 }
+
+/// The column by which changes of mirrors are counted, as `ovs-vsctl` does with all of its own.
+pub(crate) const CONFIGURATION: &str = "next_cfg";
 
 pub(super) struct Plan<'a> {
     pub(super) config: &'a Config,

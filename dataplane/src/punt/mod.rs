@@ -26,6 +26,7 @@ use std::{
     time::Instant,
 };
 
+use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
 use ofpacket::{Action, PacketIn2, PacketOut, Port, field};
 use quantumnet_model::{
     Rows,
@@ -40,7 +41,12 @@ pub use router::{question, resumed};
 pub use learn::{Learner, Limits as LearnLimits, Outcome as LearnOutcome, Place};
 
 use crate::{
-    compile::{MeterSpec, MeterUnit, logical, meter, punt::Punt, punt::PuntReason, register, table::Table},
+    compile::{
+        MeterSpec, MeterUnit, logical, meter,
+        punt::{Protocol, Punt, PuntReason},
+        register,
+        table::Table,
+    },
     punt::{
         dhcp::{Offer, Unanswered},
         reject::Refusal,
@@ -108,7 +114,7 @@ impl Punts {
             return self.count("unknown", Verdict::Nothing("bad_userdata"));
         };
         let reason = label(punt.reason);
-        let (who, spec) = limit(rows, punt).unwrap_or_else(|| (punt.row, punt.reason.rate()));
+        let (who, spec) = limit(rows, punt, packet).unwrap_or_else(|| (punt.row, punt.reason.rate()));
         if !self.admit(now, (who, punt.reason), spec) {
             return self.count(reason, Verdict::Nothing("limited"));
         }
@@ -159,17 +165,49 @@ impl Punts {
 }
 
 /// Whose limit a packet counts for, and what it is, where a `Meter` says so.
-fn limit(rows: &Rows, punt: Punt) -> Option<(Uuid, MeterSpec)> {
+fn limit(rows: &Rows, punt: Punt, packet: &PacketIn2) -> Option<(Uuid, MeterSpec)> {
     if punt.reason == PuntReason::AclLog {
         let acl = rows.get::<Acl>(punt.row)?;
         return meter::limit(rows, acl.meter.as_ref()?, punt.row);
     }
-    let protocol = punt.reason.protocol()?;
+    let protocol = protocol(punt.reason, packet.data.as_deref().unwrap_or_default())?;
     let datapath = rows.get::<PortBinding>(punt.row)?.datapath.uuid();
     let of_switch = rows.get::<LogicalSwitch>(datapath).and_then(|row| row.copp);
     let of_router = || rows.get::<LogicalRouter>(datapath).and_then(|row| row.copp);
     let copp = of_switch.or_else(of_router)?.uuid();
-    meter::limit(rows, rows.get::<Copp>(copp)?.meters.get(protocol)?, copp)
+    meter::limit(rows, rows.get::<Copp>(copp)?.meters.get(protocol.name())?, copp)
+}
+
+/// What of a `Copp` limits a frame; as the flows have it that sent it here.
+fn protocol(reason: PuntReason, frame: &[u8]) -> Option<Protocol> {
+    let parsed = || LaxSlicedPacket::from_ethernet(frame).ok();
+    let by_family = |v4, v6| match parsed()?.net? {
+        LaxNetSlice::Ipv4(_) | LaxNetSlice::Arp(_) => Some(v4),
+        LaxNetSlice::Ipv6(_) => Some(v6),
+    };
+    match reason {
+        PuntReason::Dhcpv4 => Some(Protocol::Dhcpv4Opts),
+        PuntReason::RejectedFrom | PuntReason::RejectedTo => Some(Protocol::Reject),
+        PuntReason::Bfd => Some(Protocol::Bfd),
+        PuntReason::RouterSolicited => Some(Protocol::NdNa),
+        PuntReason::ResolveNeighbour => by_family(Protocol::ArpResolve, Protocol::NdNsResolve),
+        PuntReason::LearnNeighbour => match parsed()?.transport {
+            Some(TransportSlice::Icmpv6(icmp)) if icmp.type_u8() == ADVERTISEMENT => Some(Protocol::NdNa),
+            _ => by_family(Protocol::Arp, Protocol::NdNs),
+        },
+        PuntReason::RouterUnreachable if matches!(parsed()?.transport, Some(TransportSlice::Tcp(_))) => {
+            Some(Protocol::TcpReset)
+        }
+        PuntReason::RouterUnreachable | PuntReason::TimeExceeded | PuntReason::TooLarge => {
+            by_family(Protocol::Icmp4Error, Protocol::Icmp6Error)
+        }
+        PuntReason::LearnMac
+        | PuntReason::Activated
+        | PuntReason::VirtualClaim
+        | PuntReason::AclLog
+        | PuntReason::InnerAddress
+        | PuntReason::RefreshNeighbour => None,
+    }
 }
 
 /// A rate and a burst in packets. Of kilobits these are the most packets that there can be: the smallest frames.
@@ -337,4 +375,6 @@ fn label(reason: PuntReason) -> &'static str {
 }
 
 const SMALLEST_FRAME_BITS: f64 = 512.0;
+/// Type of a neighbour advertisement (RFC 4861, section 4.4).
+const ADVERTISEMENT: u8 = 136;
 const BUCKETS_MAX: usize = 8_192;

@@ -134,7 +134,10 @@ impl Model {
     /// Hypervisor 1 of `chassis`, with tunnels to the others by ports 1000 + number.
     pub fn hypervisor(chassis: u32) -> Self {
         let mut this = Self::default();
-        this.put(id(Kind::Own, 0), HostSelf { chassis: text("hv1"), tunnel_option: 0, nd_extensions: true });
+        this.put(
+            id(Kind::Own, 0),
+            HostSelf { chassis: text("hv1"), tunnel_option: 0, nd_extensions: true, sctp_ports: true },
+        );
         for number in 1..=chassis {
             this.chassis(number);
         }

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use quantumnet_model::{
     Row, Strong, Weak,
     host::{HostMeter, HostRule},
-    nb::{Acl, Copp, LogicalSwitch, LogicalSwitchPort, Meter, MeterBand, Mirror, MirrorRule, Qos},
+    nb::{
+        Acl, Copp, LogicalRouter, LogicalSwitch, LogicalSwitchPort, Meter, MeterBand, Mirror, MirrorRule, Qos,
+    },
     sb::PortBinding,
 };
 
@@ -42,6 +44,19 @@ const MATCHES: &[&str] = &[
     "nonsense",
 ];
 
+const PROTOCOLS: &[&str] = &[
+    "dhcpv4-opts",
+    "reject",
+    "arp",
+    "nd-na",
+    "nd-ns",
+    "arp-resolve",
+    "nd-ns-resolve",
+    "icmp4-error",
+    "tcp-reset",
+    "icmp6-error",
+    "bfd",
+];
 const FILTERS: &[&str] = &["from-lport", "to-lport", "both"];
 const KINDS: &[&str] = &["lport", "lport", "gre", "local"];
 
@@ -60,7 +75,7 @@ pub fn step() -> impl Strategy<Value = QosStep> {
             .prop_map(|(number, fair, packets, rates)| QosStep::Meter { number, fair, packets, rates }),
         1 => (0..2u32).prop_map(QosStep::DropMeter),
         2 => (0..2u32, proptest::option::of(0..2u32)).prop_map(|(copp, meter)| QosStep::Copp(copp, meter)),
-        2 => (0..3u32, any::<bool>()).prop_map(|(switch, on)| QosStep::CoppOf(switch, on)),
+        2 => (0..6u32, any::<bool>()).prop_map(|(datapath, on)| QosStep::CoppOf(datapath, on)),
         2 => (0..4u32, proptest::option::of(0..2u32)).prop_map(|(acl, meter)| QosStep::Logged(acl, meter)),
         4 => (0..2u32, 0..KINDS.len(), 0..3u32, 0..FILTERS.len(), some(3))
             .prop_map(|(number, kind, sink, filter, rules)| QosStep::Mirror { number, kind, sink, filter, rules }),
@@ -133,19 +148,23 @@ impl QosStep {
             }
             Self::DropMeter(number) => model.remove::<Meter>(id(Kind::Meter, *number)),
             Self::Copp(copp, meter) => {
-                let name = meter.map_or("none".to_owned(), |meter| format!("m{meter}"));
-                let meters = ["dhcpv4-opts", "reject"]
-                    .into_iter()
-                    .map(|protocol| (text(protocol), text(&name)))
-                    .collect();
+                // Of some protocols the one, of some the other, of some none.
+                let name = |place: u32| {
+                    let meter = meter.map(|meter| meter + place).filter(|meter| meter % 3 < 2);
+                    text(&meter.map_or("none".to_owned(), |meter| format!("m{}", meter % 3)))
+                };
+                let meters = (0..).zip(PROTOCOLS).map(|(place, protocol)| (text(protocol), name(place)));
+                let meters = meters.collect();
                 model.put(
                     id(Kind::Copp, *copp),
                     Copp { name: text(&format!("c{copp}")), meters, ..Copp::default() },
                 );
             }
-            Self::CoppOf(switch, on) => edit::<LogicalSwitch>(model, Kind::Switch, *switch, |row| {
-                row.copp = on.then(|| Weak::new(id(Kind::Copp, switch % 2)));
-            }),
+            Self::CoppOf(datapath, on) => {
+                let copp = on.then(|| Weak::new(id(Kind::Copp, datapath % 2)));
+                edit::<LogicalSwitch>(model, Kind::Switch, *datapath, |row| row.copp = copp);
+                edit::<LogicalRouter>(model, Kind::Switch, *datapath, |row| row.copp = copp);
+            }
             Self::Mirror { number, kind, sink, filter, rules } => model.put(
                 id(Kind::Mirror, *number),
                 Mirror {

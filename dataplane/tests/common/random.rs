@@ -311,6 +311,7 @@ impl Step {
                     chassis: text(&format!("hv{name}")),
                     tunnel_option: *slot,
                     nd_extensions: slot % 2 == 0,
+                    sctp_ports: slot % 3 > 0,
                 },
             ),
             Self::DropOwn => model.remove::<HostSelf>(id(Kind::Own, 0)),

@@ -76,6 +76,8 @@ table! {
         Scope::Named { column: "name", database: Database::Northbound, table: "ACL", by: "match", sigil: Some('$') },
         Scope::Named { column: "name", database: Database::Northbound, table: "Logical_Router_Policy", by: "match", sigil: Some('$') },
         Scope::Named { column: "name", database: Database::Northbound, table: "NAT", by: "match", sigil: Some('$') },
+        Scope::Named { column: "name", database: Database::Northbound, table: "QoS", by: "match", sigil: Some('$') },
+        Scope::Named { column: "name", database: Database::Northbound, table: "Mirror_Rule", by: "match", sigil: Some('$') },
     ]
 }
 

@@ -15,7 +15,7 @@ pub(super) const LOGICAL_ROUTER: &[Entry] = &[
     works("nat"),
     not_yet("load_balancer", "lb"),
     not_yet("load_balancer_group", "lb"),
-    not_yet("copp", "qos"),
+    works("copp"),
     works("external_ids"),
     partly("options", "see its keys"),
     works("options").key("chassis"),

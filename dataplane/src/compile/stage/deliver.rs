@@ -5,7 +5,7 @@
 //!   VLAN; during a live migration a copy also goes to the other hypervisors that have the port.
 //! - A port to another datapath: across, into that one.
 //! - `return`: what answers a port's own request goes back by the port it came from, with its VLAN; as in OVN past what is
-//!   asked of all that the port gets, where its switch has filters.
+//!   asked of all that the port gets, where its switch has filters, mirrors or QoS.
 //!
 //! # Invariants
 //! - A frame for the port that sent it is dropped, since OVS does not output to the ingress port. Where several ports
@@ -66,9 +66,9 @@ fn output(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let here = go(logical::toward(view, &port));
     if port.kind.leads_on() {
         let Some(across) = port.crossing(view) else { return };
-        let filtered = view.holds(Relation::Filtered, port.switch);
+        let detour = logical::detour(view, port.switch).is_some();
         out.flow(Table::Output, 115, port.to().with(register::IN_PORT, port.key), []);
-        out.flow(Table::Output, 100, port.to(), if filtered { vec![here] } else { across });
+        out.flow(Table::Output, 100, port.to(), if detour { vec![here] } else { across });
         return;
     }
     if port.kind == Kind::Localnet {
@@ -111,13 +111,13 @@ fn back(view: &View<'_>, owner: Owner, out: &mut Sink) {
         return;
     }
     let Some(interface) = port.interface(view) else { return };
-    if view.holds(Relation::Filtered, port.switch) {
+    if let Some(next) = logical::detour(view, port.switch) {
         let mut actions = vec![Action::load(register::OUT_PORT, port.key.into())];
         if interface.shared {
             // Else it would be a frame that a port sends itself.
             actions.push(Action::load(register::IN_PORT, 0));
         }
-        actions.extend([Action::load(field::NXM_IN_PORT, 0), go(Table::ToTrack)]);
+        actions.extend([Action::load(field::NXM_IN_PORT, 0), go(next)]);
         out.flow(Table::Return, 100, port.from(), actions);
         return;
     }

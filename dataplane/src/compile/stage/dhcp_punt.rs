@@ -23,7 +23,7 @@ use quantumnet_model::{
 use crate::compile::{
     logical::{SwitchPort, go},
     owner::{Owner, Owners, Relation},
-    punt::{Punt, PuntReason},
+    punt::{Protocol, Punt, PuntReason},
     sink::Sink,
     stage::{Stage, admit},
     table::Table,
@@ -82,7 +82,9 @@ fn requests(view: &View<'_>, port: &SwitchPort<'_>, by: &SwitchPort<'_>, out: &m
                 .ip_proto(admit::UDP)
                 .with(field::UDP_SRC, 68u16)
                 .with(field::UDP_DST, 67u16);
-            let tell = tell.get_or_insert_with(|| punt.metered(view, port.switch, interface.meters, out));
+            let tell = tell.get_or_insert_with(|| {
+                punt.metered(view, port.switch, Protocol::Dhcpv4Opts, interface.meters, out)
+            });
             for (from, to) in [
                 (Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST),
                 (Ipv4Addr::UNSPECIFIED, server),

@@ -39,6 +39,8 @@ pub enum Input {
     Resume(Box<PacketIn2>),
     /// Somebody wants to see drops as they come, or nobody does any more.
     Watch(bool),
+    /// The switch is to look at the flows of its datapath again, for something else than flows has changed.
+    Revalidate,
     /// It is [`super::Driver::poll_timeout`] or later.
     Timeout,
 }
@@ -71,6 +73,8 @@ pub struct Abilities {
     pub meters: u32,
     /// Neighbour solicitations can be turned into advertisements by flows. The kernel's datapath cannot.
     pub nd_extensions: bool,
+    /// SCTP associations are tracked by their ports. Open vSwitch 3.1's own datapath knows their addresses only.
+    pub sctp_ports: bool,
 }
 
 /// Something the switch did not take.

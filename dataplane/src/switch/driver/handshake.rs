@@ -5,10 +5,10 @@ use ofpacket::{
     SwitchConfig, TlvMap, TlvTableCommand, TlvTableMod, TlvTableReply, field,
 };
 
-use super::{Abilities, Driver, Output, Phase, SwitchError};
+use super::{Abilities, Driver, Output, Phase, SwitchError, track::Question};
 
 /// What was asked for, and what is known by now.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Setup {
     pub(super) tlv_xid: u32,
     pub(super) tlv_mod_xid: u32,
@@ -18,6 +18,7 @@ pub(super) struct Setup {
     pub(super) meters: u32,
     pub(super) nd_xid: u32,
     pub(super) nd_refused: bool,
+    pub(super) sctp: Question,
 }
 
 impl Driver {
@@ -29,6 +30,7 @@ impl Driver {
         self.send(&Message::SetAsync(AsyncConfig::new(ASYNC_ACTION, 0, ASYNC_REMOVED)), out);
         self.setup.meters_xid = self.send(&Message::MultipartRequest(MultipartRequest::MeterFeatures), out);
         self.probe_nd_extensions(out);
+        self.ask_sctp(out);
         self.setup.tlv_xid = self.send(&Message::TlvTableRequest, out);
     }
 
@@ -40,6 +42,13 @@ impl Driver {
         let probe = FlowMod::add(PROBE_TABLE, 0, advertisement.clone(), write);
         self.setup.nd_xid = self.send(&Message::FlowMod(probe), out);
         self.send(&Message::FlowMod(FlowMod::delete_strict(PROBE_TABLE, 0, advertisement)), out);
+    }
+
+    /// Any change of flows makes the switch look at its datapath's; one is made where no packet comes.
+    pub(super) fn revalidate(&mut self, out: &mut Vec<Output>) {
+        let nothing = FlowMod::add(PROBE_TABLE, 0, Match::new(), Vec::new());
+        self.send(&Message::FlowMod(nothing), out);
+        self.send(&Message::FlowMod(FlowMod::delete_strict(PROBE_TABLE, 0, Match::new())), out);
     }
 
     pub(super) fn tunnel_option(
@@ -68,11 +77,13 @@ impl Driver {
 
     pub(super) fn up(&mut self, out: &mut Vec<Output>) {
         let Some(tunnel_option) = self.setup.tunnel_option else { return };
+        self.forget_sctp(out);
         self.phase = Phase::Waiting;
         out.push(Output::Up(Abilities {
             tunnel_option,
             meters: self.setup.meters,
             nd_extensions: !self.setup.nd_refused,
+            sctp_ports: self.setup.sctp.answer(),
         }));
     }
 }
@@ -82,7 +93,7 @@ const ASYNC_ACTION: u32 = 1 << 1;
 /// Flows that are removed because we say so.
 const ASYNC_REMOVED: u32 = 1 << FlowRemovedReason::DELETE.0;
 /// A table that nothing leads to.
-const PROBE_TABLE: u8 = 253;
+pub(super) const PROBE_TABLE: u8 = 253;
 const OPTION_CLASS: u16 = 0x0102;
 const OPTION_TYPE: u8 = 0x80;
 const OPTION_LENGTH: u8 = 4;

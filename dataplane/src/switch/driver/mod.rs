@@ -18,6 +18,7 @@
 mod event;
 mod handshake;
 mod sync;
+mod track;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -177,7 +178,7 @@ impl Driver {
 
     /// When to say [`Input::Timeout`], if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let probe = self.probe_at();
+        let probe = [self.probe_at(), self.setup.sctp.until()].into_iter().flatten().min();
         if self.phase != Phase::Running {
             return probe;
         }
@@ -222,8 +223,16 @@ impl Driver {
                 }
             }
             Input::Watch(watched) => self.readings.watch(now, watched),
+            Input::Revalidate => {
+                if self.is_up() {
+                    self.revalidate(&mut out);
+                }
+            }
             Input::Timeout => {
                 self.probe(now, &mut out);
+                if self.setup.sctp.until().is_some_and(|at| at <= now) {
+                    self.up(&mut out);
+                }
                 self.timeout(now);
             }
         }
@@ -347,7 +356,7 @@ impl Driver {
                 out.extend(reply.into_iter().map(Output::Send));
             }
             Message::TlvTableReply(reply) if xid == self.setup.tlv_xid => self.tunnel_option(&reply, out)?,
-            Message::BarrierReply if xid == self.setup.barrier_xid => self.up(out),
+            Message::BarrierReply if xid == self.setup.barrier_xid => self.set_up(now, out),
             Message::BarrierReply => self.batch_done(now, xid, out),
             Message::MultipartReply(reply) => match reply.body {
                 ReplyBody::MeterFeatures(features) if xid == self.setup.meters_xid => {
@@ -371,6 +380,7 @@ impl Driver {
             Message::FlowRemoved(flow) => {
                 out.extend(self.readings.removed(flow).map(|count| Output::Counted(vec![count])));
             }
+            Message::PacketIn2(packet) if self.sctp_answered(&packet, out) => {}
             Message::PacketIn2(packet) => out.push(Output::Packet(Box::new(packet))),
             Message::Error(error) => return self.error(now, xid, &error, out),
             _ => {}
@@ -397,6 +407,7 @@ impl Driver {
                     self.setup.nd_refused = true;
                     Ok(())
                 }
+                _ if self.setup.sctp.refused(xid) => Ok(()),
                 _ if xid == self.setup.tlv_mod_xid => Err(refused("the tunnel option")),
                 _ => Err(refused("a setting")),
             };

@@ -10,16 +10,19 @@
 //! # Invariants
 //! - As in OVN, connections of physical networks' and of routers' ports are not tracked, nor group frames, neighbour discovery, router
 //!   advertisements and multicast listener reports.
+//! - Where the switch knows no ports of SCTP, none of it is tracked: a reply would be whatever goes back between two hosts. Each packet
+//!   is then for rules to judge by itself, so that replies pass only where a rule lets them. The agent tells so.
 //! - IP of a port that should be tracked and has no zone yet is dropped.
 
 use ofpacket::{Action, Conntrack, Match, field};
-use quantumnet_model::host::HostZone;
+use quantumnet_model::host::{HostSelf, HostZone};
 
 use super::Round;
 use crate::compile::{
+    index::By,
     logical::{Kind, SwitchPort, go, to_group},
     owner::{Owner, Owners, Relation},
-    punt::{Punt, PuntReason},
+    punt::{Protocol, Punt, PuntReason},
     register,
     sink::Sink,
     stage::Stage,
@@ -58,16 +61,28 @@ fn around(_: &View<'_>, _: Owner, out: &mut Sink) {
     out.flow(Table::FromTrack, 0, Match::new(), [go(Table::Steer)]);
 }
 
-fn never_tracked(_: &View<'_>, _: Owner, out: &mut Sink) {
-    exempt(Table::ToTrack, &Match::new(), &entry(Round::To, true), out);
+fn never_tracked(view: &View<'_>, _: Owner, out: &mut Sink) {
+    exempt(view, Table::ToTrack, &Match::new(), &entry(Round::To, true), out);
 }
 
-fn exempt(table: Table, of: &Match, entry: &[Action], out: &mut Sink) {
+fn exempt(view: &View<'_>, table: Table, of: &Match, entry: &[Action], out: &mut Sink) {
     out.flow(table, 110, to_group(of.clone()), entry);
     for kind in UNTRACKED_ICMPV6 {
         let matches = of.clone().ipv6().ip_proto(ICMPV6).with(field::ICMPV6_TYPE, kind);
         out.flow(table, 110, matches, entry);
     }
+    if !tracks_sctp(view) {
+        // A router may have tracked it as well.
+        let entry = [&[Action::CtClear], entry].concat();
+        for family in [Match::ipv4, Match::ipv6] {
+            out.flow(table, 110, family(of.clone()).ip_proto(SCTP), entry.clone());
+        }
+    }
+}
+
+/// Whether the switch tells SCTP associations apart.
+fn tracks_sctp(view: &View<'_>) -> bool {
+    view.find_one::<HostSelf>(By::HostSelf, &[]).is_some_and(|(_, host)| host.sctp_ports)
 }
 
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
@@ -99,7 +114,7 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
             continue;
         }
         if round == Round::From {
-            exempt(table, &of_port, &untracked, out);
+            exempt(view, table, &of_port, &untracked, out);
         }
         let zone = view.row::<HostZone>(port.uuid).and_then(|row| u16::try_from(row.zone).ok());
         let tracked = match zone {
@@ -149,11 +164,12 @@ fn rejects(view: &View<'_>, port: &SwitchPort<'_>, out: &mut Sink) {
             _ => (PuntReason::RejectedFrom, port.from()),
         };
         let punt = Punt { reason, row: port.uuid };
-        let tell = punt.metered(view, port.switch, interface.meters, out);
+        let tell = punt.metered(view, port.switch, Protocol::Reject, interface.meters, out);
         super::verdict::rejected(view, port.switch, round, &of_port, &tell, out);
     }
 }
 
+const SCTP: u8 = 132;
 pub(super) const ICMPV6: u8 = 58;
 /// Multicast listener discovery (RFC 2710, RFC 3810), router and neighbour discovery (RFC 4861).
 pub(super) const UNTRACKED_ICMPV6: [u8; 8] = [130, 131, 132, 133, 134, 135, 136, 143];

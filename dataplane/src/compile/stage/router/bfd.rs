@@ -2,7 +2,8 @@
 //!
 //! # Contract
 //! - Owner: one `BFD` row; reads it, its router port, whether that one's gateway is here. In: control packets from the peer to an
-//!   address of the port. Out: to the agent, with the port's binding.
+//!   address of the port. Out: to the agent, with the port's binding. Only the router's `Copp` limits
+//!   them: what a peer sends is what keeps a session.
 
 use std::net::IpAddr;
 
@@ -16,7 +17,7 @@ use crate::{
         index::By,
         logical::RouterPort,
         owner::{Owner, Owners},
-        punt::{Punt, PuntReason},
+        punt::{Protocol, Punt, PuntReason},
         sink::Sink,
         stage::Stage,
         table::Table,
@@ -46,7 +47,8 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     if !here {
         return;
     }
-    let tell = Punt { reason: PuntReason::Bfd, row: port.uuid }.action(None);
+    let punt = Punt { reason: PuntReason::Bfd, row: port.uuid };
+    let tell = punt.metered(view, port.router, Protocol::Bfd, None, out);
     let own = port.networks.iter().map(|net| net.addr()).filter(|own| own.is_ipv4() == peer.is_ipv4());
     for own in own {
         let matches = between(port.from(), peer, own).ip_proto(UDP).with(field::UDP_DST, PORT);

@@ -18,7 +18,7 @@ use ofpacket::{Action, Match, field};
 use crate::compile::{
     logical::{RouterPort, go, on_switch},
     owner::{Owner, Owners, Relation},
-    punt::PuntReason,
+    punt::{Protocol, PuntReason},
     register,
     sink::Sink,
     stage::{Stage, admit, router::gateway},
@@ -57,13 +57,24 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
             out.flow(Table::RouterInput, 100, forged.with_bits(register::EGRESS_LOOPBACK, 0u8), []);
         }
     }
-    let unreachable = (!view.holds(Relation::Gateways, port.router))
-        .then(|| super::punt(view, &port, PuntReason::RouterUnreachable, out));
+    let answers = !view.holds(Relation::Gateways, port.router);
     for net in port.all() {
         let own = own_address(&port, net.addr());
         out.flow(Table::RouterInput, 90, echo_request(own.clone()), echo_reply(net.addr(), next));
-        if let Some(tell) = &unreachable {
-            out.flow(Table::RouterInput, 70, first_fragment(own.clone()), [tell.clone()]);
+        if answers {
+            let tell = super::punt(
+                view,
+                &port,
+                PuntReason::RouterUnreachable,
+                Some(error(net.addr().is_ipv4())),
+                out,
+            );
+            let reset =
+                super::punt(view, &port, PuntReason::RouterUnreachable, Some(Protocol::TcpReset), out);
+            if reset != tell {
+                out.flow(Table::RouterInput, 80, first_fragment(own.clone().ip_proto(TCP)), [reset]);
+            }
+            out.flow(Table::RouterInput, 70, first_fragment(own.clone()), [tell]);
         }
         // Where addresses are translated, be it on another hypervisor, it is known only later whether it is for the router.
         if !view.holds(Relation::Translations, port.router) {
@@ -73,8 +84,8 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     if !gateway::speaks(view, &port) {
         return;
     }
-    let expired = super::punt(view, &port, PuntReason::TimeExceeded, out);
-    for family in [Match::ipv4, Match::ipv6] {
+    for (family, v4) in [(Match::ipv4 as fn(Match) -> Match, true), (Match::ipv6, false)] {
+        let expired = super::punt(view, &port, PuntReason::TimeExceeded, Some(error(v4)), out);
         for ttl in [0u8, 1] {
             let dying = family(port.from()).with(field::IP_TTL, ttl);
             out.flow(Table::RouterInput, 30, first_fragment(dying), [expired.clone()]);
@@ -89,6 +100,11 @@ fn own_address(port: &RouterPort<'_>, ip: IpAddr) -> Match {
         IpAddr::V6(ip) if ip == port.mac.link_local() => port.from().ipv6().with(field::IPV6_DST, ip),
         IpAddr::V6(ip) => on_switch(port.router_key).ipv6().with(field::IPV6_DST, ip),
     }
+}
+
+/// What tells a sender of that family of trouble.
+pub(super) const fn error(v4: bool) -> Protocol {
+    if v4 { Protocol::Icmp4Error } else { Protocol::Icmp6Error }
 }
 
 /// Neither of a fragmented packet nor a later part of one.
@@ -152,6 +168,7 @@ fn common(_: &View<'_>, _: Owner, out: &mut Sink) {
 }
 
 const ICMP: u8 = 1;
+const TCP: u8 = 6;
 const ICMPV6: u8 = 58;
 /// Set in all fragments but the first.
 const LATER_FRAGMENT: u8 = 2;

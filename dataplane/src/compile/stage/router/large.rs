@@ -36,7 +36,6 @@ pub(in crate::compile) const STAGE: Stage = Stage {
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = RouterPort::read(view, owner.row()) else { return };
     let Some(look) = look(view, &port) else { return };
-    let tell = super::punt(view, &port, PuntReason::TooLarge, out);
     let larger = |matches: Match| {
         let matches = matches.with_bits(register::PKT_LARGER, 1u8);
         matches.with_bits(register::EGRESS_LOOPBACK, 0u8)
@@ -50,9 +49,10 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         [look, Action::load(register::SIZE_CHECKED, 1), go(Table::RouterLarge)],
     );
     out.flow(Table::RouterLarge, 50, checked(1), [beyond.clone()]);
-    for ip in [Match::ipv4, Match::ipv6] {
+    for (ip, v4) in [(Match::ipv4 as fn(Match) -> Match, true), (Match::ipv6, false)] {
+        let tell = super::punt(view, &port, PuntReason::TooLarge, Some(super::input::error(v4)), out);
         out.flow(Table::RouterLarge, 60, ip(larger(checked(1))), [tell.clone()]);
-        out.flow(Table::RouterInput, 150, ip(larger(port.from())), [tell.clone()]);
+        out.flow(Table::RouterInput, 150, ip(larger(port.from())), [tell]);
     }
     let Some(clauses) = port.row.options.get("gateway_mtu_bypass").and_then(|text| expression::clauses(text))
     else {

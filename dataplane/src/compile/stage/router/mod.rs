@@ -24,12 +24,12 @@ pub(in crate::compile) mod route;
 pub(super) mod symmetric;
 pub(super) mod translate;
 
-use ofpacket::{Action, Controller, MeterId};
+use ofpacket::{Action, Controller};
 use quantumnet_model::host::HostRouterPort;
 
 use crate::compile::{
     logical::RouterPort,
-    punt::{Punt, PuntReason},
+    punt::{Protocol, Punt, PuntReason},
     sink::Sink,
     table::Table,
     view::View,
@@ -51,25 +51,35 @@ fn meters(view: &View<'_>, port: &RouterPort<'_>) -> Option<u32> {
     u32::try_from(row.meter).ok().filter(|base| *base > 0)
 }
 
-/// To the agent, with the port's meter for that reason.
-fn punt(view: &View<'_>, port: &RouterPort<'_>, reason: PuntReason, out: &mut Sink) -> Action {
-    let base = meters(view, port);
-    if let Some(base) = base {
-        out.meter(reason.meter(base), reason.rate());
-    }
-    Punt { reason, row: port.uuid }.action(base)
+/// To the agent, with the meter that the router's `Copp` has for the protocol, else with the port's for that reason.
+fn punt(
+    view: &View<'_>,
+    port: &RouterPort<'_>,
+    reason: PuntReason,
+    protocol: Option<Protocol>,
+    out: &mut Sink,
+) -> Action {
+    Action::Controller2(limited(view, port, reason, protocol, out))
 }
 
 /// As [`punt`], and the packet waits until the agent lets it go on.
-fn punt_and_wait(view: &View<'_>, port: &RouterPort<'_>, reason: PuntReason, out: &mut Sink) -> Action {
-    let base = meters(view, port);
-    if let Some(base) = base {
-        out.meter(reason.meter(base), reason.rate());
-    }
-    Action::Controller2(Controller {
-        userdata: Some(Box::new(Punt { reason, row: port.uuid }.encode())),
-        meter: base.map(|base| MeterId(reason.meter(base))),
-        pause: true,
-        ..Controller::default()
-    })
+fn punt_and_wait(
+    view: &View<'_>,
+    port: &RouterPort<'_>,
+    reason: PuntReason,
+    protocol: Protocol,
+    out: &mut Sink,
+) -> Action {
+    let punt = limited(view, port, reason, Some(protocol), out);
+    Action::Controller2(Controller { pause: true, ..punt })
+}
+
+fn limited(
+    view: &View<'_>,
+    port: &RouterPort<'_>,
+    reason: PuntReason,
+    protocol: Option<Protocol>,
+    out: &mut Sink,
+) -> Controller {
+    Punt { reason, row: port.uuid }.limited(view, port.router, protocol, meters(view, port), out)
 }

@@ -28,7 +28,7 @@ use crate::compile::{
     index::By,
     logical::{RouterPort, go},
     owner::{Owner, Owners, Relation},
-    punt::PuntReason,
+    punt::{Protocol, PuntReason},
     register,
     sink::Sink,
     stage::{
@@ -90,6 +90,12 @@ fn looked_at() -> [Action; 2] {
     [Action::load(register::NEIGHBOUR_KNOWN, 1), go(Table::RouterNeighbour)]
 }
 
+/// On, and the agent hears of the sender.
+fn told(view: &View<'_>, port: &RouterPort<'_>, protocol: Protocol, out: &mut Sink) -> Vec<Action> {
+    let tell = super::punt(view, port, PuntReason::LearnNeighbour, Some(protocol), out);
+    [vec![tell], looked_at().to_vec()].concat()
+}
+
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = RouterPort::read(view, owner.row()) else { return };
     learn(view, &port, out);
@@ -99,21 +105,21 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
 }
 
 fn learn(view: &View<'_>, port: &RouterPort<'_>, out: &mut Sink) {
-    let tell = super::punt(view, port, PuntReason::LearnNeighbour, out);
-    let told = [vec![tell], looked_at().to_vec()].concat();
+    let mut told = |protocol| told(view, port, protocol, out);
+    let [by_arp, by_advert, by_solicit] = [Protocol::Arp, Protocol::NdNa, Protocol::NdNs].map(&mut told);
     let always = !view.holds(Relation::LearnsRarely, port.router);
     let fresh = || port.from().with_bits(register::NEIGHBOUR_KNOWN, 0u8);
     for net in port.v4() {
         let asks = fresh().arp().with(field::ARP_OP, 1u16);
         let asks = asks.with_prefix(field::ARP_SPA, net.network(), net.prefix_len());
         let request = if always { asks } else { asks.with(field::ARP_TPA, net.addr()) };
-        out.flow(Table::RouterNeighbour, 60, request, told.clone());
+        out.flow(Table::RouterNeighbour, 60, request, by_arp.clone());
     }
-    out.flow(Table::RouterNeighbour, 60, fresh().arp().with(field::ARP_OP, 2u16), told.clone());
-    out.flow(Table::RouterNeighbour, 60, admit::discovery(fresh(), admit::NA), told.clone());
+    out.flow(Table::RouterNeighbour, 60, fresh().arp().with(field::ARP_OP, 2u16), by_arp);
+    out.flow(Table::RouterNeighbour, 60, admit::discovery(fresh(), admit::NA), by_advert);
     if always {
         let solicit = || admit::discovery(fresh(), admit::NS);
-        out.flow(Table::RouterNeighbour, 60, solicit(), told.clone());
+        out.flow(Table::RouterNeighbour, 60, solicit(), by_solicit);
         // Whoever has no address yet, or does not say its own.
         out.flow(Table::RouterNeighbour, 65, solicit().with(field::IPV6_SRC, 0u128), looked_at());
         out.flow(Table::RouterNeighbour, 65, solicit().with(field::ND_SLL, [0; 6]), looked_at());
@@ -135,7 +141,8 @@ fn answer(view: &View<'_>, port: &RouterPort<'_>, out: &mut Sink) {
         out.flow(Table::RouterNeighbour, 90, near, [mac.clone(), go(Table::NeighbourReply)]);
     }
     let able = view.find_one::<HostSelf>(By::HostSelf, &[]).is_some_and(|(_, host)| host.nd_extensions);
-    let by_agent = (!able).then(|| super::punt(view, port, PuntReason::RouterSolicited, out));
+    let by_agent =
+        (!able).then(|| super::punt(view, port, PuntReason::RouterSolicited, Some(Protocol::NdNa), out));
     for net in port.v6() {
         for to in [net.addr(), solicited_node(net.addr())] {
             let solicit = admit::discovery(known(), admit::NS).with(field::ND_TARGET, net.addr());
@@ -198,7 +205,8 @@ impl<'a> Known<'a> {
 
     /// `settled`: it is not to show itself again.
     fn flows(&self, view: &View<'_>, priority: u16, settled: bool, out: &mut Sink) {
-        let refresh = (!settled).then(|| super::punt(view, &self.port, PuntReason::RefreshNeighbour, out));
+        let refresh =
+            (!settled).then(|| super::punt(view, &self.port, PuntReason::RefreshNeighbour, None, out));
         next_hop::resolve(&self.port, self.ip, self.mac, priority, refresh, out);
         if !settled {
             return;
@@ -206,12 +214,13 @@ impl<'a> Known<'a> {
         let fresh = || self.port.from().with_bits(register::NEIGHBOUR_KNOWN, 0u8);
         if view.holds(Relation::LearnsRarely, self.port.router) {
             // By another MAC than before.
-            let tell = super::punt(view, &self.port, PuntReason::LearnNeighbour, out);
-            let told = [vec![tell], looked_at().to_vec()].concat();
-            let moved = match self.ip {
-                IpAddr::V4(ip) => fresh().arp().with(field::ARP_SPA, ip),
-                IpAddr::V6(ip) => admit::discovery(fresh(), admit::NS).with(field::IPV6_SRC, ip),
+            let (moved, protocol) = match self.ip {
+                IpAddr::V4(ip) => (fresh().arp().with(field::ARP_SPA, ip), Protocol::Arp),
+                IpAddr::V6(ip) => {
+                    (admit::discovery(fresh(), admit::NS).with(field::IPV6_SRC, ip), Protocol::NdNs)
+                }
             };
+            let told = told(view, &self.port, protocol, out);
             out.flow(Table::RouterNeighbour, 66, moved, told);
         }
         match self.ip {

@@ -19,7 +19,7 @@ use quantumnet_model::{Row, address::Mac, sb::PortBinding};
 use crate::compile::{
     logical::{Kind, RouterPort, SwitchPort, go},
     owner::{Owner, Owners, Relation},
-    punt::PuntReason,
+    punt::{Protocol, PuntReason},
     register,
     sink::Sink,
     stage::Stage,
@@ -108,8 +108,15 @@ fn router(view: &View<'_>, owner: Owner, out: &mut Sink) {
             resolve(&port, net.addr(), other.mac, KNOWN, None, out);
         }
     }
-    let ask = super::punt_and_wait(view, &port, PuntReason::ResolveNeighbour, out);
-    out.flow(Table::NextHopMissing, 100, port.to(), [ask, go(super::onward(&port))]);
+    let mut ask = |protocol| super::punt_and_wait(view, &port, PuntReason::ResolveNeighbour, protocol, out);
+    let [by_arp, by_nd] = [Protocol::ArpResolve, Protocol::NdNsResolve].map(&mut ask);
+    let onward = go(super::onward(&port));
+    if by_arp == by_nd {
+        out.flow(Table::NextHopMissing, 100, port.to(), [by_arp, onward]);
+    } else {
+        out.flow(Table::NextHopMissing, 100, port.to().ipv4(), [by_arp, onward.clone()]);
+        out.flow(Table::NextHopMissing, 100, port.to().ipv6(), [by_nd, onward]);
+    }
 }
 
 /// Ports of other routers that the port reaches at once.

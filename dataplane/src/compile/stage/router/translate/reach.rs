@@ -27,7 +27,7 @@ use crate::compile::{
     index::By,
     logical::{self, RouterPort, SwitchPort, go, on_switch, send},
     owner::{Owner, Owners, Relation, address},
-    punt::PuntReason,
+    punt::{Protocol, PuntReason},
     register,
     sink::Sink,
     stage::{
@@ -122,7 +122,7 @@ fn answer(view: &View<'_>, port: &RouterPort<'_>, ip: IpAddr, mac: Mac, out: &mu
         vec![Action::load(register::ANSWER_MAC, arp_respond::bits(mac)), go(Table::NeighbourReply)];
     let able = view.find_one::<HostSelf>(By::HostSelf, &[]).is_some_and(|(_, host)| host.nd_extensions);
     if ip.is_ipv6() && !able {
-        answer = vec![router::punt(view, port, PuntReason::RouterSolicited, out)];
+        answer = vec![router::punt(view, port, PuntReason::RouterSolicited, Some(Protocol::NdNa), out)];
     }
     match ip {
         IpAddr::V4(ip) => {

@@ -94,7 +94,15 @@ impl World {
 
     pub(in crate::compile::stage::router) fn rows(&self) -> Vec<RowUpdate> {
         let mut rows = vec![
-            put(1, HostSelf { chassis: "hv1".into(), nd_extensions: true, ..HostSelf::default() }),
+            put(
+                1,
+                HostSelf {
+                    chassis: "hv1".into(),
+                    nd_extensions: true,
+                    sctp_ports: true,
+                    ..HostSelf::default()
+                },
+            ),
             put(41, Chassis { name: "hv1".into(), ..Chassis::default() }),
             put(42, Chassis { name: "hv2".into(), ..Chassis::default() }),
             put(
