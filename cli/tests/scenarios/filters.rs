@@ -12,7 +12,7 @@ use crate::{
 
 const WITHIN: Duration = Duration::from_secs(20);
 
-fn nbctl(net: &Net, commands: &[&str]) {
+pub(crate) fn nbctl(net: &Net, commands: &[&str]) {
     let remotes = format!("--db={}", net.lab.nb_remotes().unwrap());
     let mut argv = vec!["ovn-nbctl", &remotes, "--no-leader-only", "--timeout=20", "--wait=hv"];
     argv.extend(commands);

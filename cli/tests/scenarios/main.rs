@@ -13,6 +13,7 @@ mod hostile;
 mod import;
 mod l2;
 mod paths;
+mod qos;
 mod restarts;
 mod security;
 mod support;
