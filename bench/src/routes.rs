@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use quantumnet_testbed::{LabGuard, LabSpec, Programs};
 use serde_json::{Value, json};
 
@@ -38,7 +38,8 @@ pub(crate) fn run(programs: &Path, ports: u32, routes: u32, changes: u32) -> Res
     for change in 0..changes {
         nothing.push(synchronized(&mut client, &mut watcher, Vec::new())?);
         more.push(synchronized(&mut client, &mut watcher, add(routes + change, ports))?);
-        less.push(synchronized(&mut client, &mut watcher, remove(routes + change))?);
+        let removal = remove(&mut client, routes + change)?;
+        less.push(synchronized(&mut client, &mut watcher, removal)?);
     }
     let after = settled(&lab)?;
     ensure!(after.flows - before.flows >= u64::from(2 * changes), "each change changes flows");
@@ -85,9 +86,13 @@ fn add(number: u32, ports: u32) -> Vec<Value> {
     ]
 }
 
-fn remove(number: u32) -> Vec<Value> {
-    let found = json!([["ip_prefix", "==", prefix(number)]]);
-    vec![json!({"op": "delete", "table": "Logical_Router_Static_Route", "where": found})]
+/// The route's row goes with its reference.
+fn remove(client: &mut Client, number: u32) -> Result<Vec<Value>> {
+    let found = client.transact(vec![json!({"op": "select", "table": "Logical_Router_Static_Route",
+               "where": [["ip_prefix", "==", prefix(number)]], "columns": ["_uuid"]})])?;
+    let row = found.pointer("/0/rows/0/_uuid").context("the route is there")?;
+    Ok(vec![json!({"op": "mutate", "table": "Logical_Router", "where": [["name", "==", "r"]],
+                   "mutations": [["static_routes", "delete", row]]})])
 }
 
 fn prefix(number: u32) -> String {
