@@ -168,7 +168,9 @@ async fn main() -> Result<()> {
             northbound::run(&programs, Size { rounds, round, switches: ports / 50, ports })
         }
         Measurement::Scale { ports, adds } => scale::run(&programs, &ports, adds),
-        Measurement::Routes { ports, routes, changes } => routes::run(&programs, ports, routes, changes),
+        Measurement::Routes { ports, routes, changes } => {
+            routes::run(&programs, ports, routes, changes).await
+        }
         Measurement::Bind { controller, southbound } => bind::run(controller, southbound).await,
         Measurement::All => {
             latency::run(&programs, 50).await?;
@@ -180,7 +182,7 @@ async fn main() -> Result<()> {
             let round = Duration::from_secs(2);
             northbound::run(&programs, Size { rounds: 7, round, switches: 400, ports: 20_000 })?;
             scale::run(&programs, &[1_000, 20_000], 50)?;
-            routes::run(&programs, 1_000, 10_000, 50)?;
+            routes::run(&programs, 1_000, 10_000, 50).await?;
             failover::run(&programs, 20)
         }
     }
