@@ -151,7 +151,7 @@ impl QosStep {
                 // Of some protocols the one, of some the other, of some none.
                 let name = |place: u32| {
                     let meter = meter.map(|meter| meter + place).filter(|meter| meter % 3 < 2);
-                    text(&meter.map_or("none".to_owned(), |meter| format!("m{}", meter % 3)))
+                    text(&meter.map_or_else(|| "none".to_owned(), |meter| format!("m{}", meter % 3)))
                 };
                 let meters = (0..).zip(PROTOCOLS).map(|(place, protocol)| (text(protocol), name(place)));
                 let meters = meters.collect();
