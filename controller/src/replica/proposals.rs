@@ -141,7 +141,8 @@ where
         let request = self.request();
         let data = entry.encode();
         let proposed_at = Instant::now();
-        let may_wait = self.announcement.proposed(self.lone, proposed_at);
+        // Without followers there is nobody to tell.
+        let may_wait = self.transport.is_some() && self.announcement.proposed(self.lone, proposed_at);
         let flight = Flight { term, proposed_at, answers, may_wait, data: data.clone(), steps };
         self.flights.insert(request, flight);
         events.push(Event::Propose { request: RequestId(request), term, data });

@@ -42,12 +42,12 @@ pub struct Scopes {
     reach: Reach,
 }
 
-/// Rows that rules look up by value: (rule, value, row). Cloning is cheap.
+/// Rows that rules look up by value. Cloning is cheap.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Keys {
-    /// Carried ones, by their own value.
-    carried: OrdSet<(usize, Datum, Uuid)>,
-    /// Carrying ones, by the names in their text.
+    /// Carried ones, by their own value: (column, value, row). However many rules a column has.
+    carried: OrdSet<((TableId, ColumnId), Datum, Uuid)>,
+    /// Carrying ones, by the names in their text: (rule, value, row).
     naming: OrdSet<(usize, Datum, Uuid)>,
 }
 
@@ -171,10 +171,13 @@ impl Scopes {
                     row.each_reference(column, visit);
                 }
             }
-            Link::Key { .. } | Link::Named { .. } => {
+            Link::Key { column, .. } | Link::Named { column, .. } => {
                 let row = after.rows().dyn_row(carrier, by);
                 let values = row.map(|row| values(rule.link, row.as_ref())).unwrap_or_default();
-                values.iter().flat_map(|value| keyed(&self.keys.carried, rule.place, value)).for_each(visit);
+                values
+                    .iter()
+                    .flat_map(|value| keyed(&self.keys.carried, (rule.carried, column), value))
+                    .for_each(visit);
             }
             Link::Global | Link::Own => {}
         }
@@ -182,7 +185,7 @@ impl Scopes {
 
     /// Links by value that went and came.
     fn key_links(&self, change: &RuleChange<'_>, carrier: TableId, column: ColumnId) -> (Links, Links) {
-        let (place, link) = (change.rule.place, change.rule.link);
+        let Rule { place, carried, link, .. } = *change.rule;
         let links = |state: &State, keys: &Keys, new: bool| {
             let row_of = |row: &Touched| if new { row.new.clone() } else { row.old.clone() };
             let mut links = Links::new();
@@ -197,7 +200,7 @@ impl Scopes {
             }
             for by in change.touched(carrier) {
                 for value in row_of(by).map(|row| values(link, row.as_ref())).unwrap_or_default() {
-                    links.extend(keyed(&keys.carried, place, &value).map(|row| (row, by.uuid)));
+                    links.extend(keyed(&keys.carried, (carried, column), &value).map(|row| (row, by.uuid)));
                 }
             }
             links
@@ -209,13 +212,15 @@ impl Scopes {
 
     fn follow_keys(&mut self, by_table: &ByTable<'_>) {
         for rule in rules().iter().flat_map(|(_, rules)| rules) {
-            let (Link::Key { column, .. } | Link::Named { column, .. }) = rule.link else { continue };
-            for row in by_table.get(&rule.carried).into_iter().flatten() {
-                if let Some(old) = &row.old {
-                    self.keys.carried.remove(&(rule.place, old.datum(column), row.uuid));
-                }
-                if let Some(new) = &row.new {
-                    self.keys.carried.insert((rule.place, new.datum(column), row.uuid));
+            if let Some(column) = rule.link.looked_up_by().filter(|_| rule.first_by_column) {
+                let place = (rule.carried, column);
+                for row in by_table.get(&rule.carried).into_iter().flatten() {
+                    if let Some(old) = &row.old {
+                        self.keys.carried.remove(&(place, old.datum(column), row.uuid));
+                    }
+                    if let Some(new) = &row.new {
+                        self.keys.carried.insert((place, new.datum(column), row.uuid));
+                    }
                 }
             }
             let Link::Named { carrier, .. } = rule.link else { continue };
@@ -325,11 +330,11 @@ fn names(text: &str, sigil: Option<char>) -> Vec<String> {
     behind.map(name).filter(|name| !name.is_empty()).collect()
 }
 
-fn keyed<'a>(
-    keys: &'a OrdSet<(usize, Datum, Uuid)>,
-    place: usize,
+fn keyed<'a, P: Copy + Ord>(
+    keys: &'a OrdSet<(P, Datum, Uuid)>,
+    place: P,
     value: &Datum,
-) -> impl Iterator<Item = Uuid> + use<'a> {
+) -> impl Iterator<Item = Uuid> + use<'a, P> {
     keys.range((place, value.clone(), Uuid::nil())..=(place, value.clone(), Uuid::max()))
         .map(|(_, _, row)| *row)
 }

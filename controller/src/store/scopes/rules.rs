@@ -20,6 +20,8 @@ pub(super) struct Rule {
     pub(super) carried: TableId,
     /// From where.
     pub(super) link: Link,
+    /// It is the first of its table's that looks rows up by its column.
+    pub(super) first_by_column: bool,
 }
 
 /// What a rule goes by; see [`Scope`].
@@ -34,6 +36,14 @@ pub(super) enum Link {
 }
 
 impl Link {
+    /// The column of carried rows whose value carrying ones are found by.
+    pub(super) const fn looked_up_by(self) -> Option<ColumnId> {
+        match self {
+            Self::Key { column, .. } | Self::Named { column, .. } => Some(column),
+            Self::Global | Self::Own | Self::Of { .. } | Self::Referrers { .. } => None,
+        }
+    }
+
     /// The table whose rows carry others by this rule.
     pub(super) const fn carrier(self) -> Option<TableId> {
         match self {
@@ -58,9 +68,12 @@ fn sorted() -> Vec<(TableId, Vec<Rule>)> {
         .filter(|table| tables::decl(*table).database.is_replicated())
         .map(|carried| {
             let decl = tables::decl(carried);
+            let mut columns = BTreeSet::new();
             let rules = decl.scopes.iter().map(|scope| {
                 place += 1;
-                Rule { place, carried, link: resolve(decl, scope) }
+                let link = resolve(decl, scope);
+                let first_by_column = link.looked_up_by().is_some_and(|column| columns.insert(column));
+                Rule { place, carried, link, first_by_column }
             });
             (carried, rules.collect())
         })
