@@ -179,7 +179,7 @@ impl Question {
             })
         });
         let Some((chassis, interface, packet)) = delivered else { return };
-        let answer = reversed(&packet);
+        let answer = TracePacket { ttl: TTL, ..packet.answer() };
         let hops = hop::follow(queries, &chassis, interface, answer, &hop::tracked(hops)).await;
         let way = self.way(state);
         let back = Way {
@@ -229,27 +229,6 @@ fn interface(end: &End) -> String {
 
 fn messages(state: &State, hops: &[Hop]) -> Vec<TraceHop> {
     hops.iter().map(|hop| steps::hop(state, hop)).collect()
-}
-
-/// The packet that answers one.
-fn reversed(packet: &TracePacket) -> TracePacket {
-    let (src, dst) = match (packet.protocol, packet.src) {
-        (1, 8) => (0, packet.dst),
-        (58, 128) => (129, packet.dst),
-        (1 | 58, other) => (other, packet.dst),
-        _ => (packet.dst, packet.src),
-    };
-    TracePacket {
-        eth_src: packet.eth_dst.clone(),
-        eth_dst: packet.eth_src.clone(),
-        ip_src: packet.ip_dst.clone(),
-        ip_dst: packet.ip_src.clone(),
-        src,
-        dst,
-        ttl: TTL,
-        syn: false,
-        ..packet.clone()
-    }
 }
 
 /// As most systems begin.

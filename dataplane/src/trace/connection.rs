@@ -10,13 +10,7 @@ use std::collections::BTreeMap;
 use ovsdb::unixctl_text::{self, Connection};
 use quantumnet_api::v1::{AgentQueryError, TraceConnection, TracePacket, TraceTracked};
 
-use crate::trace::{
-    Job,
-    flow::{self, Flow},
-    packet_or_none,
-    text::Pass,
-    unavailable,
-};
+use crate::trace::{Job, flow::Flow, packet_or_none, text::Pass, unavailable};
 
 pub(super) struct Connections<'a> {
     job: &'a Job,
@@ -156,7 +150,7 @@ impl<'a> Connections<'a> {
         let of_zone = self.job.tracked.iter().filter(|tracked| tracked.zone == u32::from(zone));
         of_zone.filter_map(|tracked| Some((tracked.before.as_ref()?, tracked.after.as_ref()?))).find_map(
             |(before, after)| {
-                let (answer, undone) = (flow::answer(after), flow::answer(before));
+                let (answer, undone) = (after.answer(), before.answer());
                 (ends(&answer) == ends(packet)).then_some(Found {
                     state: "est|rpl|trk",
                     known: false,

@@ -5,6 +5,7 @@
 
 use std::{fmt, net::IpAddr};
 
+use ovsdb::unixctl_text::split;
 use quantumnet_api::v1::TracePacket;
 use quantumnet_model::address::Mac;
 
@@ -154,45 +155,6 @@ pub fn text(packet: &TracePacket) -> Result<String, String> {
         text += &format!(",dl_vlan={},dl_vlan_pcp=0", number(packet.vlan, 4_095)?);
     }
     Ok(text)
-}
-
-/// The packet that answers.
-pub fn answer(packet: &TracePacket) -> TracePacket {
-    let (src, dst) = match packet.protocol {
-        1 if packet.src == 8 => (0, packet.dst),
-        58 if packet.src == 128 => (129, packet.dst),
-        1 | 58 => (packet.src, packet.dst),
-        _ => (packet.dst, packet.src),
-    };
-    TracePacket {
-        eth_src: packet.eth_dst.clone(),
-        eth_dst: packet.eth_src.clone(),
-        ip_src: packet.ip_dst.clone(),
-        ip_dst: packet.ip_src.clone(),
-        src,
-        dst,
-        syn: false,
-        ..packet.clone()
-    }
-}
-
-/// The parts between commas that are in no parentheses.
-fn split(text: &str) -> Vec<&str> {
-    let (mut parts, mut depth, mut start) = (Vec::new(), 0_usize, 0);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'(' => depth += 1,
-            b')' => depth = depth.saturating_sub(1),
-            b',' if depth == 0 => {
-                parts.push(text[start..at].trim());
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(text[start..].trim());
-    parts.retain(|part| !part.is_empty());
-    parts
 }
 
 /// Protocols that the switch has names for, over IPv4 and IPv6.

@@ -310,7 +310,7 @@ fn packets_are_written_and_read() {
         let text = flow::text(&packet).unwrap();
         assert_eq!(text, expected);
         assert_eq!(flow::packet(&Flow::parse(&text)), Some(packet.clone()));
-        assert_eq!(flow::answer(&flow::answer(&packet)).ip_src, packet.ip_src);
+        assert_eq!(packet.answer().answer().ip_src, packet.ip_src);
         for wrong in [
             TracePacket { ip_src: "x".into(), ..packet.clone() },
             TracePacket { eth_src: "x,tp_dst=1".into(), ..packet.clone() },

@@ -37,3 +37,27 @@ pub const PEER_FORMAT: u32 = 1;
 
 /// Version of the agent stream and of the row encoding in it.
 pub const AGENT_FORMAT: u32 = 1;
+
+impl v1::TracePacket {
+    /// The packet that answers: from its receiver to its sender, with as many hops left.
+    #[must_use]
+    pub fn answer(&self) -> Self {
+        let (src, dst) = match (self.protocol, self.src) {
+            // ICMP (RFC 792) and ICMPv6 (RFC 4443, section 4) have type and code in the place of ports.
+            (1, 8) => (0, self.dst),
+            (58, 128) => (129, self.dst),
+            (1 | 58, other) => (other, self.dst),
+            _ => (self.dst, self.src),
+        };
+        Self {
+            eth_src: self.eth_dst.clone(),
+            eth_dst: self.eth_src.clone(),
+            ip_src: self.ip_dst.clone(),
+            ip_dst: self.ip_src.clone(),
+            src,
+            dst,
+            syn: false,
+            ..self.clone()
+        }
+    }
+}

@@ -131,8 +131,8 @@ fn number(text: &str) -> Option<u128> {
     }
 }
 
-/// The parts between commas that are in no parentheses.
-fn split(text: &str) -> Vec<&str> {
+/// The parts between commas that are in no parentheses, as flows and connections are printed.
+pub fn split(text: &str) -> Vec<&str> {
     let (mut parts, mut depth, mut start) = (Vec::new(), 0_usize, 0);
     for (at, byte) in text.bytes().enumerate() {
         match byte {
