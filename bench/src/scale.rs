@@ -1,8 +1,6 @@
 //! Many ports loaded by an OVSDB client, and what one port more costs then: time, rows, units of the compilers.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
     path::Path,
     time::{Duration, Instant},
 };
@@ -148,17 +146,7 @@ pub(crate) fn settled(lab: &LabGuard) -> Result<Work> {
 }
 
 fn counter(lab: &LabGuard, daemon: Daemon, name: &str) -> Option<u64> {
-    let address = lab.metrics_address(daemon)?;
-    let answer = lab.netns(daemon.node()).within(move || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(stream, "GET /metrics HTTP/1.0\r\nhost: {address}\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    });
-    let text = answer.ok()?.ok()?;
-    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    lab.metric(daemon, name).map(|value| value as u64)
 }
 
 fn controller(lab: &LabGuard) -> Result<f64> {

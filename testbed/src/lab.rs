@@ -11,6 +11,7 @@
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -186,6 +187,25 @@ impl Lab {
     /// Where a daemon serves its metrics, inside the management network.
     pub fn metrics_address(&self, daemon: Daemon) -> Option<SocketAddr> {
         launch::metrics_address(daemon)
+    }
+
+    /// The value of a metric of a daemon, summed over its labels; `None` while it cannot be had.
+    pub fn metric(&self, daemon: Daemon, name: &str) -> Option<f64> {
+        let address = self.metrics_address(daemon)?;
+        let answer = self.netns(daemon.node()).within(move || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(address)?;
+            stream.set_read_timeout(Some(METRICS_WITHIN))?;
+            write!(stream, "GET /metrics HTTP/1.0\r\nhost: {address}\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        });
+        let text = answer.ok()?.ok()?;
+        let lines = text.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
+        });
+        let values: Vec<f64> = lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+        (!values.is_empty()).then(|| values.iter().sum())
     }
 
     /// The OVSDB socket of hypervisor `n`.
@@ -591,3 +611,4 @@ const FOLDER_BYTES_MAX: usize = 107 - "/controller1/br-int.snoop.mgmt".len();
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 const CONNECT_WITHIN: Duration = Duration::from_millis(500);
+const METRICS_WITHIN: Duration = Duration::from_secs(5);

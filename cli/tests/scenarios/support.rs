@@ -1,8 +1,8 @@
 //! A lab with a network in it, and qnctl.
 
 use std::{
-    io::{Read, Write},
-    net::{IpAddr, TcpStream},
+    io::Write as _,
+    net::IpAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -140,21 +140,7 @@ impl Net {
 
     /// The value of a metric of a daemon, summed over its labels; `None` while it cannot be had.
     pub(crate) fn metric(&self, daemon: quantumnet_testbed::Daemon, name: &str) -> Option<f64> {
-        let address = self.lab.metrics_address(daemon)?;
-        let answer = self.lab.netns(daemon.node()).within(move || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect(address)?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            write!(stream, "GET /metrics HTTP/1.0\r\nhost: {address}\r\n\r\n")?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text)?;
-            Ok(text)
-        });
-        let text = answer.unwrap().unwrap();
-        let lines = text.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
-        });
-        let values: Vec<f64> = lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
-        (!values.is_empty()).then(|| values.iter().sum())
+        self.lab.metric(daemon, name)
     }
 }
 
