@@ -33,6 +33,12 @@ pub fn guest_mtu(state: &State) -> u32 {
     least.unwrap_or(UNDERLAY_MTU - OVERHEAD_IPV4)
 }
 
+/// Length of the longest packets of a network.
+pub fn mtu(state: &State, network: &VirtualNetwork) -> u32 {
+    let own = u32::try_from(network.mtu).ok().filter(|mtu| *mtu != 0);
+    own.unwrap_or_else(|| guest_mtu(state))
+}
+
 /// The chassis of that name, or else of that host name.
 pub fn chassis_named(state: &State, name: &str) -> Option<Uuid> {
     let by_name = state.find::<Chassis>(&[("name", name.into())]);

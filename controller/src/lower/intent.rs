@@ -173,10 +173,7 @@ fn subnet(txn: &mut Txn<'_>, uuid: Uuid) -> Result<(), Refusal> {
         txn.delete::<DhcpOptions>(uuid);
         return Ok(());
     }
-    let mtu = u32::try_from(network.mtu)
-        .ok()
-        .filter(|mtu| *mtu != 0)
-        .unwrap_or_else(|| facts::guest_mtu(txn.state()));
+    let mtu = facts::mtu(txn.state(), network);
     let row = DhcpOptions {
         cidr: subnet.cidr.clone(),
         options: dhcp::options(subnet, uuid, &layout, mtu),

@@ -405,8 +405,7 @@ fn put<T: Row>(txn: &mut Txn<'_>, uuid: Uuid, row: T) {
 
 /// Length of the longest packets of a network.
 fn mtu(state: &State, network: Uuid) -> u32 {
-    let own = state.get::<VirtualNetwork>(network).and_then(|row| u32::try_from(row.mtu).ok());
-    own.filter(|mtu| *mtu != 0).unwrap_or_else(|| facts::guest_mtu(state))
+    state.get::<VirtualNetwork>(network).map_or_else(|| facts::guest_mtu(state), |row| facts::mtu(state, row))
 }
 
 /// Gateway addresses of a network's subnets, with their prefix lengths.

@@ -260,7 +260,7 @@ pub(super) fn message(row: &Row, uuid: Uuid, state: &State) -> VirtualNetwork {
                 state.get::<LogicalSwitch>(uuid).map_or(0, |switch| switch.ports.len().saturating_sub(others))
                     as u64
             },
-            mtu: if own_mtu == 0 { facts::guest_mtu(state) } else { own_mtu },
+            mtu: facts::mtu(state, row),
             subnets: subnets::status(state, uuid),
         }),
     }
