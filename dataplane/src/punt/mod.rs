@@ -170,11 +170,12 @@ fn limit(rows: &Rows, punt: Punt, packet: &PacketIn2) -> Option<(Uuid, MeterSpec
         let acl = rows.get::<Acl>(punt.row)?;
         return meter::limit(rows, acl.meter.as_ref()?, punt.row);
     }
-    let protocol = protocol(punt.reason, packet.data.as_deref().unwrap_or_default())?;
     let datapath = rows.get::<PortBinding>(punt.row)?.datapath.uuid();
     let of_switch = rows.get::<LogicalSwitch>(datapath).and_then(|row| row.copp);
     let of_router = || rows.get::<LogicalRouter>(datapath).and_then(|row| row.copp);
     let copp = of_switch.or_else(of_router)?.uuid();
+    // A frame is read only where something limits it: this stands before what sheds a flood.
+    let protocol = protocol(punt.reason, packet.data.as_deref().unwrap_or_default())?;
     meter::limit(rows, rows.get::<Copp>(copp)?.meters.get(protocol.name())?, copp)
 }
 

@@ -117,7 +117,7 @@ impl Verdict {
 
 /// What a flow of a policy table says, by its actions as the switch prints them; `None` in other tables.
 pub fn said(table: Table, printed: &[String]) -> Option<&'static str> {
-    if !Round::ALL.iter().any(|round| round.policy() == table) {
+    if !is_policy(table) {
         return None;
     }
     let verdicts = [
@@ -126,11 +126,7 @@ pub fn said(table: Table, printed: &[String]) -> Option<&'static str> {
         (Verdict::Reject, "reject"),
         (Verdict::Settled, "settled"),
     ];
-    let loads = |verdict: Verdict| {
-        let text = Action::load(register::VERDICT, verdict as u64).to_string();
-        printed.contains(&text)
-    };
-    let found = verdicts.into_iter().find(|(verdict, _)| loads(*verdict));
+    let found = verdicts.into_iter().find(|(verdict, _)| printed.contains(&says(*verdict).to_string()));
     Some(found.map_or("nothing", |(_, word)| word))
 }
 
@@ -172,7 +168,7 @@ pub(crate) fn was_stopped(table: Table, matches: &Match) -> bool {
 }
 
 /// The action by which a rule says its verdict.
-fn says(verdict: Verdict) -> Action {
+pub(super) fn says(verdict: Verdict) -> Action {
     Action::load(register::VERDICT, verdict as u64)
 }
 

@@ -158,7 +158,7 @@ fn verdict(uuid: Uuid, acl: &Acl, round: Round, meter: Option<u32>) -> Vec<Actio
     }
     let verdict = Verdict::of(&acl.action);
     if verdict != Verdict::None {
-        actions.push(Action::load(register::VERDICT, verdict as u64));
+        actions.push(super::says(verdict));
     }
     if verdict == Verdict::Allow {
         if acl.options.get("persist-established").is_some_and(|value| &**value == "true") {
@@ -196,11 +196,7 @@ fn answers(view: &View<'_>, scope: &Scope, round: Round, label: u32, record: &Ac
             let matches = on_switch(switch).with_bits(register::CT_LABEL, label);
             let matches =
                 state.iter().fold(matches, |all, entry| all.with_bytes(entry.field, entry.value, entry.mask));
-            let says = [
-                record.clone(),
-                Action::load(register::VERDICT, Verdict::Settled as u64),
-                go(back.verdict()),
-            ];
+            let says = [record.clone(), super::says(Verdict::Settled), go(back.verdict())];
             out.flow(back.policy(), PRIORITY_STATE + 1, matches, says);
         }
     }

@@ -107,7 +107,7 @@ pub(in crate::compile) fn beyond(view: &View<'_>, switch: Uuid) -> Vec<Action> {
 /// What the state decides before any rule, on switches that track.
 fn states(view: &View<'_>, round: Round, out: &mut Sink) {
     let mut says = |matches: Match, verdict: Verdict| {
-        let actions = [Action::load(register::VERDICT, verdict as u64), go(round.verdict())];
+        let actions = [super::says(verdict), go(round.verdict())];
         out.flow(round.policy(), PRIORITY_STATE, matches, actions);
     };
     let on = || Match::new().with_bits(register::STATELESS, 0u8);

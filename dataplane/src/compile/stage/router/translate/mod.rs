@@ -19,7 +19,7 @@
 //! - Priorities are OVN's, shifted: which of several rules wins is visible to users.
 //! - Nothing is translated, and nothing passes untranslated, while the router has no zones yet.
 
-use ofpacket::{Action, Conntrack, ConntrackZone, Controller, MeterId, Nat as Translation};
+use ofpacket::{Action, Conntrack, ConntrackZone, Controller, Nat as Translation};
 use quantumnet_model::host::HostRouterZones;
 use uuid::Uuid;
 
@@ -73,16 +73,8 @@ fn quoted(view: &View<'_>, rule: &Rule<'_>, out: &mut Sink) -> Action {
         ports.find_map(|port| RouterPort::read(view, port))
     });
     let base = port.and_then(|port| super::meters(view, &port));
-    let reason = PuntReason::InnerAddress;
-    if let Some(base) = base {
-        out.meter(reason.meter(base), reason.rate());
-    }
-    Action::Controller2(Controller {
-        userdata: Some(Box::new(Punt { reason, row: rule.uuid }.encode())),
-        meter: base.map(|base| MeterId(reason.meter(base))),
-        pause: true,
-        ..Controller::default()
-    })
+    let punt = Punt { reason: PuntReason::InnerAddress, row: rule.uuid };
+    Action::Controller2(Controller { pause: true, ..punt.limited(view, rule.router, None, base, out) })
 }
 
 /// Looks up, applies what the connection has, and goes on.
