@@ -19,7 +19,7 @@ use quantumnet_model::{
 
 use crate::{
     lower::{
-        Dirty, gateway, keys, lookup, nat, neighbour,
+        Dirty, gateway, keys, lookup, matches, nat, neighbour,
         problem::{self, Problems},
         router, switch,
     },
@@ -87,6 +87,21 @@ fn give_back(txn: &mut Txn<'_>, binding: &PortBinding) {
 }
 
 /// Writes the binding of a port; `None` when it is to have none.
+/// Says which options of a gateway are not understood; what counts in their place is what counts without them.
+fn gateway_options(port: &LogicalRouterPort, problems: &mut Problems) {
+    let option = |name: &str| port.options.get(name).map(|text| &**text);
+    if let Some(Err(reason)) = option("gateway_mtu_bypass").map(matches::check) {
+        problems.push(("options", format!("gateway_mtu_bypass: {reason}; it is not used")));
+    }
+    if let Some(mtu) = option("gateway_mtu").filter(|mtu| mtu.trim().parse::<u16>().is_err()) {
+        problems.push(("options", format!("gateway_mtu is {mtu:?}, expected 0 to 65535; it is not used")));
+    }
+    if let Some(kind) = option("redirect-type").filter(|kind| !matches!(*kind, "overlay" | "bridged")) {
+        let message = format!("redirect-type is {kind:?}, expected overlay or bridged; overlay is used");
+        problems.push(("options", message));
+    }
+}
+
 fn one(
     txn: &mut Txn<'_>,
     uuid: Uuid,
@@ -108,6 +123,7 @@ fn one(
             format!("{network:?} has no effect: expected an address and prefix length such as 10.0.0.1/24");
         problems.push(("networks", message));
     }
+    gateway_options(&port, problems);
     if txn.find::<LogicalSwitchPort>(&[("name", (&*port.name).into())]).is_some() {
         problems.push(("name", format!("a switch port is named {} too; the port has no effect", port.name)));
         return None;

@@ -63,9 +63,14 @@ pub(super) const LOGICAL_ROUTER_PORT: &[Entry] = &[
     partly("options", "see its keys"),
     works("options").key("requested-tnl-key"),
     works("options").key("redirect-type"),
-    not_yet("options", "ha").key("reside-on-redirect-chassis").default("false"),
+    partly(
+        "options",
+        "where the router has one gateway and the switch a way to its physical network; not seen on a lab",
+    )
+    .key("reside-on-redirect-chassis")
+    .default("false"),
     works("options").key("gateway_mtu"),
-    works("options").key("gateway_mtu_bypass"),
+    partly("options", "without address sets").key("gateway_mtu_bypass"),
     works("options").key("route_table"),
     not_yet("options", "dhcp").key("dhcpv4_primary_ip"),
     not_yet("options", "multicast").key("mcast_flood").default("false"),
