@@ -104,9 +104,11 @@ pub(crate) async fn why(client: &Client, packet: &Packet) -> Result<()> {
         }
         return Ok(());
     }
+    let address = packet.source.parse::<std::net::IpAddr>().ok();
+    let outside = address.map(|address| address.to_string());
     let body = json!({
         "project": packet.project, "destination": packet.destination, "service": packet.service,
-        "family": if packet.ipv6 { 6 } else { 0 },
+        "family": if packet.ipv6 { 6 } else { 0 }, "source": outside.as_deref().unwrap_or_default(),
     });
     let answer = client.call(SERVICE, "ListSources", &body).await?;
     let list = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
@@ -115,17 +117,18 @@ pub(crate) async fn why(client: &Client, packet: &Packet) -> Result<()> {
         of("/port/name") || of("/port/id") || of("/address")
     };
     let inside = list("sources").into_iter().find(|verdict| named(verdict));
-    let outside =
-        || list("outside").into_iter().find(|verdict| cell(verdict, "/address").starts_with("any other"));
     let verdict = match inside {
         Some(verdict) => verdict,
-        None if packet.source.parse::<std::net::IpAddr>().is_ok() => match outside() {
-            Some(verdict) => verdict,
-            None => bail!(
-                "nothing outside reaches {}: its network has no router and no physical network",
-                packet.destination
-            ),
-        },
+        None if outside.is_some() => {
+            let mut judged = list("outside").into_iter();
+            match judged.find(|verdict| Some(cell(verdict, "/address")) == outside) {
+                Some(verdict) => verdict,
+                None => bail!(
+                    "nothing outside reaches {}: its network has no router and no physical network",
+                    packet.destination
+                ),
+            }
+        }
         None => bail!("{} is on no network from which {} can be reached", packet.source, packet.destination),
     };
     match packet.output {

@@ -80,6 +80,11 @@ impl AgentRegistry {
         self.lock().by_name.get(chassis).cloned()
     }
 
+    /// Names of the chassis whose agents are known, connected or not.
+    pub fn names(&self) -> Vec<String> {
+        self.lock().by_name.keys().cloned().collect()
+    }
+
     /// All agents by chassis name.
     pub fn all(&self) -> BTreeMap<String, AgentStatus> {
         self.lock().by_name.clone()

@@ -4,11 +4,11 @@
 //! - A packet is told once, whether it was counted while the client looked or while its hypervisor was out of reach.
 //! - An agent that has begun anew begins anew here: what it counted before is not told as if it came now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quantumnet_api::v1::{DropCount, DropCountsAnswer, DropCountsQuery, LoggedPacket};
 
-use super::{ask_all, connected};
+use super::ask_all;
 use crate::agents::{AgentRegistry, Queries};
 
 /// One client's place.
@@ -16,6 +16,8 @@ use crate::agents::{AgentRegistry, Queries};
 pub(crate) struct Drops {
     agents: BTreeMap<String, Place>,
     begun: bool,
+    /// What was missing the last time.
+    missing: BTreeSet<String>,
 }
 
 /// How far one agent was heard.
@@ -42,10 +44,7 @@ pub(crate) struct Seen {
 impl Drops {
     /// Asks all agents, or one. The first time, counts are those of all time.
     pub(crate) async fn next(&mut self, queries: &Queries, agents: &AgentRegistry, node: &str) -> Seen {
-        let mut chassis = connected(agents);
-        if !node.is_empty() {
-            chassis.retain(|chassis| chassis == node);
-        }
+        let chassis = if node.is_empty() { agents.names() } else { vec![node.to_owned()] };
         let question = |chassis: &str| {
             let place = self.agents.get(chassis);
             DropCountsQuery {
@@ -63,6 +62,10 @@ impl Drops {
             }
         }
         self.begun = true;
+        // Who stays away is told of once.
+        let missing = seen.missing.iter().cloned().collect();
+        let told = std::mem::replace(&mut self.missing, missing);
+        seen.missing.retain(|missing| !told.contains(missing));
         seen
     }
 

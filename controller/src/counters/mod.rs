@@ -47,9 +47,11 @@ pub(crate) async fn rules(
 ) -> (BTreeMap<Uuid, Sum>, Vec<String>) {
     let mut sums: BTreeMap<Uuid, Sum> = BTreeMap::new();
     let mut missing = BTreeMap::new();
+    // One that is not connected is named as missing.
+    let chassis = agents.names();
     for part in acls.chunks(ACLS_MAX) {
         let query = RuleCountsQuery { acls: part.iter().map(|acl| acl.as_bytes().to_vec()).collect() };
-        for (chassis, answer) in ask_all(queries, connected(agents), |_| query.clone()).await {
+        for (chassis, answer) in ask_all(queries, chassis.clone(), |_| query.clone()).await {
             match answer {
                 Ok(answer) => {
                     for count in answer.counts {
@@ -65,11 +67,6 @@ pub(crate) async fn rules(
         }
     }
     (sums, missing.into_values().collect())
-}
-
-/// Chassis whose agents have a stream to some member.
-fn connected(agents: &AgentRegistry) -> Vec<String> {
-    agents.all().into_iter().filter(|(_, status)| status.connected).map(|(name, _)| name).collect()
 }
 
 async fn ask_all<Q: Asked>(

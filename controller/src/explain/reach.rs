@@ -56,6 +56,13 @@ pub(crate) fn list(
         let message = format!("{} has no such address", end.object(state));
         return Err(Refusal::service(Class::FailedPrecondition, "ADDRESS_MISSING", message).at("destination"));
     }
+    let source: Option<IpAddr> = match &*request.source {
+        "" => None,
+        text => Some(text.parse().map_err(|_| {
+            let message = format!("{text:?} is no address such as 192.0.2.1 or 2001:db8::1");
+            Refusal::service(Class::InvalidArgument, "ADDRESS_INVALID", message).at("source")
+        })?),
+    };
     let networks = networks(state, end.datapath());
     let mut rules = Rules::new(state);
     for network in &networks {
@@ -71,7 +78,7 @@ pub(crate) fn list(
     for family in families {
         let kinds = kinds(&request.service, family, &named, &mut response.notes)?;
         judge.ports(family, &kinds, &mut response);
-        judge.outside(family, &kinds, &prefixes, &mut response);
+        judge.outside(family, &kinds, &prefixes, source, &mut response);
     }
     response.notes.extend(
         [
@@ -194,6 +201,7 @@ impl Judge<'_> {
         family: Family,
         kinds: &[(Kind, String)],
         prefixes: &BTreeSet<IpAddr>,
+        source: Option<IpAddr>,
         response: &mut ListSourcesResponse,
     ) {
         let ports =
@@ -202,22 +210,24 @@ impl Judge<'_> {
             .filter_map(|port| self.state.get::<PortBinding>(port))
             .find(|port| matches!(&*port.r#type, "patch" | "l3gateway" | "localnet"));
         let Some(entry) = entry else { return };
-        let own: BTreeMap<IpAddr, ()> = self
+        let own: BTreeSet<IpAddr> = self
             .networks
             .iter()
             .flat_map(|network| {
                 self.state.referrers_through::<DatapathBinding, PortBinding>(network.switch, "datapath")
             })
             .filter_map(|port| End::of(self.state, port))
-            .flat_map(|port| port.addresses.into_iter().map(|(_, ip)| (ip, ())))
+            .flat_map(|port| port.addresses.into_iter().map(|(_, ip)| ip))
             .collect();
         let other = match family {
             Family::V4 => IpAddr::from([198, 51, 100, 254]),
             Family::V6 => IpAddr::from([0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0xfffe]),
         };
-        let named = prefixes.iter().filter(|ip| family.has(**ip) && !own.contains_key(*ip));
+        let is_outside = |ip: &IpAddr| family.has(*ip) && !own.contains(ip);
+        let source = source.filter(is_outside).map(|ip| (ip, ip.to_string()));
+        let named = prefixes.iter().filter(|ip| is_outside(ip));
         let named = named.take(PREFIXES_MAX).map(|ip| (*ip, format!("{ip} and what rules say the same of")));
-        let all = named.chain([(other, "any other address".to_owned())]);
+        let all = source.into_iter().chain(named).chain([(other, "any other address".to_owned())]);
         let via = Network {
             switch: self.end.datapath(),
             via: Some((String::new(), entry.logical_port.to_string())),
