@@ -59,6 +59,9 @@ pub(crate) async fn follow(
     let mut queue = VecDeque::from([(chassis.to_owned(), From::Interface(interface), packet)]);
     while let Some((chassis, from, packet)) = queue.pop_front() {
         if hops.len() >= HOPS_MAX {
+            if let Some(Ok(answer)) = hops.last_mut().map(|hop| &mut hop.result) {
+                answer.cut = format!("it goes to more than {HOPS_MAX} hypervisors");
+            }
             break;
         }
         let over = if let From::Tunnel(tunnel) = &from { Some(tunnel.chassis.clone()) } else { None };

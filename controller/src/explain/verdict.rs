@@ -59,22 +59,12 @@ fn reached(state: &State, hops: &[Hop], destination: Option<&End>) -> Option<Tra
         exits().filter_map(|(hop, to)| if let To::Interface(name) = to { Some((hop, name)) } else { None })
     };
     let is_destination = |name: &str| {
-        destination.is_some_and(|end| {
+        destination.is_none_or(|end| {
             *end.binding.logical_port == *name
                 || end.binding.parent_port.as_ref().is_some_and(|parent| **parent == *name)
         })
     };
     if let Some((hop, name)) = interfaces().find(|(_, name)| is_destination(name)) {
-        let object = steps::port(state, name).map_or_else(|| name.clone(), |object| object.to_string());
-        return Some(made(
-            Kind::Delivered,
-            &hop.chassis,
-            format!("delivered to {object} on {}", hop.chassis),
-        ));
-    }
-    if destination.is_none()
-        && let Some((hop, name)) = interfaces().next()
-    {
         let object = steps::port(state, name).map_or_else(|| name.clone(), |object| object.to_string());
         return Some(made(
             Kind::Delivered,
@@ -115,6 +105,10 @@ fn stopped(state: &State, hops: &[Hop], source: &End, destination: Option<&End>,
             vec![format!("see that the agent of {} runs and is connected, and trace again", hop.chassis)];
         return undecided(&hop.chassis, format!("could not be followed on {}: {error}", hop.chassis), advice);
     }
+    let answers = hops.iter().filter_map(|hop| Some((hop, hop.result.as_ref().ok()?)));
+    if let Some((hop, answer)) = answers.into_iter().find(|(_, answer)| !answer.cut.is_empty()) {
+        return undecided(&hop.chassis, format!("not followed to its end: {}", answer.cut), Vec::new());
+    }
     let others: Vec<String> = hops
         .iter()
         .flat_map(Hop::exits)
@@ -131,9 +125,6 @@ fn stopped(state: &State, hops: &[Hop], source: &End, destination: Option<&End>,
     let Some((hop, answer)) = hops.iter().rev().find_map(|hop| Some((hop, hop.result.as_ref().ok()?))) else {
         return undecided("", "no hypervisor was asked".to_owned(), Vec::new());
     };
-    if !answer.cut.is_empty() {
-        return undecided(&hop.chassis, format!("not followed to its end: {}", answer.cut), Vec::new());
-    }
     dropped(state, hop, answer, source, destination, way)
 }
 
