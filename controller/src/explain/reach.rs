@@ -7,10 +7,7 @@
 //! # Invariants
 //! - What is not considered is said in the answer: routes, router policies, translation, port security, where ports are.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use quantumnet_api::v1::{ListSourcesRequest, ListSourcesResponse, SourceVerdict};
 use quantumnet_model::{

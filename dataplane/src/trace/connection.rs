@@ -14,7 +14,8 @@ use crate::trace::{Job, flow::Flow, packet_or_none, text::Pass, unavailable};
 
 pub(super) struct Connections<'a> {
     job: &'a Job,
-    zones: BTreeMap<u16, Vec<Connection>>,
+    /// What the switch printed of each: read only as far as a packet may be of it, as guests decide how much it is.
+    zones: BTreeMap<u16, String>,
 }
 
 /// A connection that a packet belongs to.
@@ -62,12 +63,12 @@ impl<'a> Connections<'a> {
             |moved| with_ends(&printed, [source(moved), destination(moved)]),
         );
         let zone = u16::try_from(flow.number("ct_zone")).unwrap_or_default();
-        let connections = self.zone(zone, call).await?;
-        let found = known(connections, &before);
+        let connections = self.zone(zone, &before, call).await?;
+        let found = known(&connections, &before);
         let mut connection = TraceConnection {
             zone: zone.into(),
             state: "new|trk".to_owned(),
-            alike: alike(connections, &before),
+            alike: alike(&connections, &before),
             ..TraceConnection::default()
         };
         let found = found.or_else(|| self.assumed(zone, &before));
@@ -118,7 +119,8 @@ impl<'a> Connections<'a> {
     {
         let zone = ct.split("zone=").nth(1).and_then(|rest| rest.split([',', ')']).next());
         let zone = zone.and_then(|zone| zone.parse::<u16>().ok()).unwrap_or_default();
-        let known = if translates(ct) { known(self.zone(zone, call).await?, &packet) } else { None };
+        let known =
+            if translates(ct) { known(&self.zone(zone, &packet, call).await?, &packet) } else { None };
         let ends = match known.or_else(|| self.assumed(zone, &packet)) {
             Some(found) if translates(ct) => found.ends,
             Some(_) => return Ok(packet),
@@ -131,8 +133,13 @@ impl<'a> Connections<'a> {
         Ok(after)
     }
 
-    /// The connections of a zone.
-    async fn zone<C, F>(&mut self, zone: u16, call: &C) -> Result<&[Connection], AgentQueryError>
+    /// The connections of a zone that have both addresses of the packet.
+    async fn zone<C, F>(
+        &mut self,
+        zone: u16,
+        packet: &TracePacket,
+        call: &C,
+    ) -> Result<Vec<Connection>, AgentQueryError>
     where
         C: Fn(&'static str, Vec<String>) -> F,
         F: Future<Output = Result<String, String>>,
@@ -140,9 +147,12 @@ impl<'a> Connections<'a> {
         if !self.zones.contains_key(&zone) {
             let arguments = vec![self.job.datapath.clone(), format!("zone={zone}")];
             let printed = call("dpctl/dump-conntrack", arguments).await.map_err(unavailable)?;
-            self.zones.insert(zone, unixctl_text::connections(&printed));
+            self.zones.insert(zone, printed);
         }
-        Ok(self.zones.get(&zone).map(Vec::as_slice).unwrap_or_default())
+        let printed = self.zones.get(&zone).map(String::as_str).unwrap_or_default();
+        let near =
+            printed.lines().filter(|line| line.contains(&packet.ip_src) && line.contains(&packet.ip_dst));
+        Ok(near.flat_map(unixctl_text::connections).collect())
     }
 
     /// A connection that is taken to be there: the packet is its answer.
