@@ -1,7 +1,8 @@
 //! The `quantumnet.v1` API as generated from `proto/`, and its descriptor set.
 //!
 //! # Contract
-//! - The `.proto` files are the documentation; nothing here is written by hand but this page.
+//! - The `.proto` files are the documentation; nothing here is written by hand but this page: versions, and what both sides of a call
+//!   must make of a message alike.
 //! - Knows no server and no client: only messages and the service seams that tonic generates.
 
 pub use generated::{peer, v1};
