@@ -318,3 +318,33 @@ async fn who_may_reach_a_port() {
     let refused = server.refused("ExplainService/ListSources", json!({ "destination": "10.0.0.77" })).await;
     assert_eq!(refused.1, "END_NOT_FOUND");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_outside_is_judged_by_its_own_rules() {
+    let server = shop().await;
+    let subnet = json!([{ "cidr": "10.5.0.0/24", "gateway": "10.5.0.1" }]);
+    let network = json!({ "network": { "meta": { "name": "home" }, "spec": { "subnets": subnet } } });
+    server.ok("VirtualNetworkService/CreateVirtualNetwork", network).await;
+    let router =
+        json!({ "router": { "meta": { "name": "edge" }, "spec": { "networks": [{ "name": "home" }] } } });
+    server.ok("RouterService/CreateRouter", router).await;
+    let rules =
+        json!([{ "name": "office", "protocol": "tcp", "ports": ["443"], "remotePrefix": "203.0.113.0/24" }]);
+    let group = json!({ "group": { "meta": { "name": "open" }, "spec": { "rules": rules } } });
+    server.ok("SecurityGroupService/CreateSecurityGroup", group).await;
+    let spec = json!({ "network": { "name": "home" }, "addresses": [{ "ip": "10.5.0.2" }],
+        "securityGroups": ["open"], "vm": { "name": "vm" } });
+    server
+        .ok("PortService/CreatePort", json!({ "port": { "meta": { "name": "site" }, "spec": spec } }))
+        .await;
+    for (source, allowed) in [("203.0.113.77", true), ("192.0.2.9", false)] {
+        let body = json!({ "destination": "site", "service": "tcp/443", "source": source });
+        let answer = server.ok("ExplainService/ListSources", body).await;
+        let judged =
+            answer["outside"].as_array().unwrap().iter().find(|verdict| text(verdict, "/address") == source);
+        let judged = judged.unwrap_or_else(|| panic!("{source} is not in {answer}"));
+        assert_eq!(judged["allowed"] == true, allowed, "{answer}");
+    }
+    let body = json!({ "destination": "site", "source": "nonsense" });
+    assert_eq!(server.refused("ExplainService/ListSources", body).await.1, "ADDRESS_INVALID");
+}

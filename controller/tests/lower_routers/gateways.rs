@@ -138,6 +138,29 @@ fn a_gateway_is_where_its_agents_say() {
 }
 
 #[test]
+fn options_that_are_not_understood_are_told() {
+    let mut store = Store::with_gateways(&[("gw1", 20)]);
+    let given = |store: &mut Store, pairs: &[(&str, &str)]| {
+        let given = map(pairs);
+        store.run(|txn| _ = txn.update::<LogicalRouterPort>(RP, |row| row.options = given));
+        store.problems()
+    };
+    let right =
+        [("gateway_mtu", "1400"), ("gateway_mtu_bypass", "udp.dst == 53"), ("redirect-type", "bridged")];
+    assert!(given(&mut store, &right).is_empty());
+    assert!(given(&mut store, &[("gateway_mtu", "0"), ("redirect-type", "overlay")]).is_empty());
+    let wrong = [("gateway_mtu", "large"), ("gateway_mtu_bypass", "udp.dst == "), ("redirect-type", "vlan")];
+    let problems = given(&mut store, &wrong).join("\n");
+    for said in [
+        "options: gateway_mtu is \"large\", expected 0 to 65535; it is not used",
+        "options: gateway_mtu_bypass: ",
+        "options: redirect-type is \"vlan\", expected overlay or bridged; overlay is used",
+    ] {
+        assert!(problems.contains(said), "{said} in {problems}");
+    }
+}
+
+#[test]
 fn a_gateway_is_not_where_it_can_t_be() {
     let mut store = Store::with_gateways(&[("gw1", 20)]);
     store.run(|txn| _ = txn.update::<LogicalRouter>(ROUTER, |row| row.options = map(&[("chassis", "gw9")])));
