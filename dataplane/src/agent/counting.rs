@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use quantumnet_api::v1::{
     DropCount, DropCountsAnswer, DropCountsQuery, LoggedPacket, RuleCount, RuleCountsAnswer, RuleCountsQuery,
 };
-use quantumnet_model::{Row, nb::Acl, sb::PortBinding};
-use rustc_hash::{FxHashMap, FxHashSet};
+use quantumnet_model::{Row, Rows, nb::Acl, sb::PortBinding};
 use uuid::Uuid;
 
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
         Agent, Effect,
         tally::{Line, Total},
     },
-    compile::table::Table,
+    compile::{alike, table::Table},
     punt::acl_log::Record,
     switch,
 };
@@ -44,64 +43,32 @@ impl Agent {
             self.switch(now, switch::Input::Watch(true), out);
         }
         let (lines, at) = self.tally.drops_since(query.since);
-        let origins = self.origins(&lines);
-        let cut = lines.len() > DROPS_MAX;
-        let drops = lines.iter().take(DROPS_MAX).map(|(line, total)| origins.told(line, *total)).collect();
+        let (cut, rows) = (lines.len() > DROPS_MAX, self.compiler.rows());
+        let drops = lines.iter().take(DROPS_MAX).map(|(line, total)| told(rows, line, *total)).collect();
         let (records, records_at) = self.records.since(query.records_since);
         let records = records.map(|(at_ms, record)| logged(at_ms, record)).collect();
         DropCountsAnswer { process: self.start.now_ms, at, records_at, drops, records, cut }
     }
-
-    /// What the cookies of lines lead back to.
-    fn origins(&self, lines: &[(Line, Total)]) -> Origins {
-        let (rules, others): (Vec<&Line>, Vec<&Line>) =
-            lines.iter().map(|(line, _)| line).partition(|line| line.is_rule());
-        let wanted = |lines: Vec<&Line>| lines.into_iter().map(Line::origin).collect::<FxHashSet<u32>>();
-        let (rules, others) = (wanted(rules), wanted(others));
-        let rows = self.compiler.rows();
-        let mut origins = Origins::default();
-        for (acl, row) in rows.iter::<Acl>().filter(|_| !rules.is_empty()) {
-            let begins = acl.as_fields().0;
-            // Of several that begin alike, one that stops packets.
-            if rules.contains(&begins) && matches!(&*row.action, "drop" | "reject") {
-                origins.rules.insert(begins, acl);
-            }
-        }
-        for (port, _) in rows.iter::<PortBinding>().filter(|_| !others.is_empty()) {
-            let begins = port.as_fields().0;
-            if others.contains(&begins) {
-                origins.ports.insert(begins, port);
-            }
-        }
-        origins
-    }
 }
 
-/// Rows by what cookies say of them.
-#[derive(Debug, Default)]
-struct Origins {
-    rules: FxHashMap<u32, Uuid>,
-    ports: FxHashMap<u32, Uuid>,
-}
-
-impl Origins {
-    fn told(&self, line: &Line, total: Total) -> DropCount {
-        let begins = line.origin();
-        let row = if line.is_rule() {
-            self.rules.get(&begins).map(|row| (Acl::NAME, row))
-        } else {
-            self.ports.get(&begins).map(|row| (PortBinding::NAME, row))
-        };
-        let table = Table::from_number(line.table).map(|table| table.decl().name);
-        DropCount {
-            cookie: line.cookie,
-            table: table.unwrap_or_default().to_owned(),
-            reason: line.class.reason().unwrap_or_default().to_owned(),
-            row_table: row.map(|(table, _)| table).unwrap_or_default().to_owned(),
-            row: row.map(|(_, row)| row.as_bytes().to_vec()).unwrap_or_default(),
-            packets: total.packets,
-            bytes: total.bytes,
-        }
+/// A line with the row that its cookie leads back to; of several that begin alike, one that stops packets.
+fn told(rows: &Rows, line: &Line, total: Total) -> DropCount {
+    let stops =
+        |acl: &Uuid| rows.get::<Acl>(*acl).is_some_and(|row| matches!(&*row.action, "drop" | "reject"));
+    let row = if line.is_rule() {
+        alike(rows, Acl::TABLE, line.origin()).filter(stops).last().map(|row| (Acl::NAME, row))
+    } else {
+        alike(rows, PortBinding::TABLE, line.origin()).last().map(|row| (PortBinding::NAME, row))
+    };
+    let table = Table::from_number(line.table).map(|table| table.decl().name);
+    DropCount {
+        cookie: line.cookie,
+        table: table.unwrap_or_default().to_owned(),
+        reason: line.class.reason().unwrap_or_default().to_owned(),
+        row_table: row.map(|(table, _)| table).unwrap_or_default().to_owned(),
+        row: row.map(|(_, row)| row.as_bytes().to_vec()).unwrap_or_default(),
+        packets: total.packets,
+        bytes: total.bytes,
     }
 }
 

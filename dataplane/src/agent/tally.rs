@@ -16,7 +16,7 @@ use rustc_hash::FxHashSet;
 use uuid::Uuid;
 
 use crate::{
-    compile::{Class, rule_cookie, stage_of, table::Table},
+    compile::{Class, is_held, rule_cookie, stage_of, table::Table},
     switch::Count,
 };
 
@@ -83,7 +83,10 @@ impl Tally {
         }
         if self.lines.len() > self.room {
             let rules: FxHashSet<u64> = rows.iter::<Acl>().map(|(uuid, _)| rule_cookie(uuid)).collect();
-            self.lines.retain(|line, _| !line.is_rule() || rules.contains(&line.cookie));
+            let held = |line: &Line| {
+                if line.is_rule() { rules.contains(&line.cookie) } else { is_held(rows, line.cookie) }
+            };
+            self.lines.retain(|line, _| held(line));
             self.room = 2 * self.lines.len() + LINES_MIN;
         }
     }

@@ -43,7 +43,8 @@ pub use outside::{MirrorWay, WantedMirror, WantedPatch, WantedQueue, WantedTunne
 pub use owner::{Dep, Fact, Owner, Owners, Relation};
 pub use sink::Sink;
 pub use stage::{
+    alike,
     filter::{LONGEST, said},
-    row_of, stage_of,
+    is_held, row_of, stage_of,
 };
 pub use view::View;

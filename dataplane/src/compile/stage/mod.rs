@@ -169,21 +169,37 @@ pub fn stage_of(cookie: u64) -> (Option<&'static Stage>, u32) {
 /// 32 bits do not tell all uuids apart.
 pub fn row_of(rows: &Rows, cookie: u64) -> Option<(TableId, Uuid)> {
     let (stage, start) = stage_of(cookie);
+    let tables = owner_tables(stage?);
+    let mut found = tables.iter().flat_map(|table| alike(rows, *table, start).map(|row| (*table, row)));
+    let row = found.next().filter(|_| start != 0)?;
+    found.all(|(_, other)| other == row.1).then_some(row)
+}
+
+/// Whether a flow may be of a row that is there still, or is of none.
+pub fn is_held(rows: &Rows, cookie: u64) -> bool {
+    let (stage, start) = stage_of(cookie);
+    let held = |table: &TableId| alike(rows, *table, start).next().is_some();
+    start == 0 || stage.is_some_and(|stage| owner_tables(stage).iter().any(held))
+}
+
+/// Rows of a table whose uuids begin so.
+pub fn alike(rows: &Rows, table: TableId, start: u32) -> impl Iterator<Item = Uuid> + use<'_> {
     let first = u128::from(start) << 96;
-    let alike = Uuid::from_u128(first)..=Uuid::from_u128(first | u128::MAX >> 32);
-    let tables: Vec<TableId> = match stage?.owners {
-        Owners::Switch => return None,
+    let all = Uuid::from_u128(first)..=Uuid::from_u128(first | u128::MAX >> 32);
+    rows.table(table).range(all).map(|(uuid, _)| *uuid)
+}
+
+/// Where the rows are that a stage makes flows for.
+fn owner_tables(stage: &Stage) -> Vec<TableId> {
+    match stage.owners {
+        Owners::Switch => Vec::new(),
         Owners::Rows(table) => vec![table],
         // A port and its binding have one uuid.
         Owners::Facts(_) => [Database::Northbound, Database::Southbound]
             .into_iter()
             .flat_map(|database| tables::ids().filter(move |id| tables::decl(*id).database == database))
             .collect(),
-    };
-    let mut found =
-        tables.iter().flat_map(|id| rows.table(*id).range(alike.clone()).map(|(uuid, _)| (*id, *uuid)));
-    let row = found.next().filter(|_| start != 0)?;
-    found.all(|(_, other)| other == row.1).then_some(row)
+    }
 }
 
 const _: () = {
