@@ -96,11 +96,19 @@ impl Drops {
                 seen.drops.push((chassis.to_owned(), DropCount { packets, bytes, ..drop }));
             }
         }
+        if place.told.len() > TOLD_MAX {
+            // Its next answer is a beginning: an agent's word is bounded.
+            *place = Place { process: place.process, ..Place::default() };
+            seen.missing.push(format!("hypervisor {chassis}: it tells of too much; it is begun with anew"));
+        }
         if told {
             seen.records.extend(answer.records.into_iter().map(|record| (chassis.to_owned(), record)));
         }
     }
 }
+
+/// What is remembered of one agent.
+const TOLD_MAX: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -363,8 +363,7 @@ impl Scope {
         if !self.project.is_none_or(of_project) {
             return false;
         }
-        let mut switches = state.referrers_through::<Acl, LogicalSwitch>(acl, "acls");
-        let switches: BTreeSet<Uuid> = switches.by_ref().collect();
+        let switches: BTreeSet<Uuid> = state.referrers_through::<Acl, LogicalSwitch>(acl, "acls").collect();
         let groups = state.referrers_through::<Acl, PortGroup>(acl, "acls");
         let groups: Vec<&PortGroup> = groups.filter_map(|group| state.get::<PortGroup>(group)).collect();
         let ports_of = |switch: Uuid| state.get::<LogicalSwitch>(switch).map(|row| &row.ports);
