@@ -152,9 +152,10 @@ fn options_that_are_not_understood_are_told() {
     let wrong = [("gateway_mtu", "large"), ("gateway_mtu_bypass", "udp.dst == "), ("redirect-type", "vlan")];
     let problems = given(&mut store, &wrong).join("\n");
     for said in [
-        "options: gateway_mtu is \"large\", expected 0 to 65535; it is not used",
-        "options: gateway_mtu_bypass: ",
-        "options: redirect-type is \"vlan\", expected overlay or bridged; overlay is used",
+        "Logical_Router_Port.options: ",
+        "gateway_mtu is \"large\", expected 0 to 65535; it is not used",
+        "gateway_mtu_bypass: column 12: ",
+        "redirect-type is \"vlan\", expected overlay or bridged; overlay is used",
     ] {
         assert!(problems.contains(said), "{said} in {problems}");
     }
