@@ -5,8 +5,11 @@
 //! - Others are told that this chassis forwards (by BFD: no `cpath_down`) only once its whole table is in the switch, and
 //!   with it what follows from having been heard: when traffic comes back to a gateway that was away, the gateway is ready.
 //! - A restart of the agent changes nothing of what BFD says: flows stay.
-//! - A group that another member has taken over is served a moment longer: packets are on their way.
-//! - The physical network is told of a gateway's addresses once the senders have changed to it.
+//! - While another member may serve, it is said only once all that watch this chassis hear it, or long enough after the first:
+//!   they change to it in the same moment.
+//! - A group that another member has taken over is served a while longer: packets are on their way, and senders may still come.
+//! - The physical network is told of a gateway's addresses once the senders have changed to it; this hypervisor's own bridge of
+//!   it before.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +29,8 @@ use crate::{
     agent::{Agent, Effect},
     compile::{FlowDelta, RowUpdate},
     controller,
-    host::Watch,
+    host::{Session, Watch},
+    switch,
 };
 
 /// What the agent remembers of gateways.
@@ -34,8 +38,10 @@ use crate::{
 pub(super) struct Gateways {
     /// What BFD says: packets that are sent here are forwarded.
     forwards: bool,
-    /// The batch with what follows from a session that has come up.
-    heard_in: Option<u64>,
+    /// Since when somebody is heard, and the batch with what follows from it.
+    heard: Option<(Instant, u64)>,
+    /// No longer than that others are waited for.
+    waits_until: Option<Instant>,
     /// The switch had the whole table when last looked at.
     filled: bool,
     /// Groups that another member has taken over, and until when they are served all the same.
@@ -54,7 +60,8 @@ impl Default for Gateways {
         Self {
             // Until the switch has been seen to lose its flows, or to hear nobody, all is as before.
             forwards: true,
-            heard_in: None,
+            heard: None,
+            waits_until: None,
             filled: false,
             handovers: BTreeMap::new(),
             active: BTreeSet::new(),
@@ -87,28 +94,41 @@ impl Agent {
     pub(super) fn judge_forwarding(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let filled = self.driver.is_filled();
         let lost = std::mem::replace(&mut self.gateways.filled, filled) && !filled;
+        self.gateways.waits_until = None;
         if lost {
-            (self.gateways.forwards, self.gateways.heard_in) = (false, None);
+            (self.gateways.forwards, self.gateways.heard) = (false, None);
         }
         if !filled {
             return;
         }
         let watched = self.compiler.watched_chassis();
-        let heard =
-            |tunnel: &crate::host::TunnelPort| watched.contains(&tunnel.chassis) && tunnel.session.is_up();
-        if !self.observed.tunnels.values().any(heard) {
-            (self.gateways.forwards, self.gateways.heard_in) = (watched.is_empty(), None);
+        if !self.sessions_with(&watched).any(Session::is_up) {
+            (self.gateways.forwards, self.gateways.heard) = (watched.is_empty(), None);
             return;
         }
         if self.gateways.forwards {
             return;
         }
-        let tag = *self.gateways.heard_in.get_or_insert(self.tag);
-        if self.waiting.front().is_none_or(|waiting| waiting.tag > tag) {
+        let (since, tag) = *self.gateways.heard.get_or_insert((now, self.tag));
+        let ready = self.waiting.front().is_none_or(|waiting| waiting.tag > tag);
+        // Who is not heard within a packet's time of the first is not there to serve meanwhile.
+        let until = since + if self.compiler.others_can_serve() { SESSIONS_COME_UP } else { SLOW_INTERVAL };
+        let awaited = now < until && !self.sessions_with(&watched).all(Session::is_settled);
+        self.gateways.waits_until = awaited.then_some(until);
+        if ready && !awaited {
             self.gateways.forwards = true;
             self.gateways.announce_at = Some(now + SENDERS_CHANGE);
+            // Not by what the senders' packets teach it: those of flows that are in use teach it late.
+            for gateway in self.compiler.gateway_announcements() {
+                self.switch(now, switch::Input::Packet(gateway.to_itself()), out);
+            }
             self.ports_changed(now, out);
         }
+    }
+
+    fn sessions_with(&self, watched: &BTreeSet<Uuid>) -> impl Iterator<Item = &Session> {
+        let tunnels = self.observed.tunnels.values().filter(|tunnel| watched.contains(&tunnel.chassis));
+        tunnels.map(|tunnel| &tunnel.session)
     }
 
     /// Whether the physical network may be told of gateways' addresses.
@@ -159,7 +179,8 @@ impl Agent {
 
     /// When something of this is due.
     pub(super) fn next_gateway(&self) -> Option<Instant> {
-        self.gateways.handovers.values().copied().chain(self.gateways.announce_at).min()
+        let gateways = &self.gateways;
+        gateways.handovers.values().copied().chain(gateways.announce_at).chain(gateways.waits_until).min()
     }
 
     /// Ends what has lasted long enough.
@@ -235,8 +256,12 @@ const BFD_OPTIONS: &[(&str, &str)] = &[
     ("bfd-decay-min-rx", "decay_min_rx"),
     ("bfd-mult", "mult"),
 ];
-/// Longer than all members and senders need to notice that another one has taken over.
-const HANDOVER: Duration = Duration::from_secs(1);
+/// Between packets of a session that is not up, at most (RFC 5880, section 6.8.7: a second, less some).
+const SLOW_INTERVAL: Duration = Duration::from_secs(1);
+/// Three such packets, until both ends of a session are up (RFC 5880, section 6.2), and some.
+const SESSIONS_COME_UP: Duration = Duration::from_secs(4);
+/// Longer than all members and senders need to notice that another one has taken over, those included whose sessions come up late.
+const HANDOVER: Duration = Duration::from_secs(5);
 /// So long after BFD has said that this chassis forwards, its senders have noticed.
 const SENDERS_CHANGE: Duration = Duration::from_millis(300);
 

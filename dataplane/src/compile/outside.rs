@@ -10,10 +10,11 @@ use std::{
 use ipnet::IpNet;
 use ovsdb::value::Atom;
 use quantumnet_model::{
+    Strong,
     address::{self, LspAddress, Mac},
     host::HostInterface,
     nb::{Bfd, LogicalSwitchPort, Mirror},
-    sb::{Chassis, DatapathBinding, Encap, HaChassisGroup, PortBinding},
+    sb::{Chassis, DatapathBinding, Encap, HaChassis, HaChassisGroup, PortBinding},
 };
 use uuid::Uuid;
 
@@ -218,6 +219,17 @@ impl Compiler {
     /// HA chassis groups of which this hypervisor is the active member.
     pub fn active_groups(&self) -> BTreeSet<Uuid> {
         self.related(Relation::ActiveGroups, Uuid::nil()).collect()
+    }
+
+    /// Whether each HA chassis group of which this hypervisor is a member has another that is alive.
+    pub fn others_can_serve(&self) -> bool {
+        let Some(own) = self.related(Relation::OwnChassis, Uuid::nil()).next() else { return false };
+        let alive: BTreeSet<Uuid> = self.related(Relation::Alive, Uuid::nil()).collect();
+        let chassis = |member: &Strong<HaChassis>| self.rows().get::<HaChassis>(member.uuid())?.chassis;
+        self.rows().iter::<HaChassisGroup>().all(|(_, group)| {
+            let members = || group.ha_chassis.iter().filter_map(chassis).map(|chassis| chassis.uuid());
+            !members().any(|member| member == own) || members().any(|member| alive.contains(&member))
+        })
     }
 
     /// Whether there is, for all that this hypervisor knows, another member of a group to take over from it.

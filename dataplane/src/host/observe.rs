@@ -74,6 +74,8 @@ pub struct TunnelPort {
 pub struct Session {
     /// `admin_down`, `down`, `init` or `up`; empty without a session.
     pub state: String,
+    /// The same of the other end, as last heard.
+    pub remote_state: String,
     /// It is up, and neither end says that it can't forward.
     pub forwards: bool,
     /// How often it has come up or gone down.
@@ -318,14 +320,20 @@ impl Session {
         }
         Self {
             state: status("state").to_owned(),
+            remote_state: status("remote_state").to_owned(),
             forwards: status("forwarding") == "true",
             flaps: status("flap_count").parse().unwrap_or_default(),
         }
     }
 
-    /// Both ends hear each other.
+    /// This end hears the other.
     pub fn is_up(&self) -> bool {
         self.state == "up"
+    }
+
+    /// Both ends hear each other, and each knows it.
+    pub fn is_settled(&self) -> bool {
+        self.is_up() && self.remote_state == "up"
     }
 }
 

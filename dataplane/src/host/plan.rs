@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::{
     compile::{WantedMirror, WantedPatch, WantedQueue, WantedTunnel},
     host::{
-        Bridge, Config, Observed,
+        Bridge, Config, Observed, Session,
         observe::{TUNNEL_CHASSIS, TUNNEL_ENCAP},
     },
 };
@@ -55,6 +55,24 @@ pub struct Watch {
     pub chassis: BTreeSet<Uuid>,
     /// Their settings.
     pub settings: BTreeMap<String, String>,
+}
+
+impl Watch {
+    /// Settings for a session as it is.
+    ///
+    /// Open vSwitch 3.1 sends once a second until a session is up (RFC 5880, section 6.8.3), and announces its faster interval
+    /// before: who is up first takes that for the other's, waits no longer than it says, and the session falls again. So
+    /// packets are asked for once a second until both ends are up.
+    fn settings_for(&self, session: &Session) -> BTreeMap<String, String> {
+        let mut settings = self.settings.clone();
+        let interval = |text: &String| text.parse::<u32>().unwrap_or(SLOW_INTERVAL_MS);
+        if !session.is_settled()
+            && let Some(min_rx) = settings.get_mut("min_rx").filter(|text| interval(text) < SLOW_INTERVAL_MS)
+        {
+            *min_rx = SLOW_INTERVAL_MS.to_string();
+        }
+        settings
+    }
 }
 
 /// The operations, and what can't be done.
@@ -198,14 +216,14 @@ impl Plan<'_> {
 
     /// Tunnels that are there are watched, or not; new ones are next time, when they have a number.
     fn watch(&mut self, watch: &Watch) {
-        let none = BTreeMap::new();
         for tunnel in self.observed.tunnels.values().filter(|tunnel| tunnel.ofport > 0) {
-            let settings = if watch.chassis.contains(&tunnel.chassis) { &watch.settings } else { &none };
-            if tunnel.bfd != *settings {
+            let watched = watch.chassis.contains(&tunnel.chassis);
+            let settings = if watched { watch.settings_for(&tunnel.session) } else { BTreeMap::new() };
+            if tunnel.bfd != settings {
                 self.operations.push(Operation::Update {
                     table: "Interface".into(),
                     conditions: vec![Condition::uuid_is(tunnel.interface)],
-                    row: object(json!({ "bfd": map(settings) })),
+                    row: object(json!({ "bfd": map(&settings) })),
                 });
             }
         }
@@ -324,6 +342,9 @@ pub(super) fn map<K: ToString, V: ToString>(pairs: impl IntoIterator<Item = (K, 
 
 const PROTOCOLS: [&str; 2] = ["OpenFlow13", "OpenFlow15"];
 
+/// Milliseconds between packets of a session that is not up, at least (RFC 5880, section 6.8.3).
+const SLOW_INTERVAL_MS: u32 = 1_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -334,7 +355,7 @@ mod tests {
     }
 
     fn settings() -> BTreeMap<String, String> {
-        [("enable".to_owned(), "true".to_owned())].into()
+        [("enable".to_owned(), "true".to_owned()), ("min_rx".to_owned(), "100".to_owned())].into()
     }
 
     fn tunnel(chassis: u128, ofport: i64, bfd: BTreeMap<String, String>) -> TunnelPort {
@@ -352,15 +373,21 @@ mod tests {
 
     #[test]
     fn tunnels_to_watched_chassis_have_bfd_and_no_others() {
+        let up = |state: &str, remote: &str| Session {
+            state: state.to_owned(),
+            remote_state: remote.to_owned(),
+            ..Session::default()
+        };
         let tunnels = [
             tunnel(1, 1, BTreeMap::new()),
-            tunnel(2, 2, settings()),
+            TunnelPort { session: up("up", "up"), ..tunnel(2, 2, settings()) },
             tunnel(3, 3, settings()),
             tunnel(4, 0, BTreeMap::new()),
+            TunnelPort { session: up("up", "init"), ..tunnel(5, 5, settings()) },
         ];
         let tunnels = tunnels.into_iter().map(|tunnel| (tunnel.chassis, tunnel)).collect();
         let observed = Observed { tunnels, ..Observed::default() };
-        let watch = Watch { chassis: [id(1), id(2), id(4)].into(), settings: settings() };
+        let watch = Watch { chassis: [id(1), id(2), id(4), id(5)].into(), settings: settings() };
         let config = Config::default();
         let mut plan =
             Plan { config: &config, observed: &observed, operations: Vec::new(), problems: Vec::new() };
@@ -375,9 +402,13 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        // The first gets it, the third loses it; the second has it, the fourth has no number yet.
-        let [(first, on), (third, off)] = &changed[..] else { panic!("{changed:?}") };
-        assert!(first.contains(&id(21).to_string()) && third.contains(&id(23).to_string()), "{changed:?}");
-        assert_eq!((on.as_str(), off.as_str()), (r#"["map",[["enable","true"]]]"#, r#"["map",[]]"#));
+        // The first gets it, the third loses it; the second has it, the fourth has no number yet. Who is not heard by the other end
+        // asks for packets as slowly as that sends.
+        let [(first, on), (third, off), (fifth, slower)] = &changed[..] else { panic!("{changed:?}") };
+        for (condition, interface) in [(first, 21), (third, 23), (fifth, 25)] {
+            assert!(condition.contains(&id(interface).to_string()), "{changed:?}");
+        }
+        let slow = r#"["map",[["enable","true"],["min_rx","1000"]]]"#;
+        assert_eq!((on.as_str(), off.as_str(), slower.as_str()), (slow, r#"["map",[]]"#, slow));
     }
 }

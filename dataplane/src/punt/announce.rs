@@ -95,7 +95,7 @@ impl Announcer {
             if entry.at.is_none_or(|at| now < at) {
                 continue;
             }
-            due.push(announcement.packet());
+            due.push(announcement.packet(announcement.frame()));
             if std::mem::take(&mut entry.extra) {
                 entry.at = Some(now + FIRST);
                 continue;
@@ -109,13 +109,21 @@ impl Announcer {
 }
 
 impl Announcement {
-    fn packet(&self) -> PacketOut {
+    /// A frame from the MAC to itself: the bridge of the physical network on this hypervisor learns that the MAC is on this side,
+    /// and sends it nowhere.
+    pub fn to_itself(&self) -> PacketOut {
+        let mac = self.mac.0;
+        let body = [0; MIN_PAYLOAD];
+        self.packet([&mac[..], &mac, &ETH_TYPE_EXPERIMENTAL.to_be_bytes(), &body].concat())
+    }
+
+    fn packet(&self, frame: Vec<u8>) -> PacketOut {
         let mut actions = vec![
             Action::load(register::SWITCH, self.datapath.into()),
             Action::load(register::IN_PORT, self.port.into()),
         ];
         actions.extend(logical::send(register::GROUP_FLOOD));
-        let packet = PacketOut::new(actions, self.frame());
+        let packet = PacketOut::new(actions, frame);
         match self.ofport {
             Some(ofport) => PacketOut { in_port: Port(ofport.into()), ..packet },
             None => packet,
@@ -165,6 +173,10 @@ const FIRST: Duration = Duration::from_secs(1);
 const LAST: Duration = Duration::from_secs(16);
 const ETH_TYPE_ARP: u16 = 0x0806;
 const ETH_TYPE_RARP: u16 = 0x8035;
+/// For experiments on a local network (IEEE 802, section 9.2.4): nobody reads it.
+const ETH_TYPE_EXPERIMENTAL: u16 = 0x88b5;
+/// Octets without the header and the check sum.
+const MIN_PAYLOAD: usize = 46;
 const ARP_REQUEST: u16 = 1;
 const RARP_REQUEST: u16 = 3;
 
@@ -233,6 +245,14 @@ mod tests {
         assert_eq!(icmp.slice()[..2], [136, 0]);
         assert_eq!(icmp.slice()[4..8], [0xa0, 0, 0, 0]);
         assert_eq!(icmp.slice()[24..], [2, 1, 0x0a, 0, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_frame_to_itself_goes_where_announcements_go() {
+        let (gateway, mac) = (gateway("10.0.0.1"), [0x0a, 0, 0, 0, 0, 1]);
+        let packet = gateway.to_itself();
+        assert_eq!((&packet.data[..6], &packet.data[6..12], packet.data.len()), (&mac[..], &mac[..], 60));
+        assert_eq!(packet.actions, gateway.packet(Vec::new()).actions);
     }
 
     #[test]

@@ -102,6 +102,14 @@ pub(in crate::compile) fn speaks(view: &View<'_>, port: &RouterPort<'_>) -> bool
     }
 }
 
+/// Whether a port that speaks here also says where it is: a gateway that another member has taken over does not, though it
+/// takes what still comes.
+pub(in crate::compile) fn answers(view: &View<'_>, port: &RouterPort<'_>) -> bool {
+    let taken_over =
+        Gateway::of(view, port).is_some_and(|gateway| gateway.group.is_some() && !gateway.is_active(view));
+    !taken_over && speaks(view, port)
+}
+
 /// Whether what is for a switch's port to a router is taken there here. Of gateway ports it goes where the gateway is: by the
 /// physical network, as what is for anybody outside.
 pub(in crate::compile) fn takes(view: &View<'_>, side: &SwitchPort<'_>) -> bool {

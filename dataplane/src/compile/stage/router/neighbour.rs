@@ -99,7 +99,7 @@ fn told(view: &View<'_>, port: &RouterPort<'_>, protocol: Protocol, out: &mut Si
 fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = RouterPort::read(view, owner.row()) else { return };
     learn(view, &port, out);
-    if gateway::speaks(view, &port) {
+    if gateway::answers(view, &port) {
         answer(view, &port, out);
     }
 }
