@@ -247,7 +247,11 @@ impl Node {
     }
 
     fn tick(&mut self, out: &mut Vec<Effect>) {
-        self.raw.tick();
+        let is_alone = self.voters == [self.config.member];
+        // The only voter has nobody to wait for; should raft-rs refuse, it is elected when its time is over.
+        if !is_alone || self.raw.raft.state != StateRole::Follower || self.raw.campaign().is_err() {
+            self.raw.tick();
+        }
         let (repeat, expired) = self.reads.tick(self.config.read_timeout_ticks);
         for token in repeat {
             self.raw.read_index(token);

@@ -36,6 +36,21 @@ fn run(node: &mut Node, event: Event) -> Result<(), Fault> {
     Ok(())
 }
 
+#[test]
+fn the_only_voter_leads_after_a_tick() {
+    let recovered = Recovered {
+        hard_state: HardState { term: 2, vote: 0, commit: 0 },
+        snapshot: None,
+        entries: Vec::new(),
+        boot: 1,
+        torn_bytes: 0,
+    };
+    let mut node = Node::new(Config::new(CLUSTER, MemberId(1), vec![MemberId(1)]), recovered).unwrap();
+    run(&mut node, Event::Tick).unwrap();
+    assert_eq!(node.leadership().leader, Some(MemberId(1)));
+    assert!(node.may_propose());
+}
+
 #[derive(Clone, Debug)]
 enum Input {
     Ticks(u8),
