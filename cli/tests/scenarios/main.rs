@@ -9,6 +9,7 @@ mod cluster;
 mod counters;
 mod explain;
 mod filters;
+mod gateways;
 mod hostile;
 mod import;
 mod l2;
