@@ -166,14 +166,17 @@ impl PeerService for Server {
             self.replica.receive(from, message).await;
             // What came with it shares its round.
             let mut count = 1;
-            while count < ROUND_MAX
-                && let Some(Ok(Some(RaftMessage { message }))) = inbound.message().now_or_never()
-            {
+            let ended = loop {
+                let next = if count < ROUND_MAX { inbound.message().now_or_never() } else { None };
+                let Some(Ok(Some(RaftMessage { message }))) = next else { break next };
                 self.replica.receive(from, message).await;
                 count += 1;
-            }
+            };
             self.metrics.peer_message(from, PeerMessage::Received, count);
             self.replica.received();
+            if let Some(ended) = ended {
+                return ended.map(|_| Response::new(RaftEnd {}));
+            }
         }
     }
 

@@ -46,6 +46,8 @@ const INTERVAL_MS: u32 = 1_000;
 const INTERVAL_MAX_MS: u32 = 3_600_000;
 /// Answers that wait for a client.
 const ANSWERS_MAX: usize = 4;
+/// Drops of one answer: two MiB, as long as names are.
+const DROPS_MAX: usize = 4_096;
 
 #[tonic::async_trait]
 impl CounterService for Api {
@@ -207,8 +209,12 @@ async fn follow(
     loop {
         let next = Instant::now() + interval;
         let seen = drops.next(&context.queries, &context.agents, node).await;
-        let answer = answer(scope, &context.replica.state(), seen, baseline);
-        if out.send(Ok(answer)).await.is_err() || once {
+        for part in parts(answer(scope, &context.replica.state(), seen, baseline)) {
+            if out.send(Ok(part)).await.is_err() {
+                return;
+            }
+        }
+        if once {
             return;
         }
         baseline = false;
@@ -250,6 +256,23 @@ fn answer(scope: &Scope, state: &State, seen: Seen, baseline: bool) -> WatchDrop
     }
     let at = time(u64::try_from(now_ms()).unwrap_or_default());
     WatchDropsResponse { at, baseline, drops, records, missing: seen.missing }
+}
+
+/// An answer in parts that clients take: what a message may hold is theirs to say, mostly 4 MiB.
+fn parts(mut answer: WatchDropsResponse) -> Vec<WatchDropsResponse> {
+    let mut parts = Vec::new();
+    while answer.drops.len() > DROPS_MAX {
+        let rest = answer.drops.split_off(DROPS_MAX);
+        let drops = std::mem::replace(&mut answer.drops, rest);
+        parts.push(WatchDropsResponse {
+            at: answer.at,
+            baseline: answer.baseline,
+            drops,
+            ..WatchDropsResponse::default()
+        });
+    }
+    parts.push(answer);
+    parts
 }
 
 fn logged(node: String, record: LoggedPacket, port: Option<String>) -> AclRecord {
@@ -379,5 +402,28 @@ impl Scope {
             of.any(|switch| switches.contains(&switch)) || groups.iter().any(has)
         };
         self.network.is_none_or(at_network) && self.port.is_none_or(at_port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_drops_come_in_parts() {
+        let drop = |packets| Drop { packets, ..Drop::default() };
+        let count = 2 * DROPS_MAX as u64 + 1;
+        let answer = WatchDropsResponse {
+            baseline: true,
+            drops: (0..count).map(drop).collect(),
+            missing: vec!["hv2".to_owned()],
+            ..WatchDropsResponse::default()
+        };
+        let parts = parts(answer);
+        let sizes: Vec<usize> = parts.iter().map(|part| part.drops.len()).collect();
+        assert_eq!(sizes, [DROPS_MAX, DROPS_MAX, 1]);
+        assert!(parts.iter().all(|part| part.baseline));
+        assert!(parts.iter().flat_map(|part| &part.drops).map(|drop| drop.packets).eq(0..count));
+        assert_eq!(parts.iter().map(|part| part.missing.len()).collect::<Vec<_>>(), [0, 0, 1]);
     }
 }
