@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use axum::{
     Router, extract::State as Shared, http::StatusCode, http::header, response::IntoResponse, routing::get,
 };
-use quantumnet_model::Database;
-use tokio::{sync::watch, task::JoinSet};
+use quantumnet_model::{Database, intent::Cluster};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use crate::{
     agents::{AgentRegistry, Agents, Hub, Queries, aging, derive},
@@ -113,6 +113,9 @@ impl Controller {
         let listener = Listener::tcp(config.metrics).await;
         let listener =
             listener.with_context(|| format!("cannot listen on {} (--metrics)", config.metrics))?;
+        if alone && timeout(LEADS_WITHIN, leads(&replica)).await.is_err() {
+            tracing::warn!("this member does not lead yet; clients that insist on a leader are turned away");
+        }
         let sessions =
             Threads::for_processors("ovsdb").context("cannot start the threads of OVSDB sessions")?;
         let (sessions, mut databases) = (Arc::new(sessions), Vec::new());
@@ -188,11 +191,18 @@ impl Controller {
         self.replica.stop();
         let mut status = self.replica.status_changes();
         // Its thread may have ended before.
-        _ = tokio::time::timeout(STOP_WITHIN, status.wait_for(|status| status.stopped.is_some())).await;
+        _ = timeout(STOP_WITHIN, status.wait_for(|status| status.stopped.is_some())).await;
         if let Some(path) = &self.unix {
             _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// Waits until the only member leads and has an identity, as its clients find both at once.
+async fn leads(replica: &Replica) {
+    // A member that has ended says so to its clients.
+    _ = replica.status_changes().wait_for(|status| status.writable || status.stopped.is_some()).await;
+    _ = replica.applied().wait_for(|state| state.iter::<Cluster>().next().is_some()).await;
 }
 
 /// Runs the transactions that give ports to claims whose wait is over. Sleeps until one is due.
@@ -258,5 +268,7 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// Transactions kept for watchers and agents that resume.
 const HISTORY_TRANSACTIONS_MAX: usize = 4_096;
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// The only member leads after a tick and two writes to its disk.
+const LEADS_WITHIN: Duration = Duration::from_secs(5);
 const SETTLE_LOOK: Duration = Duration::from_millis(20);
 const SETTLE_RETRY: Duration = Duration::from_secs(1);
