@@ -18,5 +18,6 @@ mod qos;
 mod restarts;
 mod security;
 mod support;
+mod tags;
 mod tcp;
 mod two_tier;

@@ -9,7 +9,8 @@ use ovsdb::unixctl_text::split;
 use quantumnet_api::v1::TracePacket;
 use quantumnet_model::address::Mac;
 
-/// Names of protocols and `field=value`, in order.
+/// Names of protocols and `field=value`, in order. Ports are `tp_src` and `tp_dst` whatever the protocol, as the switch prints them;
+/// it reads them as TCP's, so that those of others are written by their own names.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Flow(Vec<(String, Option<String>)>);
 
@@ -17,6 +18,10 @@ impl Flow {
     /// Of what the switch printed.
     pub fn parse(text: &str) -> Self {
         let part = |part: &str| match part.split_once('=') {
+            Some((name, value)) if PORTS.iter().any(|(_, names)| names.contains(&name)) => {
+                let name = if name.ends_with("_src") { "tp_src" } else { "tp_dst" };
+                (name.to_owned(), Some(value.to_owned()))
+            }
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (part.to_owned(), None),
         };
@@ -76,8 +81,13 @@ impl Flow {
 
 impl fmt::Display for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports = PORTS.iter().find(|(protocols, _)| protocols.iter().any(|protocol| self.is(protocol)));
         for (at, (name, value)) in self.0.iter().enumerate() {
             let comma = if at == 0 { "" } else { "," };
+            let name = match (name.as_str(), ports) {
+                ("tp_src", Some((_, [own, _]))) | ("tp_dst", Some((_, [_, own]))) => own,
+                (name, _) => name,
+            };
             match value {
                 Some(value) => write!(f, "{comma}{name}={value}")?,
                 None => write!(f, "{comma}{name}")?,
@@ -148,6 +158,7 @@ pub fn text(packet: &TracePacket) -> Result<String, String> {
         }
         _ => String::new(),
     };
+    let mut text = Flow::parse(&text).to_string();
     if protocol == 6 {
         text += if packet.syn { ",tcp_flags=syn" } else { ",tcp_flags=syn|ack" };
     }
@@ -157,6 +168,9 @@ pub fn text(packet: &TracePacket) -> Result<String, String> {
     Ok(text)
 }
 
+/// Names of ports of the protocols that are not TCP.
+const PORTS: &[([&str; 2], [&str; 2])] =
+    &[(["udp", "udp6"], ["udp_src", "udp_dst"]), (["sctp", "sctp6"], ["sctp_src", "sctp_dst"])];
 /// Protocols that the switch has names for, over IPv4 and IPv6.
 const PROTOCOLS: &[(u8, [&str; 2])] = &[
     (1, ["icmp", "icmp"]),

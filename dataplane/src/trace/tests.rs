@@ -285,6 +285,16 @@ fn packets_are_written_and_read() {
             "tcp,dl_src=0a:00:00:00:00:01,dl_dst=0a:00:00:00:00:02,nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_ttl=64,tp_src=8,tp_dst=0,tcp_flags=syn",
         ),
         (
+            17,
+            ("10.0.0.1", "10.0.0.2"),
+            "udp,dl_src=0a:00:00:00:00:01,dl_dst=0a:00:00:00:00:02,nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_ttl=64,udp_src=8,udp_dst=0",
+        ),
+        (
+            132,
+            ("fd00::1", "fd00::2"),
+            "sctp6,dl_src=0a:00:00:00:00:01,dl_dst=0a:00:00:00:00:02,ipv6_src=fd00::1,ipv6_dst=fd00::2,nw_ttl=64,sctp_src=8,sctp_dst=0",
+        ),
+        (
             58,
             ("fd00::1", "fd00::2"),
             "icmp6,dl_src=0a:00:00:00:00:01,dl_dst=0a:00:00:00:00:02,ipv6_src=fd00::1,ipv6_dst=fd00::2,nw_ttl=64,icmpv6_type=8,icmpv6_code=0",
@@ -315,7 +325,7 @@ fn packets_are_written_and_read() {
             TracePacket { ip_src: "x".into(), ..packet.clone() },
             TracePacket { eth_src: "x,tp_dst=1".into(), ..packet.clone() },
             TracePacket {
-                ip_src: if protocol == 6 { "fd00::1" } else { "10.0.0.1" }.into(),
+                ip_src: if ips.0.contains(':') { "10.0.0.1" } else { "fd00::1" }.into(),
                 ..packet.clone()
             },
             TracePacket { protocol: 0, ..packet.clone() },
