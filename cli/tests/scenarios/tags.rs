@@ -183,7 +183,7 @@ struct World {
 
 impl World {
     fn random(random: &mut Random) -> Self {
-        let mut labels = |random: &mut Random| -> Labels {
+        let labels = |random: &mut Random| -> Labels {
             let some = LABELS.iter().filter(|_| random.below(4) > 0).collect::<Vec<_>>();
             some.into_iter().map(|(key, values)| (*key, random.of(values))).collect()
         };
@@ -220,7 +220,8 @@ impl World {
                  spec:\n  order: {order}\n  priority: {priority}\n  isolate: {isolate}\n  rules:\n"
             );
             for rule in rules {
-                let end = |end: &Option<Selector>| end.as_ref().map_or("*".into(), ToString::to_string);
+                let end =
+                    |end: &Option<Selector>| end.as_ref().map_or_else(|| "*".to_owned(), ToString::to_string);
                 let (from, to) = (end(&rule.source), end(&rule.destination));
                 let action = format!("{:?}", rule.action).to_uppercase();
                 _ = writeln!(
@@ -269,7 +270,8 @@ impl World {
 
 #[test]
 fn random_policies_by_label_do_what_the_model_says() {
-    let seeds = std::env::var("QN_TAGS_SEED").map_or(SEEDS.to_vec(), |seed| vec![seed.parse().unwrap()]);
+    let seeds =
+        std::env::var("QN_TAGS_SEED").map_or_else(|_| SEEDS.to_vec(), |seed| vec![seed.parse().unwrap()]);
     let net = Net::up("tags", 2);
     net.apply("kind: VirtualNetwork\nmetadata: { name: net }\nspec: { subnets: [{ cidr: 10.0.0.0/24 }] }\n");
     let mut vms = Vec::new();
