@@ -13,7 +13,10 @@ use quantumnet_model::{
     Strong, Uuid, Weak,
     column::Text,
     intent::Problem,
-    nb::{Acl, Copp, LogicalSwitch, LogicalSwitchPort, Meter, MeterBand, Mirror, MirrorRule, NbGlobal, Qos},
+    nb::{
+        Acl, Copp, LogicalSwitch, LogicalSwitchPort, Meter, MeterBand, Mirror, MirrorRule, NbGlobal, Qos,
+        Sample, SampleCollector, SamplingApp,
+    },
     sb::{self, Chassis, ChassisInterface, PortBinding},
 };
 
@@ -161,6 +164,44 @@ fn what_a_copp_can_not_limit_is_told() {
             "Copp.meters: meters:telnet: the key is not known; nothing acts on it",
         ]
     );
+}
+
+#[test]
+fn samples_that_nobody_gets_are_told() {
+    let mut store = Store::new();
+    let (sample, collector) = (Uuid::from_u128(850), Uuid::from_u128(851));
+    store.run(|txn| {
+        txn.put(collector, SampleCollector { id: 1, set_id: 1, ..SampleCollector::default() });
+        txn.put(sample, Sample { metadata: 7, ..Sample::default() });
+        let acl = Acl {
+            direction: "to-lport".into(),
+            r#match: "ip4".into(),
+            action: "allow-stateless".into(),
+            sample_new: Some(Strong::new(sample)),
+            sample_est: Some(Strong::new(sample)),
+            ..Acl::default()
+        };
+        txn.put(ACL, acl);
+        txn.update::<LogicalSwitch>(SWITCH, |row| _ = row.acls.insert(Strong::new(ACL)));
+        for (number, kind) in [(852, "acl-new"), (853, "drop")] {
+            let row = SamplingApp { r#type: kind.into(), id: 3, ..SamplingApp::default() };
+            txn.put(Uuid::from_u128(number), row);
+        }
+    });
+    assert_eq!(
+        store.problems(),
+        [
+            "ACL.sample_est: packets that \"allow-stateless\" matches belong to no connection of its; see sample_new",
+            "Sample.collectors: empty; nothing is sampled",
+            "Sampling_App.type: dropped packets are sampled only where an ACL with sample_new drops them, as acl-new",
+        ]
+    );
+    store.run(|txn| {
+        txn.update::<Acl>(ACL, |row| row.action = "allow-related".into());
+        txn.update::<Sample>(sample, |row| _ = row.collectors.insert(Strong::new(collector)));
+        txn.delete::<SamplingApp>(Uuid::from_u128(853));
+    });
+    assert_eq!(store.problems(), [""; 0]);
 }
 
 #[test]

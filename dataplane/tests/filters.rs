@@ -11,11 +11,12 @@ use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
-use quantumnet_dataplane::compile::{Compiler, FlowKey, compile_full, table::Table};
+use quantumnet_dataplane::compile::{Compiler, FlowKey, MeterSpec, compile_full, table::Table};
 use quantumnet_expr::{Constant, Expr, Field, Packet};
 use quantumnet_model::{
     Strong, Weak,
-    nb::{Acl, ChassisTemplateVar, LogicalSwitch, NbGlobal, PortGroup},
+    host::HostMeter,
+    nb::{Acl, ChassisTemplateVar, LogicalSwitch, Meter, MeterBand, NbGlobal, PortGroup},
     sb::AddressSet,
 };
 
@@ -440,6 +441,42 @@ fn replies_are_logged_by_label_in_the_other_direction() {
     }
     let unlabelled = one_rule(Acl { options: related, log: true, ..stateful("tcp") });
     assert!(flows(&unlabelled, Table::FromPolicy, 65_533).is_empty(), "replies could not be told apart");
+}
+
+#[test]
+fn a_fair_meter_is_each_rules_own() {
+    let mut model = network();
+    let rules = [(0, "tcp"), (1, "udp")];
+    for (number, what) in rules {
+        model.put(id(Kind::Acl, number), Acl { log: true, meter: Some(text("m")), ..stateful(what) });
+        model.put(id(Kind::Acl, number), HostMeter { number: 9_001 + i64::from(number) });
+    }
+    let acls = rules.iter().map(|(number, _)| Strong::new(id(Kind::Acl, *number))).collect();
+    model.put(id(Kind::Switch, 7), LogicalSwitch { acls, ..LogicalSwitch::default() });
+    let band = MeterBand { action: text("drop"), rate: 10, ..MeterBand::default() };
+    model.put(id(Kind::Meter, 1), band);
+    model.put(id(Kind::Meter, 0), HostMeter { number: 9_000 });
+    let meters_of = |model: &mut Model, fair: bool| {
+        let bands = std::iter::once(Strong::new(id(Kind::Meter, 1))).collect();
+        let row = Meter { name: text("m"), unit: text("pktps"), bands, fair: Some(fair), ..Meter::default() };
+        model.put(id(Kind::Meter, 0), row);
+        let used = |flow: &String| {
+            let (_, rest) = flow.split_once("meter_id=").expect("each of them logs");
+            rest.split([',', ')']).next().and_then(|number| number.parse().ok()).expect("a number")
+        };
+        let flows = flows(model, Table::ToPolicy, 2_000);
+        let used: BTreeSet<u32> = flows.iter().map(used).collect();
+        let meters = compile_full(&model.rows).meters;
+        let made: BTreeSet<u32> = meters
+            .iter()
+            .filter(|(_, spec)| **spec == MeterSpec::packets(10, 0))
+            .map(|(number, _)| *number)
+            .collect();
+        assert_eq!(used, made, "{flows:#?} {meters:?}");
+        used.into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(meters_of(&mut model, false), [9_000], "all share it");
+    assert_eq!(meters_of(&mut model, true), [9_001, 9_002], "with the same rate");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod l2;
 mod paths;
 mod qos;
 mod restarts;
+mod sampling;
 mod security;
 mod support;
 mod tags;

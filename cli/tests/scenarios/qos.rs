@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quantumnet_testbed::{Daemon, Signal, Vm, wait_ok};
+use quantumnet_testbed::{Daemon, Node, Signal, Vm, wait_ok};
 use serde_json::{Value, json};
 
 use crate::{
@@ -34,7 +34,7 @@ fn switch(purpose: &str) -> (Net, [Vm; 3]) {
 }
 
 /// What Debian's ovn-nbctl has no words for.
-fn transact(net: &Net, operations: Vec<Value>) {
+pub(crate) fn transact(net: &Net, operations: Vec<Value>) {
     let mut request = vec![json!("OVN_Northbound")];
     request.extend(operations);
     let remotes = net.lab.nb_remotes().unwrap();
@@ -215,6 +215,38 @@ fn a_port_is_mirrored_to_another_hypervisors_port_and_by_the_switch() {
     wait_vsctl(&net, 1, &["list-ports", "br-int"], "no tunnel of one", |text| {
         !text.contains("ovn-to-remote")
     });
+}
+
+/// The sink is the other hypervisor, whose link is listened to: no interface there takes the copies.
+#[test]
+fn copies_reach_a_sink_in_tunnels() {
+    let (net, [a, _b, _m]) = switch("sinks");
+    let sink = net.lab.spec().unwrap().tunnel_addresses(2)[0].to_string();
+    // From 10.0.0.1 to 10.0.0.2, as octets.
+    let inner = "0a0000010a000002";
+    for (kind, outer) in [("gre", "key=0x5, proto TEB"), ("erspan", "88be")] {
+        mirror(&net, kind, kind, "from-lport", &sink);
+        let tunnel = format!("ovn-{kind}");
+        wait_vsctl(&net, 1, &["get", "Interface", &tunnel, "ofport"], "the tunnel of a mirror", |text| {
+            text.parse().is_ok_and(|number: u32| number > 0)
+        });
+        let copies = net.lab.capture(Node::Hypervisor(2), "eth0", "-x ip proto 47").unwrap();
+        a.wait_reachable(ip("10.0.0.2"), WITHIN).unwrap();
+        copies.wait_for(outer, WITHIN).unwrap();
+        wait_ok(WITHIN, "a copy of the packet", || {
+            let text = copies.text().map_err(|error| error.to_string())?;
+            if octets(&text).contains(inner) { Ok(()) } else { Err(text) }
+        })
+        .unwrap();
+        nbctl(&net, &["clear", "Logical_Switch_Port", "p1", "mirror_rules"]);
+        wait_vsctl(&net, 1, &["list", "Mirror"], "no mirror", str::is_empty);
+    }
+}
+
+/// The packets of a capture with `-x`, one after the other.
+fn octets(text: &str) -> String {
+    let lines = text.lines().filter_map(|line| line.trim().strip_prefix("0x")?.split_once(':'));
+    lines.flat_map(|(_, line)| line.chars().filter(|letter| letter.is_ascii_hexdigit())).collect()
 }
 
 #[test]

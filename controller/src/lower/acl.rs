@@ -12,8 +12,10 @@ use crate::{
 
 pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
     for touched in txn.touched_in::<Acl>() {
-        let text = |row: Option<&Acl>| row.map(|row| (row.r#match.clone(), row.log, row.meter.clone()));
-        if text(touched.before()) == text(touched.after()) {
+        let told = |row: Option<&Acl>| {
+            row.map(|row| (row.r#match.clone(), row.log, row.meter.clone(), asks_no_connection(row)))
+        };
+        if told(touched.before()) == told(touched.after()) {
             continue;
         }
         dirty.work.rows += 1;
@@ -32,6 +34,18 @@ pub(super) fn tell(txn: &mut Txn<'_>, uuid: Uuid) {
         {
             problems.push(("meter", format!("no meter is called {name:?}")));
         }
+        if asks_no_connection(acl) {
+            let message = format!(
+                "packets that {:?} matches belong to no connection of its; see sample_new",
+                acl.action
+            );
+            problems.push(("sample_est", message));
+        }
     }
     problem::set::<Acl>(txn, uuid, problems);
+}
+
+/// Whether samples of its connections are asked of an ACL that has none.
+fn asks_no_connection(acl: &Acl) -> bool {
+    acl.sample_est.is_some() && matches!(&*acl.action, "allow-stateless" | "pass")
 }

@@ -14,7 +14,7 @@
 //! - Cost follows the rows touched: no stage walks a table, with few exceptions. When the least MTU of the underlay
 //!   changes, every `DHCP_Options` row whose network derives its MTU is written anew, for it changes; with the prefix
 //!   of dynamic MACs every port is looked at, and with the subnet of a switch every port of that switch.
-//! - Stages run in the order global, facts, intent with its routers, security, groups, switches, routers, dns, ACLs, meters, QoS,
+//! - Stages run in the order global, facts, intent with its routers, security, groups, switches, routers, dns, ACLs, samples, meters, QoS,
 //!   mirrors, ports, router ports with their neighbours, NAT, routes, BFD, announcements, ports of mirrors, queues, port groups,
 //!   address sets, bindings, fdb, feedback, features; none writes what an earlier one reads.
 
@@ -51,6 +51,7 @@ mod qos;
 mod route;
 mod router;
 mod router_port;
+mod sample;
 pub(crate) mod security;
 mod switch;
 pub(crate) mod tenant;
@@ -115,6 +116,7 @@ pub fn run_counted(txn: &mut Txn<'_>) -> Result<Work, Refusal> {
     router::lower(txn, &mut dirty)?;
     dns::lower(txn, &mut dirty);
     acl::lower(txn, &mut dirty);
+    sample::lower(txn, &mut dirty);
     meter::lower(txn, &mut dirty);
     qos::lower(txn, &mut dirty);
     mirror::lower(txn, &mut dirty);

@@ -13,7 +13,7 @@ use ovsdb::value::{Atom, Datum};
 use quantumnet_model::{
     ColumnId, DynRow, Row, Rows, TableId,
     host::{HostInterface, HostPatch, HostSelf, HostTunnel},
-    nb::{ChassisTemplateVar, LogicalRouter, LogicalSwitch, Meter, NbGlobal, PortGroup},
+    nb::{ChassisTemplateVar, LogicalRouter, LogicalSwitch, Meter, NbGlobal, PortGroup, SamplingApp},
     sb::{AddressSet, Chassis, DatapathBinding, MacBinding, PortBinding},
     tables,
 };
@@ -97,6 +97,8 @@ indexes! {
     RouterPolicies = LogicalRouter, ["policies"];
     /// The way to a physical network, by the port it is for.
     PatchPort = HostPatch, ["logical_port"];
+    /// The number under which a kind of samples is exported.
+    SamplingType = SamplingApp, ["type"];
 }
 
 impl By {

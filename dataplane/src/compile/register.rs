@@ -53,9 +53,10 @@ bits! {
     Built SWITCH = Metadata, 0, 24, "Classify" => "every logical table: key of the switch or router";
     Built VERDICT = Reg(0), 0, 3, "FromPolicy, AfterPolicy, ToPolicy" => "FromVerdict, AfterVerdict, ToVerdict: what the rule says";
     Built TIER = Reg(0), 3, 2, "FromVerdict, AfterVerdict, ToVerdict" => "FromPolicy, AfterPolicy, ToPolicy: tier of rules that is asked";
-    Built COMMIT = Reg(0), 5, 1, "FromVerdict" => "AfterVerdict: the connection is to be kept";
+    Built COMMIT = Reg(0), 5, 1, "FromVerdict, FromPolicy, AfterPolicy, ToPolicy" => "FromVerdict, AfterVerdict, ToVerdict: the connection is to be kept, if it is known too";
     Built PERSIST = Reg(0), 6, 1, "FromPolicy, AfterPolicy, ToPolicy" => "FromVerdict, AfterVerdict, ToVerdict: the connection outlives its rule";
-    Built STATELESS = Reg(0), 7, 1, "FromTrack, ToTrack" => "FromPolicy, AfterPolicy, ToPolicy: the switch does not track connections";
+    Built SAMPLED = Reg(0), 7, 1, "FromPolicy, AfterPolicy, ToPolicy" => "FromVerdict, AfterVerdict, ToVerdict: the label says where the connection's packets are sampled";
+    Built STATELESS = Reg(0), 8, 1, "FromTrack, ToTrack" => "FromPolicy, AfterPolicy, ToPolicy: the switch does not track connections";
     Built LIST = Reg(0), 16, 16, "nobody: 0 in every packet" => "FromPolicy, AfterPolicy, ToPolicy: makes flows of very many conjunctions several";
     Planned ORIGINAL_PORT = Reg(1), 0, 24, "BalanceTrack" => "Balance: protocol and port before translation";
     Built ANSWER_MAC_HIGH = Reg(2), 0, 16, "Neighbour" => "NeighbourReply: MAC of the address asked for, upper part";
@@ -76,6 +77,7 @@ bits! {
     Built FLAG_EGRESS_LOOPBACK = Reg(10), 4, 1, "RouterOut" => "RouterInput: may come from an address of the router";
     Built FLAG_FORCE_SNAT = Reg(10), 5, 1, "RouterTrack, RouterTranslate" => "RouterSource";
     Planned FLAG_SKIP_SNAT = Reg(10), 6, 1, "RouterTranslate" => "RouterSource";
+    Built FLAG_PKT_SAMPLED = Reg(10), 7, 1, "FromPolicy, AfterPolicy, ToPolicy" => "the same: what is established is sampled once";
     Built WAY = Reg(10), 12, 2, "Route, Output" => "Route, Output: whether it was asked by which way the connection goes";
     Built FLAG_FROM_TUNNEL = Reg(10), 16, 1, "Classify" => "Output, FloodPorts: never sent into a tunnel, or to a localport";
     Built FLAG_FROM_LOCALPORT = Reg(10), 17, 1, "Classify" => "Output, FloodPorts: not to the physical network";
@@ -90,6 +92,7 @@ bits! {
     Planned MARK_SKIP_SNAT = CtMark, 2, 1, "RouterTranslate" => "RouterSource";
     Planned MARK_FORCE_SNAT = CtMark, 3, 1, "RouterTranslate" => "RouterSource";
     Built MARK_ALLOW_ESTABLISHED = CtMark, 6, 1, "FromVerdict, AfterVerdict, ToVerdict" => "FromPolicy, AfterPolicy, ToPolicy: allowed whatever rules say now";
+    Built MARK_SAMPLED = CtMark, 7, 1, "FromVerdict, AfterVerdict, ToVerdict" => "FromPolicy, AfterPolicy, ToPolicy: its label says where its packets are sampled";
     Built MARK_REPLY_PORT = CtMark, 16, 16, "Route, Output" => "Route: replies leave by the port of the request";
 }
 
@@ -116,12 +119,16 @@ pub const ZONES: &[(&str, &str, Status)] = &[
 pub const VERDICT: Subfield = Field::reg(0).range(0, 3);
 /// Tier of rules that is asked.
 pub const TIER: Subfield = Field::reg(0).range(3, 2);
-/// The connection is to be kept, once later rules agree.
+/// The connection is to be kept, once later rules agree, and is written anew if it is known.
 pub const COMMIT: Subfield = Field::reg(0).bit(5);
 /// The connection outlives its rule.
 pub const PERSIST: Subfield = Field::reg(0).bit(6);
+/// The label says where the connection's packets are sampled.
+pub const SAMPLED: Subfield = Field::reg(0).bit(7);
+/// What a connection keeps beside its label: [`PERSIST`] and [`SAMPLED`].
+pub const KEPT: Subfield = Field::reg(0).range(6, 2);
 /// The switch does not track connections.
-pub const STATELESS: Subfield = Field::reg(0).bit(7);
+pub const STATELESS: Subfield = Field::reg(0).bit(8);
 /// Always 0.
 pub const LIST: Subfield = Field::reg(0).range(16, 16);
 /// Label of the connection.
@@ -132,6 +139,10 @@ pub const PORT_ZONE: Subfield = Field::reg(13).range(0, 16);
 pub const MARK_BLOCKED: Subfield = field::CT_MARK.bit(0);
 /// Allowed whatever the rules say now.
 pub const MARK_ALLOW_ESTABLISHED: Subfield = field::CT_MARK.bit(6);
+/// Its label says where its packets are sampled.
+pub const MARK_SAMPLED: Subfield = field::CT_MARK.bit(7);
+/// [`KEPT`] in a connection.
+pub const MARK_KEPT: Subfield = field::CT_MARK.range(6, 2);
 /// Where a connection keeps its label.
 pub const CT_LABEL: Subfield = field::CT_LABEL.range(96, 32);
 /// Port that a connection came by, or was routed by.
@@ -182,6 +193,8 @@ pub const PKT_LARGER: Subfield = Field::reg(10).bit(2);
 pub const NEIGHBOUR_KNOWN: Subfield = Field::reg(10).bit(3);
 /// Came back from the router's egress: its source may be an address of the router.
 pub const EGRESS_LOOPBACK: Subfield = Field::reg(10).bit(4);
+/// Has been sampled on this hypervisor since it came into the switch.
+pub const PKT_SAMPLED: Subfield = Field::reg(10).bit(7);
 /// Whether it was asked by which way the connection goes.
 pub const WAY: Subfield = Field::reg(10).range(12, 2);
 /// Its source is to be translated whatever rules say.
@@ -201,6 +214,15 @@ pub fn next_hop(ip: std::net::IpAddr) -> u128 {
 pub const GROUP_FLOOD: u16 = 0x8000;
 /// Group key of the ports with unknown addresses.
 pub const GROUP_UNKNOWN: u16 = 0x8001;
+
+const _: () = assert!(
+    KEPT.offset == PERSIST.offset && SAMPLED.offset == PERSIST.offset + 1 && KEPT.bits == 2,
+    "a connection keeps both by one action"
+);
+const _: () = assert!(
+    MARK_KEPT.offset == MARK_ALLOW_ESTABLISHED.offset && MARK_SAMPLED.offset == MARK_KEPT.offset + 1,
+    "a connection keeps both by one action"
+);
 
 const _: () = {
     let mut a = 0;

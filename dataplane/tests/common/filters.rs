@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use quantumnet_model::{
     Strong, Weak,
     host::{HostMeter, HostZone},
-    nb::{Acl, ChassisTemplateVar, LogicalSwitch, NbGlobal, PortGroup},
+    nb::{Acl, ChassisTemplateVar, LogicalSwitch, NbGlobal, PortGroup, Sample, SampleCollector, SamplingApp},
     sb::AddressSet,
 };
 
@@ -13,7 +13,20 @@ use super::{Kind, Model, id, options, text, texts};
 /// One change of what filters are made of.
 #[derive(Clone, Debug)]
 pub enum FilterStep {
-    Acl { number: u32, what: usize, action: usize, to: bool, tier: i64, option: usize },
+    Acl {
+        number: u32,
+        what: usize,
+        action: usize,
+        to: bool,
+        tier: i64,
+        option: usize,
+        /// Samples of what is new and of what is established.
+        samples: [Option<u32>; 2],
+    },
+    Sample(u32, Vec<u32>),
+    DropSample(u32),
+    Collector(u32, i64),
+    App(usize, Option<i64>),
     DropAcl(u32),
     Number(u32, Option<i64>),
     Conjunctions(Option<u32>),
@@ -52,15 +65,24 @@ const MATCHES: &[&str] = &[
 const ACTIONS: &[&str] = &["allow", "allow-related", "allow-stateless", "drop", "reject", "pass"];
 const OPTIONS: &[&[(&str, &str)]] =
     &[&[], &[("apply-after-lb", "true")], &[("persist-established", "true")], &[("log-related", "true")]];
+const APPS: &[&str] = &["acl-new", "acl-est", "drop"];
 const MEMBERS: &[&str] = &["10.0.0.1", "10.0.0.0/24", "10.1.0.7", "fd00::1", "fd00::/64", "nonsense"];
 
 /// Any step.
 pub fn step() -> impl Strategy<Value = FilterStep> {
     let some = |of: u32| proptest::sample::subsequence((0..of).collect::<Vec<u32>>(), 0..=of as usize);
+    let sample = || proptest::option::of(0..2u32);
+    let samples = [sample(), sample()];
     prop_oneof![
-        6 => (0..4u32, 0..MATCHES.len(), 0..ACTIONS.len(), any::<bool>(), 0..3i64, 0..OPTIONS.len()).prop_map(
-            |(number, what, action, to, tier, option)| FilterStep::Acl { number, what, action, to, tier, option }
+        6 => (0..4u32, 0..MATCHES.len(), 0..ACTIONS.len(), any::<bool>(), 0..3i64, 0..OPTIONS.len(), samples).prop_map(
+            |(number, what, action, to, tier, option, samples)| {
+                FilterStep::Acl { number, what, action, to, tier, option, samples }
+            }
         ),
+        2 => (0..2u32, some(2)).prop_map(|(sample, collectors)| FilterStep::Sample(sample, collectors)),
+        1 => (0..2u32).prop_map(FilterStep::DropSample),
+        2 => (0..2u32, 0..3i64).prop_map(|(collector, probability)| FilterStep::Collector(collector, probability)),
+        1 => (0..APPS.len(), proptest::option::of(1..3i64)).prop_map(|(app, number)| FilterStep::App(app, number)),
         1 => (0..4u32).prop_map(FilterStep::DropAcl),
         3 => (0..4u32, proptest::option::of(0..3i64)).prop_map(|(acl, number)| FilterStep::Number(acl, number)),
         5 => proptest::option::weighted(0.9, 1..4u32).prop_map(FilterStep::Conjunctions),
@@ -81,7 +103,7 @@ impl FilterStep {
     pub fn take(&self, model: &mut Model) {
         let acls = |numbers: &[u32]| numbers.iter().map(|acl| Strong::new(id(Kind::Acl, *acl))).collect();
         match self {
-            Self::Acl { number, what, action, to, tier, option } => model.put(
+            Self::Acl { number, what, action, to, tier, option, samples } => model.put(
                 id(Kind::Acl, *number),
                 Acl {
                     priority: i64::from(*number / 2),
@@ -92,9 +114,27 @@ impl FilterStep {
                     log: *what == 1,
                     label: i64::from(*number),
                     options: options(OPTIONS[*option]),
+                    sample_new: samples[0].map(|sample| Strong::new(id(Kind::Sample, sample))),
+                    sample_est: samples[1].map(|sample| Strong::new(id(Kind::Sample, sample))),
                     ..Acl::default()
                 },
             ),
+            Self::Sample(number, collectors) => {
+                let collectors = collectors.iter().map(|other| Strong::new(id(Kind::Collector, *other)));
+                let row = Sample { collectors: collectors.collect(), metadata: 100 + i64::from(*number) };
+                model.put(id(Kind::Sample, *number), row);
+            }
+            Self::DropSample(number) => model.remove::<Sample>(id(Kind::Sample, *number)),
+            Self::Collector(number, probability) => {
+                let row =
+                    SampleCollector { probability: *probability, set_id: 9, ..SampleCollector::default() };
+                model.put(id(Kind::Collector, *number), row);
+            }
+            Self::App(app, Some(number)) => {
+                let row = SamplingApp { r#type: text(APPS[*app]), id: *number, ..SamplingApp::default() };
+                model.put(id(Kind::App, *app as u32), row);
+            }
+            Self::App(app, None) => model.remove::<SamplingApp>(id(Kind::App, *app as u32)),
             Self::DropAcl(number) => model.remove::<Acl>(id(Kind::Acl, *number)),
             Self::Number(acl, number) => {
                 let uuid = id(Kind::Acl, *acl);

@@ -59,6 +59,9 @@ pub enum Kind {
     Mirror,
     MirrorRule,
     MirrorPort,
+    Sample,
+    Collector,
+    App,
 }
 
 /// A logical port in few words.

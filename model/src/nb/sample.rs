@@ -4,6 +4,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::{
     column::{Strong, Text},
+    row::Scope,
     table,
 };
 
@@ -22,6 +23,7 @@ table! {
         external_ids: OrdMap<Text, Text>,
     }
     indexes [["id"]]
+    scopes [Scope::Referrers { table: "Sample", column: "collectors" }]
 }
 
 table! {
@@ -33,6 +35,10 @@ table! {
         metadata: i64 => |c| c.with(|t| t.range(1, 4294967295)),
     }
     indexes [["metadata"]]
+    scopes [
+        Scope::Referrers { table: "ACL", column: "sample_new" },
+        Scope::Referrers { table: "ACL", column: "sample_est" },
+    ]
 }
 
 table! {
@@ -46,4 +52,5 @@ table! {
         external_ids: OrdMap<Text, Text>,
     }
     indexes [["type"]]
+    scopes [Scope::Global]
 }

@@ -76,8 +76,8 @@ pub(super) const TABLES: &[Table] = &[
             works("label"),
             works("tier"),
             not_yet("network_function_group", "nf"),
-            not_yet("sample_new", "sample"),
-            not_yet("sample_est", "sample"),
+            works("sample_new"),
+            works("sample_est"),
             partly("options", "see its keys"),
             works("options").key("apply-after-lb"),
             works("options").key("log-related"),
@@ -91,9 +91,24 @@ pub(super) const TABLES: &[Table] = &[
         &[works("name"), works("addresses"), not_yet("options", "interconnection"), works("external_ids")],
     ),
     table("Port_Group", "acl", &[works("name"), works("ports"), works("acls"), works("external_ids")]),
-    none("Sample", "sampling", "nothing is sampled yet"),
-    none("Sample_Collector", "sampling", "nothing is sampled yet"),
-    none("Sampling_App", "sampling", "nothing is sampled yet"),
+    table("Sample", "sampling", &[works("collectors"), works("metadata")]),
+    table(
+        "Sample_Collector",
+        "sampling",
+        &[works("id"), works("name"), works("probability"), works("set_id"), works("external_ids")],
+    ),
+    table(
+        "Sampling_App",
+        "sampling",
+        &[
+            partly(
+                "type",
+                "`acl-new` and `acl-est`; of what is dropped, what an ACL with `sample_new` drops",
+            ),
+            works("id"),
+            works("external_ids"),
+        ],
+    ),
     table(
         "QoS",
         "qos",

@@ -357,7 +357,7 @@ impl Wire for Bundle {
 /// Samples packets for IPFIX (NXAST_SAMPLE, NXAST_SAMPLE2, NXAST_SAMPLE3).
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Sample {
-    /// Packets of 65536 that are sampled.
+    /// Packets of 65535 that are sampled; not 0.
     pub probability: u16,
     /// Collector set in the database.
     pub collector_set: u32,

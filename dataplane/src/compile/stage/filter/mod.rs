@@ -5,6 +5,7 @@
 //! - [`track`]: the sender's or receiver's zone is looked up before rules are asked, where the switch is stateful.
 //! - [`rule`]: one ACL: of what it matches it says what is to become, in `VERDICT`. It is compiled once, however many switches
 //!   it applies to; [`shape`] says what it may share with others, [`conjunction`] and [`set`] are what is shared.
+//! - [`sample`]: what of an ACL's packets collectors are told.
 //! - [`verdict`]: what does become of it, given the connection's state: pass, commit, forbid, reject, ask the next tier.
 //!
 //! # Invariants
@@ -18,6 +19,7 @@
 pub(in crate::compile::stage) mod conjunction;
 pub(in crate::compile) mod expression;
 pub(super) mod rule;
+mod sample;
 pub(super) mod scope;
 pub(super) mod set;
 pub(super) mod shape;
@@ -165,6 +167,11 @@ pub(crate) fn was_stopped(table: Table, matches: &Match) -> bool {
     let wanted = ((1u128 << verdict.bits) - 1) << verdict.offset;
     Round::ALL.iter().any(|round| round.verdict() == table)
         && matches.get(verdict.field).is_some_and(|(value, mask)| value & mask & wanted != 0)
+}
+
+/// Whether the connections that an ACL lets pass outlive it.
+fn persists(acl: &Acl) -> bool {
+    acl.options.get("persist-established").is_some_and(|value| &**value == "true")
 }
 
 /// The action by which a rule says its verdict.

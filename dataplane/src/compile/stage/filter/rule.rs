@@ -1,7 +1,7 @@
 //! One ACL: what it matches gets its verdict, on all switches at once.
 //!
 //! # Contract
-//! - Owner: one ACL. Reads: it, the number of its meter, who refers to it, how many places it has here.
+//! - Owner: one ACL. Reads: it, the number of its meter, who refers to it, how many places it has here, how it is sampled.
 //! - Out: flows of the round's policy table that load the verdict; for `allow-stateless` also the way around connection
 //!   tracking. What a clause shares with others is left to [`super::conjunction`], which is told of it.
 //!
@@ -10,8 +10,9 @@
 //! - In few places a clause has a flow for each. Else it is the last dimension of a conjunction, and what the conjunction leads
 //!   to: a conjunction is complete exactly where one of its rules says what follows, so that of two which a packet fulfils
 //!   either leads to a verdict.
+//! - A sampled rule has its last flows for each of its switches and each state of a connection ([`super::sample`]).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use ofpacket::{Action, Controller, Match, MeterId, field};
 use ovsdb::value::Atom;
@@ -26,6 +27,7 @@ use uuid::Uuid;
 use super::{
     PRIORITY_STATE, Round, Verdict,
     conjunction::Number,
+    sample::{Case, Sampling, both},
     scope::{Scope, Size},
     shape::{Line, Shape},
 };
@@ -58,11 +60,24 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(policy) = Line::policy(acl).filter(|_| scope.is_here(view)) else { return };
     let Some(shapes) = shapes(view, acl) else { return };
     let meter = if acl.log { log_meter(view, uuid, acl, out) } else { None };
-    let says = verdict(uuid, acl, policy.round, meter);
-    if let Some(label) = related_label(acl) {
-        let record = record(uuid, meter);
-        answers(view, &scope, policy.round, label, &record, out);
+    let sampling = Sampling::of(view, acl);
+    let record = acl.log.then(|| record(uuid, meter));
+    let related = record.as_ref().zip(related_label(acl));
+    if let Some((record, label)) = related {
+        answers(view, &scope, policy.round, label, record, out);
     }
+    if let Some(sampling) = &sampling {
+        sampling.answers(view, acl, &scope, policy.round, related.map(|(record, _)| record), out);
+    }
+    let kept_point = sampling.as_ref().and_then(Sampling::kept_point);
+    let says = Says {
+        actions: verdict(acl, policy.round, record.as_ref(), kept_point),
+        cases: sampling.map(|sampling| {
+            let verdict = Verdict::of(&acl.action);
+            let cases = |(switch, tracks)| (switch, sampling.cases(policy.round, switch, tracks, verdict));
+            scope.tracked(view).into_iter().map(cases).collect()
+        }),
+    };
     let rule = Rule { uuid, scope: &scope };
     shapes.iter().for_each(|shape| rule.put(view, out, policy, shape, &says));
     if let Some(around) = Line::around(acl).filter(|_| view.holds(Relation::AnyStateful, Uuid::nil())) {
@@ -72,7 +87,48 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
             // The sender's connection is not this rule's: it would be forbidden with what another rule denies here.
             entry.insert(0, Action::CtClear);
         }
+        let entry = Says { actions: entry, cases: None };
         shapes.iter().for_each(|shape| rule.put(view, out, around, shape, &entry));
+    }
+}
+
+/// What is done to the packets of a rule.
+struct Says {
+    actions: Vec<Action>,
+    /// By key of the switch, where something is sampled.
+    cases: Option<BTreeMap<u32, Vec<Case>>>,
+}
+
+impl Says {
+    /// Wants flows for what is in a place of a switch.
+    fn at(&self, out: &mut Sink, line: Line, switch: u32, matches: &Match) {
+        match &self.cases {
+            None => out.flow(line.table, line.priority, matches.clone(), self.actions.as_slice()),
+            Some(cases) => {
+                let cases = cases.get(&switch).into_iter().flatten();
+                cases.for_each(|case| self.of_case(out, line, matches, case));
+            }
+        }
+    }
+
+    /// Wants flows for what is on any switch of the rule, which is known of the packet already.
+    fn everywhere(&self, out: &mut Sink, line: Line, matches: &Match) {
+        match &self.cases {
+            None => out.flow(line.table, line.priority, matches.clone(), self.actions.as_slice()),
+            Some(cases) => {
+                for (switch, cases) in cases {
+                    let there = matches.clone().metadata((*switch).into());
+                    cases.iter().for_each(|case| self.of_case(out, line, &there, case));
+                }
+            }
+        }
+    }
+
+    fn of_case(&self, out: &mut Sink, line: Line, matches: &Match, case: &Case) {
+        // The rule may ask for the state itself.
+        if let Some(matches) = both(matches, &case.when) {
+            out.flow(line.table, line.priority, matches, [&case.before[..], &self.actions].concat());
+        }
     }
 }
 
@@ -97,7 +153,7 @@ struct Rule<'a> {
 }
 
 impl Rule<'_> {
-    fn put(&self, view: &View<'_>, out: &mut Sink, line: Line, shape: &Shape, actions: &[Action]) {
+    fn put(&self, view: &View<'_>, out: &mut Sink, line: Line, shape: &Shape, says: &Says) {
         let ports = shape.ports.first();
         let size = self.scope.size(view, line.round, ports);
         if size == Size::None || shape.rest().is_empty() {
@@ -109,7 +165,7 @@ impl Rule<'_> {
                 for place in places {
                     let base = line.of_tier(place.matches());
                     for matches in &listed {
-                        out.flow(line.table, line.priority, both(&base, matches), actions);
+                        says.at(out, line, place.switch(), &joined(&base, matches));
                     }
                 }
                 return;
@@ -124,19 +180,19 @@ impl Rule<'_> {
         let Some(number) = Number::of(view, signature) else { return };
         let complete = |matches: Match| matches.with(field::CONJ_ID, number.id);
         if !shape.rest {
-            out.flow(line.table, line.priority, complete(Match::new()), actions);
+            says.everywhere(out, line, &complete(Match::new()));
             return;
         }
         let Some(last) = shape.dimensions().checked_sub(1) else { return };
         for matches in shape.rest() {
             number.term(out, line, matches.clone(), last, shape.dimensions());
-            out.flow(line.table, line.priority, complete(matches), actions);
+            says.everywhere(out, line, &complete(matches));
         }
     }
 }
 
 /// All conditions of two matches that have no field in common.
-fn both(place: &Match, matches: &Match) -> Match {
+fn joined(place: &Match, matches: &Match) -> Match {
     matches.iter().fold(place.clone(), |both, entry| both.with_bytes(entry.field, entry.value, entry.mask))
 }
 
@@ -150,22 +206,27 @@ fn log_meter(view: &View<'_>, uuid: Uuid, acl: &Acl, out: &mut Sink) -> Option<u
     Some(own)
 }
 
-/// What is done to a packet that the rule is about.
-fn verdict(uuid: Uuid, acl: &Acl, round: Round, meter: Option<u32>) -> Vec<Action> {
-    let mut actions = Vec::new();
-    if acl.log {
-        actions.push(record(uuid, meter));
-    }
+/// What is done to a packet that the rule is about. A connection that is let pass keeps the point of its samples, or the label.
+fn verdict(acl: &Acl, round: Round, record: Option<&Action>, kept_point: Option<u32>) -> Vec<Action> {
+    let mut actions: Vec<Action> = record.into_iter().cloned().collect();
     let verdict = Verdict::of(&acl.action);
     if verdict != Verdict::None {
         actions.push(super::says(verdict));
     }
     if verdict == Verdict::Allow {
-        if acl.options.get("persist-established").is_some_and(|value| &**value == "true") {
+        if super::persists(acl) {
             actions.push(Action::load(register::PERSIST, 1));
         }
-        if let Ok(label @ 1..) = u64::try_from(acl.label) {
+        if kept_point.is_some() {
+            actions.push(Action::load(register::SAMPLED, 1));
+        }
+        let label = kept_point.map(u64::from).or_else(|| u64::try_from(acl.label).ok());
+        if let Some(label @ 1..) = label {
             actions.push(Action::load(register::LABEL, label));
+            if round == Round::After && kept_point.is_none() {
+                // It may replace the point of a rule before.
+                actions.push(Action::load(register::SAMPLED, 0));
+            }
         }
     }
     actions.push(go(round.verdict()));

@@ -275,6 +275,12 @@ impl Scope {
         own.chain(groups).filter_map(|switch| Some((switch, logical::switch_key(view, switch)?))).collect()
     }
 
+    /// Keys of those switches, and whether they track connections.
+    pub(super) fn tracked(&self, view: &View<'_>) -> BTreeMap<u32, bool> {
+        let here = self.here(view).into_iter();
+        here.map(|(switch, key)| (key, view.holds(Relation::Stateful, switch))).collect()
+    }
+
     /// Keys of those of them that track connections.
     pub(super) fn tracking(&self, view: &View<'_>) -> BTreeSet<u32> {
         let mut here = self.here(view);
@@ -383,6 +389,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Key of the switch.
+    pub(super) fn switch(self) -> u32 {
+        self.switch
+    }
+
     fn unpacked(place: Uuid, field: Field) -> Self {
         let bits = place.as_u128();
         let [switch, port] = [(bits >> 32) as u32, bits as u32]; // as `packed` has put them

@@ -12,7 +12,7 @@
 //!   the same few, however many switches there are.
 //! - Replies and what is related to an allowed connection pass before rules are asked, unless the connection was forbidden.
 //! - What no rule decides passes, and its connection is committed, unless the default is to drop.
-//! - A connection is committed when the last round of its side has passed it.
+//! - A connection is committed when the last round of its side has passed it, and again where a rule wants it written anew.
 
 use ofpacket::{Action, Conntrack, CtState, Match, field};
 use quantumnet_model::nb::NbGlobal;
@@ -117,12 +117,18 @@ fn states(view: &View<'_>, round: Round, out: &mut Sink) {
     let forbidden = on().ct_state(CtState::TRK | CtState::EST | CtState::RPL, CtState::NONE);
     says(forbidden.with_bits(register::MARK_BLOCKED, 1u8), Verdict::Drop);
     answers(view).into_iter().for_each(|answer| says(answer, Verdict::Settled));
-    let persistent = on().ct_state(CtState::TRK | CtState::EST, CtState::RPL);
-    says(persistent.with_bits(register::MARK_ALLOW_ESTABLISHED, 1u8), Verdict::Settled);
+    says(persistent(), Verdict::Settled);
     for kind in super::track::UNTRACKED_ICMPV6 {
         let matches = on().ipv6().ip_proto(super::track::ICMPV6).with(field::ICMPV6_TYPE, kind);
         says(matches, Verdict::Settled);
     }
+}
+
+/// Requests of what passes whatever rules say now.
+pub(super) fn persistent() -> Match {
+    let requests = CtState::TRK | CtState::EST;
+    let on = Match::new().with_bits(register::STATELESS, 0u8).ct_state(requests, CtState::RPL);
+    on.with_bits(register::MARK_ALLOW_ESTABLISHED, 1u8)
 }
 
 /// Replies to what passed before, and what is related to it, unless it was forbidden meanwhile.
@@ -187,13 +193,13 @@ impl Passes {
             for state in begins(matches.clone()) {
                 out.flow(table, priority + 10 + self.raised, state, kept.clone());
             }
-            if self.round == Round::After {
+            if self.round == Round::After || priority == ALLOWED {
                 for waiting in families(matches.with_bits(register::COMMIT, 1u8)) {
-                    out.flow(table, priority + 20, waiting, kept.clone());
+                    out.flow(table, priority + 20 + self.raised, waiting, kept.clone());
                 }
             }
         };
-        pass(200, self.decided(Verdict::Allow));
+        pass(ALLOWED, self.decided(Verdict::Allow));
         if dropped_by_default {
             out.flow(table, 100 + self.raised, self.decided(Verdict::None), []);
         } else {
@@ -219,7 +225,7 @@ impl Passes {
         let mut commit = Conntrack::zone_from(register::PORT_ZONE).commit();
         commit.actions = vec![
             Action::load(register::MARK_BLOCKED, 0),
-            Action::copy(register::PERSIST, register::MARK_ALLOW_ESTABLISHED),
+            Action::copy(register::KEPT, register::MARK_KEPT),
             Action::copy(register::LABEL, register::CT_LABEL),
         ];
         [vec![Action::Ct(commit)], self.onward.clone()].concat()
@@ -279,6 +285,8 @@ fn families(matches: Match) -> [Match; 2] {
     [matches.clone().ipv4(), matches.ipv6()]
 }
 
+/// Priority of what a rule lets pass.
+const ALLOWED: u16 = 200;
 /// How far flows of one switch are above those of all.
 const RAISED: u16 = 30;
 
