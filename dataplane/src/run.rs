@@ -239,6 +239,13 @@ impl Runner {
                     events.send(Event::Tracked(switch::tracked::count(&run_dir, &datapath).await)).await
                 });
             }
+            Effect::LimitZones { datapath, limits, free } => {
+                let (events, run_dir) = (self.events.clone(), self.run_dir.clone());
+                tokio::spawn(async move {
+                    let result = switch::limits::set(&run_dir, &datapath, &limits, &free).await;
+                    events.send(Event::Limited(result)).await
+                });
+            }
             Effect::Recompute { rows, tag } => {
                 let events = self.events.clone();
                 tokio::task::spawn_blocking(move || {

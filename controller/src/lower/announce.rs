@@ -4,10 +4,12 @@
 //! - Reads the switch port, the router port behind it, the router, its gateways and its translations; writes nothing but
 //!   `nat_addresses` and, with it, which ports a router's changes concern. In northd's words: one entry of the
 //!   translations, one for each distributed one, one of the router port's own addresses.
+//! - `disable_garp_rarp`, of the switch port or of the router, leaves nothing to announce; the port's
+//!   `exclude-router-ips-from-garp` leaves out the router port's own addresses.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use imbl::OrdSet;
+use imbl::{OrdMap, OrdSet};
 use ipnet::IpNet;
 use quantumnet_model::{
     Uuid,
@@ -67,6 +69,9 @@ fn one(txn: &mut Txn<'_>, uuid: Uuid) {
 
 fn addresses(state: &State, uuid: Uuid, port: &LogicalSwitchPort, behind: &Behind<'_>) -> OrdSet<Text> {
     let mut entries = OrdSet::new();
+    if is_mute(&port.options) || is_mute(&behind.router.options) {
+        return entries;
+    }
     let gateways = gateway::ports(state, behind.router_uuid);
     let is_gateway = gateways.iter().any(|(_, gateway)| *gateway == behind.uuid);
     // Where this port's own gateway is, or else the router's first.
@@ -88,18 +93,30 @@ fn addresses(state: &State, uuid: Uuid, port: &LogicalSwitchPort, behind: &Behin
         }
         _ => {}
     }
-    let resides =
-        behind.port.options.get("reside-on-redirect-chassis").is_some_and(|value| &**value == "true");
+    let resides = is_true(&behind.port.options, "reside-on-redirect-chassis");
     let own = if gateways.is_empty() {
         on_chassis && has_localnet(state, uuid)
     } else {
         is_gateway || resides && gateways.len() == 1
     };
-    if own && let Ok(mac) = behind.port.mac.parse::<Mac>() {
+    let excluded = is_true(&port.options, "exclude-router-ips-from-garp");
+    if own
+        && !excluded
+        && let Ok(mac) = behind.port.mac.parse::<Mac>()
+    {
         let addresses: String = v4(behind.port).map(|ip| format!(" {ip}")).collect();
         entries.insert(format!("{mac}{addresses}{resident}").into());
     }
     entries
+}
+
+/// Whether a port, or all ports to a router, are not to be announced.
+pub(super) fn is_mute(options: &OrdMap<Text, Text>) -> bool {
+    is_true(options, "disable_garp_rarp")
+}
+
+fn is_true(options: &OrdMap<Text, Text>, option: &str) -> bool {
+    options.get(option).is_some_and(|value| &**value == "true")
 }
 
 /// The outer addresses of the router's translations.

@@ -190,6 +190,7 @@ fn one(
         ..state
     };
     problems.extend(qos::problems(&port));
+    problems.extend(switch::limit_problem("options", &port.options));
     mirror::attach(txn, uuid, &port, datapath, dirty);
     lookup::set(txn, lookup::REQUESTED_CHASSIS, uuid, &awaited);
     lookup::set(txn, lookup::PARENT, uuid, parent_port.as_slice());

@@ -17,7 +17,7 @@ use quantumnet_model::{
 
 use crate::{
     lower::{
-        Dirty, keys, lookup,
+        Dirty, announce, keys, lookup,
         problem::{self, Problems},
         switch,
     },
@@ -79,6 +79,10 @@ pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) -> Result<(), Refusal>
                 }
             }
         }
+        let is_mute = |row: Option<&LogicalRouter>| row.is_some_and(|row| announce::is_mute(&row.options));
+        if is_mute(old) != is_mute(new) {
+            dirty.announcing.insert(touched.uuid);
+        }
         if new.is_none() {
             dirty.work.rows += 1;
             dirty
@@ -104,7 +108,7 @@ pub(super) fn sweep(txn: &mut Txn<'_>) {
 }
 
 /// Every port that the router gained or lost.
-fn each_moved(touched: &Touched, visit: &mut dyn FnMut(Uuid)) {
+pub(super) fn each_moved(touched: &Touched, visit: &mut dyn FnMut(Uuid)) {
     let column = tables::decl(LogicalRouter::TABLE).column("ports").unwrap_or(ColumnId(0));
     match (&touched.old, &touched.new) {
         (Some(old), Some(new)) => old.reference_changes(new.as_ref(), column, &mut |port, _| visit(port)),
@@ -143,6 +147,7 @@ fn one(txn: &mut Txn<'_>, touched: &Touched, dirty: &mut Dirty) -> Result<(), Re
     {
         problems.push(("options", format!("mac_binding_age_threshold: {wrong}; neighbours live for ever")));
     }
+    problems.extend(switch::limit_problem("options", &router.options));
     let datapath = DatapathBinding {
         tunnel_key: key,
         load_balancers: Column::zero(),
@@ -163,12 +168,15 @@ fn external_ids(uuid: Uuid, router: &LogicalRouter) -> OrdMap<Text, Text> {
     let number = |key: &str| setting(key).and_then(|value| value.trim().parse::<u32>().ok());
     let text = |number: u32| Text::from(number.to_string());
     let second = router.external_ids.get("neutron:router_name").filter(|name| !name.is_empty());
+    let is_mute = announce::is_mute(&router.options);
     let learns_little = setting("always_learn_from_arp_request").is_some_and(|value| &**value == "false");
     let pairs = [
         ("logical-router", Some(uuid.to_string().into())),
         ("name", Some(router.name.clone())),
         ("name2", second.cloned()),
         ("snat-ct-zone", number("snat-ct-zone").map(text)),
+        ("ct-zone-limit", number("ct-zone-limit").filter(|limit| *limit > 0).map(text)),
+        ("disable_garp_rarp", is_mute.then(|| "true".into())),
         ("always_learn_from_arp_request", learns_little.then(|| "false".into())),
         ("mac_binding_age_threshold", Thresholds::of(router).least().map(|least| least.to_string().into())),
     ];

@@ -26,7 +26,7 @@ use crate::{
 pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) -> Result<(), Refusal> {
     let touched = txn.touched_in::<LogicalSwitch>();
     for touched in &touched {
-        mark_ports(touched, dirty);
+        each_moved(touched, &mut |port| _ = dirty.ports.insert(port));
         let passes = |row: Option<&LogicalSwitch>| row.is_some_and(passes_vlans);
         if let Some(switch) = touched.after::<LogicalSwitch>()
             && passes(touched.before()) != passes(Some(switch))
@@ -78,12 +78,12 @@ pub(super) fn passes_vlans(switch: &LogicalSwitch) -> bool {
     switch.other_config.get("vlan-passthru").is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
-fn mark_ports(touched: &Touched, dirty: &mut Dirty) {
+/// Every port that the switch gained or lost.
+pub(super) fn each_moved(touched: &Touched, visit: &mut dyn FnMut(Uuid)) {
     let column = tables::decl(LogicalSwitch::TABLE).column("ports").unwrap_or(ColumnId(0));
-    let mut mark = |port: Uuid, _: bool| _ = dirty.ports.insert(port);
     match (&touched.old, &touched.new) {
-        (Some(old), Some(new)) => old.reference_changes(new.as_ref(), column, &mut mark),
-        (Some(row), None) | (None, Some(row)) => row.each_reference(column, &mut |port| mark(port, true)),
+        (Some(old), Some(new)) => old.reference_changes(new.as_ref(), column, &mut |port, _| visit(port)),
+        (Some(row), None) | (None, Some(row)) => row.each_reference(column, visit),
         (None, None) => {}
     }
 }
@@ -94,6 +94,7 @@ fn one(txn: &mut Txn<'_>, touched: &Touched, dirty: &mut Dirty) -> Result<(), Re
     let present = txn.get::<DatapathBinding>(uuid).map(|datapath| datapath.tunnel_key);
     let (_, wrong) = Plan::parse(&switch.other_config);
     let mut problems: Problems = wrong.into_iter().map(|message| ("other_config", message)).collect();
+    problems.extend(limit_problem("other_config", &switch.other_config));
     let wish = switch.other_config.get("requested-tnl-key");
     let key = match key(txn, wish, present, &mut problems) {
         Ok(key) => key,
@@ -139,6 +140,15 @@ fn external_ids(uuid: Uuid, switch: &LogicalSwitch) -> OrdMap<Text, Text> {
         ("ct-zone-limit", positive("ct-zone-limit").cloned()),
     ];
     pairs.into_iter().filter_map(|(key, value)| Some((Text::from(key), value?))).collect()
+}
+
+/// Says that a limit of connections is not understood.
+pub(super) fn limit_problem(
+    column: &'static str,
+    options: &OrdMap<Text, Text>,
+) -> Option<(&'static str, String)> {
+    let limit = options.get("ct-zone-limit").filter(|limit| limit.trim().parse::<u32>().is_err())?;
+    Some((column, format!("ct-zone-limit is {limit:?}, expected 0 to 4294967295; it is not used")))
 }
 
 fn key(

@@ -271,6 +271,36 @@ fn a_gateway_announces_what_is_translated_there() {
 }
 
 #[test]
+fn what_is_not_to_be_announced_is_not() {
+    let mut store = Store::with_gateways(&[("gw1", 20)]);
+    let own = "0a:00:00:00:00:01 10.0.0.1 is_chassis_resident(\"cr-rp\")";
+    let mute = map(&[("disable_garp_rarp", "true")]);
+    store.run(|txn| _ = txn.update::<LogicalRouter>(ROUTER, |row| row.options = mute));
+    assert_eq!(store.announced(), [] as [&str; 0]);
+    store.run(|txn| {
+        let loud = map(&[("disable_garp_rarp", "false")]);
+        txn.update::<LogicalRouter>(ROUTER, |row| row.options = loud);
+    });
+    assert_eq!(store.announced(), [own]);
+    store.run(|txn| {
+        txn.update::<LogicalSwitchPort>(SP, |row| {
+            _ = row.options.insert("disable_garp_rarp".into(), "true".into())
+        });
+    });
+    assert_eq!(store.announced(), [] as [&str; 0]);
+    store.nat(40, "snat", "10.0.0.8", "10.9.0.0/16", None);
+    store.run(|txn| {
+        let options = map(&[
+            ("router-port", "rp"),
+            ("nat-addresses", "router"),
+            ("exclude-router-ips-from-garp", "true"),
+        ]);
+        txn.update::<LogicalSwitchPort>(SP, |row| row.options = options);
+    });
+    assert_eq!(store.announced(), ["0a:00:00:00:00:01 10.0.0.8 is_chassis_resident(\"cr-rp\")"]);
+}
+
+#[test]
 fn a_translation_that_can_t_be_used_is_told() {
     let mut store = Store::routed();
     store.nat(40, "snat", "10.0.0.1", "10.9.0.0/16", None);

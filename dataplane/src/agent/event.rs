@@ -1,6 +1,10 @@
 //! What happens to the agent, what it wants done, and what it starts with.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use ovsdb::{operation::Operation, replica::Replica};
 use quantumnet_api::v1::{AgentMessage, AgentQueryAnswer, ControllerMessage};
@@ -38,6 +42,8 @@ pub enum Event {
     Paths(BTreeMap<IpAddr, Path>),
     /// The switch tracks so many connections.
     Tracked(Result<switch::Tracked, String>),
+    /// The switch took the limits of zones, or why it did not.
+    Limited(Result<(), String>),
     /// The whole table, compiled from the rows that went with [`Effect::Recompute`].
     Recomputed {
         /// The table.
@@ -96,6 +102,15 @@ pub enum Effect {
     CountConnections {
         /// Its name for ovs-vswitchd.
         datapath: String,
+    },
+    /// Limit the connections of zones.
+    LimitZones {
+        /// The datapath's name for ovs-vswitchd.
+        datapath: String,
+        /// By zone.
+        limits: BTreeMap<u16, u32>,
+        /// Zones that are to have no limit.
+        free: BTreeSet<u16>,
     },
     /// Compile these rows from scratch, beside everything else.
     Recompute {

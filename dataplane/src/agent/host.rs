@@ -172,6 +172,7 @@ impl Agent {
         }
         problems.extend(self.dhcp_problems.iter().cloned());
         problems.extend(self.sctp_problem());
+        problems.extend(self.limits_problem());
         problems.extend(self.gateways.problems.iter().cloned());
         problems.extend(self.path_problems());
         problems

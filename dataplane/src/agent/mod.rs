@@ -17,6 +17,7 @@ mod event;
 mod gateway;
 mod groups;
 mod host;
+mod limits;
 mod mirrors;
 mod neighbours;
 mod numbers;
@@ -122,6 +123,7 @@ pub struct Agent {
     tally: tally::Tally,
     records: records::Records,
     connections: tracked::Connections,
+    limits: limits::Limits,
     /// Until when somebody watches drops.
     watched_until: Option<Instant>,
     /// Why the connection to the bridge was last given up, until there is one again.
@@ -200,6 +202,7 @@ impl Agent {
             tally: tally::Tally::default(),
             records: records::Records::default(),
             connections: tracked::Connections::new(now),
+            limits: limits::Limits::default(),
             watched_until: None,
             switch_problem: None,
             dhcp_problems: Vec::new(),
@@ -230,6 +233,7 @@ impl Agent {
             self.dhcp_at,
             self.watched_until,
             self.next_connections(),
+            self.next_limits(),
             self.sctp.at,
             grace,
             self.unneeded.values().map(|since| *since + TUNNEL_HOLD).filter(|_| can_transact).min(),
@@ -274,6 +278,7 @@ impl Agent {
             }
             Event::Paths(found) => self.paths_found(now, found),
             Event::Tracked(counted) => self.connections_counted(counted),
+            Event::Limited(result) => self.zones_limited(now, result),
             Event::Recomputed { full, tag } => self.compare(now, &full, tag, &mut out),
             Event::Answered { stream, answer } => self.answered(now, stream, answer, &mut out),
             Event::Stored(result) => {
@@ -311,6 +316,7 @@ impl Agent {
                     self.numbers.set_meters(abilities.meters);
                     self.switch_problem = None;
                     self.sctp_changed(now);
+                    self.limits_forgotten(now);
                     self.host_rows(now, out);
                 }
                 switch::Output::Applied(tag) => self.applied(tag, out),
@@ -436,6 +442,7 @@ impl Agent {
         }
         self.try_paths(now, out);
         self.count_connections(now, out);
+        self.limit_zones(now, out);
         if self.watched_until.is_some_and(|until| until <= now) {
             self.watched_until = None;
             self.switch(now, switch::Input::Watch(false), out);

@@ -107,6 +107,7 @@ impl Agent {
         let delta = self.with_handovers(now, delta);
         let delta = self.with_conjunctions(delta);
         let delta = self.with_zones(now, delta, out);
+        self.limits_changed(now);
         let delta = self.with_groups(delta);
         let young_again = self.grow_old(now, &aging);
         self.tag += 1;

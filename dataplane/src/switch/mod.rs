@@ -2,7 +2,7 @@
 //!
 //! # Contract
 //! - [`Driver`] is the protocol and the bookkeeping, without sockets or clock; [`net`] carries its bytes.
-//! - [`control`] asks its control socket what OpenFlow has no question for.
+//! - [`control`] asks its control socket what OpenFlow has no question for; [`limits`] tells it what OpenFlow has no words for.
 //!
 //! # Invariants
 //! - What is in the switch follows what is desired whatever fails between; see [`Driver`].
@@ -11,6 +11,7 @@ mod batch;
 mod compare;
 pub mod control;
 mod driver;
+pub mod limits;
 pub mod net;
 mod readings;
 pub mod tracked;
