@@ -18,6 +18,7 @@ pub mod nb;
 pub mod row;
 pub mod rows;
 pub mod sb;
+pub mod selection;
 pub mod selector;
 pub mod server;
 pub mod tables;

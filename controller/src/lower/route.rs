@@ -19,6 +19,7 @@ use quantumnet_model::{
     column::Text,
     nb::{LogicalRouter, LogicalRouterPolicy, LogicalRouterPort, LogicalRouterStaticRoute},
     row::DynRow,
+    selection::Selection,
     tables,
 };
 
@@ -183,7 +184,22 @@ fn route(row: &LogicalRouterStaticRoute, ports: &Ports) -> Problems {
             }
         },
     }
+    problems.extend(selection(row));
     problems
+}
+
+/// What of the fields to choose equal routes by can't be followed. Those that all of them name count.
+fn selection(row: &LogicalRouterStaticRoute) -> Option<(&'static str, String)> {
+    let is_v4 = prefix(&row.ip_prefix)?.addr().is_ipv4();
+    if Selection::of(row.selection_fields.iter().map(|field| &**field), is_v4).is_some() {
+        return None;
+    }
+    let fields: Vec<&str> = row.selection_fields.iter().map(|field| &**field).collect();
+    let message = format!(
+        "switches have no hash of just {}; of equal routes that all name these, one is chosen by addresses, protocol and ports",
+        fields.join(", ")
+    );
+    Some(("selection_fields", message))
 }
 
 /// What is wrong with a policy.
@@ -264,6 +280,26 @@ mod tests {
         assert_eq!(check("10.9.0.0/33", "10.0.0.9", ""), ["ip_prefix"]);
         assert_eq!(check("10.9.0.0/16", "", ""), ["nexthop"]);
         assert_eq!(check("10.9.0.0/16", "10.0.0.9", "nosuch"), ["output_port"]);
+    }
+
+    #[test]
+    fn fields_that_no_switch_chooses_by_are_told() {
+        let check = |prefix: &str, fields: &[&str]| {
+            let row = LogicalRouterStaticRoute {
+                ip_prefix: prefix.into(),
+                nexthop: "discard".into(),
+                selection_fields: fields.iter().map(|field| Text::from(*field)).collect(),
+                ..LogicalRouterStaticRoute::default()
+            };
+            route(&row, &ports()).into_iter().map(|(_, message)| message).collect::<Vec<_>>().join("|")
+        };
+        assert_eq!(check("10.9.0.0/16", &[]), "");
+        assert_eq!(check("10.9.0.0/16", &["ip_src", "ip_dst"]), "");
+        assert_eq!(check("fd09::/64", &["ip_src", "ip_dst"]), "", "it has no such field");
+        assert_eq!(
+            check("10.9.0.0/16", &["ip_src", "ip_proto"]),
+            "switches have no hash of just ip_proto, ip_src; of equal routes that all name these, one is chosen by addresses, protocol and ports"
+        );
     }
 
     #[test]

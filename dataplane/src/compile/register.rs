@@ -83,6 +83,7 @@ bits! {
     Built FLAG_FROM_LOCALPORT = Reg(10), 17, 1, "Classify" => "Output, FloodPorts: not to the physical network";
     Built FLAG_FROM_LOCALNET = Reg(10), 18, 1, "Classify" => "Neighbour: answered only where the address is";
     Built FLAG_FROM_ROUTER = Reg(10), 19, 1, "Output, Deliver" => "Output: not flooded to other routers";
+    Built CHOSEN_WAY = Reg(11), 0, 16, "Route" => "Route: which of equal routes was chosen by fields that they name; 0 elsewhere";
     Built LABEL = Reg(12), 0, 32, "FromPolicy, AfterPolicy, ToPolicy" => "FromVerdict, AfterVerdict, ToVerdict: label of the connection";
     Built PORT_ZONE = Reg(13), 0, 16, "FromTrack, ToTrack" => "FromVerdict, AfterVerdict, ToVerdict: zone of the port";
     Built IN_PORT = Reg(14), 0, 32, "Classify" => "key of the port a packet came from";
@@ -131,6 +132,12 @@ pub const KEPT: Subfield = Field::reg(0).range(6, 2);
 pub const STATELESS: Subfield = Field::reg(0).bit(8);
 /// Always 0.
 pub const LIST: Subfield = Field::reg(0).range(16, 16);
+/// Which of equal routes was chosen: [`WAY_IS_CHOSEN`] and its place among them.
+pub const CHOSEN_WAY: Subfield = Field::reg(11).range(0, 16);
+/// The part of [`CHOSEN_WAY`] that has the place.
+pub const CHOSEN_PLACE: Subfield = Field::reg(11).range(0, 15);
+/// Set in [`CHOSEN_WAY`] once one is chosen.
+pub const WAY_IS_CHOSEN: u16 = 0x8000;
 /// Label of the connection.
 pub const LABEL: Subfield = Field::reg(12).range(0, 32);
 /// Zone of the port.

@@ -357,14 +357,19 @@ impl Model {
 
     /// Makes a router's port one with a gateway, which is hypervisor 1.
     pub fn gateway(&mut self, router_port: u32, router: u32) {
-        let group = self.group_of(1);
+        self.gateway_at(router_port, router, 1);
+    }
+
+    /// The same, of any hypervisor.
+    pub fn gateway_at(&mut self, router_port: u32, router: u32, chassis: u32) {
+        let group = self.group_of(chassis);
         let redirect = PortBinding {
             logical_port: text(&format!("cr-r{router_port}")),
             r#type: text("chassisredirect"),
             datapath: id(Kind::Switch, router).into(),
             tunnel_key: i64::from(router_port + 100),
             options: options(&[("distributed-port", &format!("r{router_port}"))]),
-            chassis: Some(id(Kind::Chassis, 1).into()),
+            chassis: Some(id(Kind::Chassis, chassis).into()),
             ha_chassis_group: Some(group),
             ..PortBinding::default()
         };
@@ -373,7 +378,10 @@ impl Model {
         let row = self.rows.get::<LogicalRouterPort>(uuid).cloned().expect("the port is there");
         self.put(
             uuid,
-            LogicalRouterPort { ha_chassis_group: Some(Strong::new(id(Kind::HaGroup, 101))), ..row },
+            LogicalRouterPort {
+                ha_chassis_group: Some(Strong::new(id(Kind::HaGroup, 100 + chassis))),
+                ..row
+            },
         );
     }
 

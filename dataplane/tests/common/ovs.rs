@@ -34,7 +34,7 @@ impl Ovs {
         this.run("ovsdb-server", &[&common[..], &[&db, &listen, &db_pid, &db_log, &db_ctl]].concat());
         this.vsctl(&["--no-wait", "init"]);
         let (pid, log, ctl) =
-            (option("pidfile", "vs.pid"), option("log-file", "vs.log"), option("unixctl", "vs.ctl"));
+            (option("pidfile", "vs.pid"), option("log-file", "vs.log"), option("unixctl", CONTROL));
         let dummy = ["--enable-dummy=override", "--disable-system", "--disable-system-route"];
         this.run("ovs-vswitchd", &[&common[..], &dummy, &[&remote, &pid, &log, &ctl]].concat());
         this.vsctl(&[
@@ -146,6 +146,16 @@ impl Ovs {
         self.appctl(&["revalidator/purge"]);
     }
 
+    /// Where the processes have their sockets.
+    pub fn run_dir(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Asks the control socket.
+    pub fn ask(&self, command: &str, arguments: &[&str]) -> String {
+        self.appctl(&[&[command], arguments].concat())
+    }
+
     fn bridge(&self) -> String {
         format!("unix:{}", self.path("br.mgmt"))
     }
@@ -162,7 +172,7 @@ impl Ovs {
     fn appctl(&self, args: &[&str]) -> String {
         let (command, arguments) = args.split_first().expect("a command");
         // By hand, not by `ovs-appctl`: a process for each packet would cost more than the packet.
-        let socket = self.path("vs.ctl");
+        let socket = self.path(CONTROL);
         let reply = ovsdb::unixctl::call(Path::new(&socket), command, arguments, Duration::from_secs(60));
         reply.unwrap_or_else(|error| panic!("{args:?}: {error}"))
     }
@@ -184,6 +194,9 @@ impl Ovs {
         text(&output.stdout)
     }
 }
+
+/// Name of the control socket.
+const CONTROL: &str = "ovs-vswitchd.ctl";
 
 impl Drop for Ovs {
     fn drop(&mut self) {

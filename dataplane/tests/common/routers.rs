@@ -95,7 +95,7 @@ pub fn step() -> impl Strategy<Value = RouterStep> {
             0..NEXT_HOPS.len(),
             proptest::option::weighted(0.2, 0..3u32),
             any::<bool>(),
-            0..5u8,
+            0..7u8,
         )
             .prop_map(|(number, router, prefix, hop, port, table, option)| {
                 RouterStep::Route(number, router, prefix % PREFIXES.len(), hop, port, table, option)
@@ -162,6 +162,11 @@ impl RouterStep {
                         policy: (*option == 3).then(|| text("src-ip")),
                         nexthop: text(NEXT_HOPS[*hop]),
                         output_port: port.map(|port| text(&format!("r{port}"))),
+                        selection_fields: match option {
+                            5 => super::texts(["ip_src", "ipv6_src"]),
+                            6 => super::texts(["ip_src", "ip_dst"]),
+                            _ => super::texts([""; 0]),
+                        },
                         bfd: (*number == 1).then(|| Weak::new(id(Kind::Bfd, 0))),
                         options,
                         ..LogicalRouterStaticRoute::default()

@@ -5,7 +5,8 @@
 //!   hop, and leaves by it.
 //! - `static_route`: owner one static route in its set. Reads: the set, its group's number. Out, of the first of the set: what is
 //!   for the prefix, or from it, to the next hop; of several that are equal to one of them by a group of the switch, which
-//!   chooses by a hash of addresses and ports.
+//!   chooses by a hash of addresses and ports. Where they name fields to choose by, the fields that all of them name are
+//!   hashed instead, which OpenFlow 1.3 has no words for in a group, and a second look at this table finds the chosen one.
 //! - In: a packet that RouterInput has passed. Out: TTL less one, `NEXT_HOP`, `OUT_PORT`, the port's MAC as source; to RoutePolicy
 //!   where the router has policies, else to NextHop.
 //!
@@ -17,11 +18,12 @@
 //! - Static routes of the main table are not for packets that come by a port with a table of its own; networks are.
 //! - A link-local network is that of the port by which a packet came.
 
-use ipnet::IpNet;
-use ofpacket::{Action, Match, field};
+use std::collections::BTreeSet;
 
+use ipnet::IpNet;
+use ofpacket::{Action, HashFields, Match, Multipath, MultipathAlgorithm, field};
 use ovsdb::value::Atom;
-use quantumnet_model::host::HostGroup;
+use quantumnet_model::{host::HostGroup, selection::Selection};
 use uuid::Uuid;
 
 use crate::compile::{
@@ -93,13 +95,65 @@ fn static_route(view: &View<'_>, owner: Owner, out: &mut Sink) {
         None => Vec::new(),
         Some([only]) => [vec![Action::DecNwTtl], toward(view, first.net, only)].concat(),
         Some(ways) => {
-            let buckets = ways.iter().map(|way| toward(view, first.net, way)).collect();
+            let buckets: Vec<Vec<Action>> = ways.iter().map(|way| toward(view, first.net, way)).collect();
+            if let Some(fields) = hashed(&routes) {
+                return choose(view, first, fields, &buckets, out);
+            }
             [vec![Action::DecNwTtl], shared(view, fact.of, buckets, out)].concat()
         }
     };
     for matches in narrowed(view, first) {
         let matches = toward_prefix(matches, first);
         out.flow(Table::Route, priority(first.net, first.class), matches, actions.clone());
+    }
+}
+
+/// The fields that equal routes are to be chosen by, if those that all of them name are not what a group looks at.
+fn hashed(routes: &[StaticRoute<'_>]) -> Option<HashFields> {
+    let fields =
+        |route: &StaticRoute<'_>| -> BTreeSet<_> { route.row.selection_fields.iter().cloned().collect() };
+    let (first, others) = routes.split_first()?;
+    let all = others.iter().fold(fields(first), |all, route| &all & &fields(route));
+    match Selection::of(all.iter().map(|field| &**field), matches!(first.net, IpNet::V4(_)))? {
+        Selection::Connection => None,
+        Selection::EthSrc => Some(HashFields::ETH_SRC),
+        Selection::Source => Some(HashFields::NW_SRC),
+        Selection::Destination => Some(HashFields::NW_DST),
+        Selection::Addresses => Some(HashFields::SYMMETRIC_L3),
+    }
+}
+
+/// One of several ways by a hash of those fields.
+fn choose(
+    view: &View<'_>,
+    route: &StaticRoute<'_>,
+    fields: HashFields,
+    ways: &[Vec<Action>],
+    out: &mut Sink,
+) {
+    let Some(max_link) = ways.len().checked_sub(1).and_then(|last| u16::try_from(last).ok()) else { return };
+    let hash = Multipath {
+        fields,
+        basis: 0,
+        algorithm: MultipathAlgorithm::HRW,
+        max_link,
+        argument: 0,
+        target: register::CHOSEN_PLACE,
+    };
+    let ask = [
+        Action::load(register::CHOSEN_WAY, register::WAY_IS_CHOSEN.into()),
+        Action::Multipath(hash),
+        go(Table::Route),
+    ];
+    let priority = priority(route.net, route.class);
+    for matches in narrowed(view, route) {
+        let of = |chosen: u16| toward_prefix(matches.clone(), route).with_bits(register::CHOSEN_WAY, chosen);
+        out.flow(Table::Route, priority, of(0), ask.clone());
+        for (place, way) in (0..=max_link).zip(ways) {
+            let chosen = Action::load(register::CHOSEN_WAY, 0);
+            let actions = [vec![chosen, Action::DecNwTtl], way.clone()].concat();
+            out.flow(Table::Route, priority, of(register::WAY_IS_CHOSEN | place), actions);
+        }
     }
 }
 
@@ -211,3 +265,61 @@ pub(super) fn by(view: &View<'_>, port: &RouterPort<'_>) -> Vec<Action> {
 
 const BASE: u16 = 1548;
 const PER_BIT: u16 = 12;
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use quantumnet_model::{column::Text, nb::LogicalRouterStaticRoute};
+
+    use super::*;
+    use crate::compile::stage::router::translate::testing::World;
+
+    fn route(prefix: &str, nexthop: &str, fields: &[&str]) -> LogicalRouterStaticRoute {
+        LogicalRouterStaticRoute {
+            ip_prefix: prefix.into(),
+            nexthop: nexthop.into(),
+            selection_fields: fields.iter().map(|field| Text::from(*field)).collect(),
+            ..LogicalRouterStaticRoute::default()
+        }
+    }
+
+    fn check(routes: Vec<LogicalRouterStaticRoute>, expect: expect_test::Expect) {
+        World { pinned: true, routes, ..World::default() }.check(&[&STATIC], expect);
+    }
+
+    #[test]
+    fn equal_routes_are_chosen_by_the_fields_that_all_name() {
+        check(
+            vec![
+                route("0.0.0.0/0", "172.16.0.100", &["ip_src", "ip_dst", "ipv6_dst"]),
+                route("0.0.0.0/0", "172.16.0.101", &["ip_src", "eth_src"]),
+                route("2001:db8::/32", "fd16::100", &["ipv6_src", "ipv6_dst"]),
+                route("2001:db8::/32", "fd16::101", &["ipv6_src", "ipv6_dst"]),
+            ],
+            expect![[r#"
+                Route 1552 ip,reg8=0/0xffff0000,reg11=0/0xffff => load:0x8000->NXM_NX_REG11[0..15],multipath(nw_src,0,hrw,2,0,NXM_NX_REG11[0..14]),resubmit(,23)
+                Route 1552 ip,reg8=0/0xffff0000,reg11=0x8000/0xffff => load:0->NXM_NX_REG11[0..15],dec_ttl,set_field:0xac100064->xxreg1,set_field:0a:ff:00:00:00:02->eth_src,load:0x2->NXM_NX_REG15[],resubmit(,25)
+                Route 1552 ip,reg8=0/0xffff0000,reg11=0x8001/0xffff => load:0->NXM_NX_REG11[0..15],dec_ttl,set_field:0xac100065->xxreg1,set_field:0a:ff:00:00:00:02->eth_src,load:0x2->NXM_NX_REG15[],resubmit(,25)
+                Route 1936 ipv6,reg8=0/0xffff0000,reg11=0/0xffff,ipv6_dst=2001:db8::/32 => load:0x8000->NXM_NX_REG11[0..15],multipath(symmetric_l3,0,hrw,2,0,NXM_NX_REG11[0..14]),resubmit(,23)
+                Route 1936 ipv6,reg8=0/0xffff0000,reg11=0x8000/0xffff,ipv6_dst=2001:db8::/32 => load:0->NXM_NX_REG11[0..15],dec_ttl,set_field:0xfd160000000000000000000000000100->xxreg1,set_field:0a:ff:00:00:00:02->eth_src,load:0x2->NXM_NX_REG15[],resubmit(,25)
+                Route 1936 ipv6,reg8=0/0xffff0000,reg11=0x8001/0xffff,ipv6_dst=2001:db8::/32 => load:0->NXM_NX_REG11[0..15],dec_ttl,set_field:0xfd160000000000000000000000000101->xxreg1,set_field:0a:ff:00:00:00:02->eth_src,load:0x2->NXM_NX_REG15[],resubmit(,25)
+            "#]],
+        );
+    }
+
+    #[test]
+    fn fields_without_a_hash_leave_the_choice_to_the_group() {
+        let routes = |fields: &[&str]| {
+            ["172.16.0.100", "172.16.0.101"].map(|hop| route("0.0.0.0/0", hop, fields)).to_vec()
+        };
+        // Which has no number yet: the first takes all.
+        let first = || {
+            expect![[r#"
+                Route 1552 ip,reg8=0/0xffff0000 => dec_ttl,set_field:0xac100064->xxreg1,set_field:0a:ff:00:00:00:02->eth_src,load:0x2->NXM_NX_REG15[],resubmit(,25)
+            "#]]
+        };
+        check(routes(&["eth_dst"]), first());
+        // A route alone is not chosen.
+        check(routes(&["ip_src"])[..1].to_vec(), first());
+    }
+}

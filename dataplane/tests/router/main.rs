@@ -1,6 +1,8 @@
 //! Routers in a real Open vSwitch: what they do with packets, by `ofproto/trace`.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod physical;
 
 use common::{
     Kind, Model, PortSpec, RouterPortSpec, id, mac, options,
@@ -258,6 +260,50 @@ fn equal_routes_share() {
     assert!(here > 4 && there > 4, "{here} to one, {there} to the other");
 }
 
+#[test]
+fn equal_routes_share_by_the_fields_that_they_name() {
+    let mut model = topology();
+    for (number, hop) in [(1, "10.2.0.2"), (2, "10.2.0.4")] {
+        let row =
+            LogicalRouterStaticRoute { selection_fields: texts(["ip_src"]), ..route("192.0.2.0/24", hop) };
+        model.route(number, 9, row);
+    }
+    // A longer prefix, with a choice of its own, and one without.
+    for (number, hop) in [(3, "10.1.0.1"), (4, "10.1.0.3")] {
+        let row =
+            LogicalRouterStaticRoute { selection_fields: texts(["ip_dst"]), ..route("192.0.2.128/25", hop) };
+        model.route(number, 9, row);
+    }
+    model.route(5, 9, route("192.0.2.255", "10.2.0.2"));
+    let Some(ovs) = loaded(&mut model) else { return };
+    let hop = |source: u8, destination: u8, port: u16| {
+        let ips = (format!("10.1.0.{source}"), format!("192.0.2.{destination}"));
+        let packet = udp(1, 1, (&ips.0, &ips.1), 64).replace("udp_src=1000", &format!("udp_src={port}"));
+        let trace = ovs.trace(&packet);
+        assert_eq!(trace.final_field("nw_ttl").as_deref(), Some("63"), "{}", trace.text);
+        trace.final_field("dl_dst").expect("it has one")
+    };
+    let (mut by_source, mut by_destination) =
+        (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+    for last in 1..=40 {
+        let chosen = hop(last, 1, 1000);
+        assert_eq!(
+            (hop(last, 2, 1000), hop(last, 1, 1001)),
+            (chosen.clone(), chosen.clone()),
+            "10.1.0.{last}"
+        );
+        by_source.insert(chosen);
+        let chosen = hop(1, 128 + last, 1000);
+        assert_eq!(hop(2, 128 + last, 1001), chosen, "192.0.2.{}", 128 + last);
+        by_destination.insert(chosen);
+        assert_eq!(hop(last, 255, 1000), mac(2));
+    }
+    assert_eq!(by_source, [mac(2), mac(4)].into());
+    assert_eq!(by_destination, [mac(1), mac(3)].into());
+    let trace = ovs.trace(&udp(1, 1, ("10.1.0.1", "192.0.2.1"), 64));
+    assert!(!megaflow(&trace).contains("tp_"), "{}", trace.text);
+}
+
 /// A datagram as a frame.
 fn datagram(from: String, to: String, source: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
     let octets = |mac: String| {
@@ -491,4 +537,30 @@ fn what_goes_to_a_router_is_marked_by_its_switch() {
     assert_eq!(routed.final_field("nw_tos").as_deref(), Some("24"), "{}", routed.text);
     let other = ovs.trace(&udp(2, 2, ("10.2.0.2", "10.1.0.1"), 64));
     assert_eq!(other.final_field("nw_tos").as_deref(), Some("0"), "{}", other.text);
+}
+
+#[tokio::test]
+async fn zones_have_exactly_the_limits_that_they_are_to_have() {
+    let Some(ovs) = Ovs::start(1, 1) else { return };
+    let datapath = "dummy@ovs-dummy";
+    let limits = || {
+        let listed = ovs.ask("dpctl/ct-get-limits", &[datapath]);
+        let lines =
+            listed.lines().filter_map(|line| line.split_once(",count")).map(|(line, _)| line.to_owned());
+        let mut lines: Vec<String> = lines.collect();
+        lines.sort();
+        lines
+    };
+    let set = async |wanted: &[(u16, u32)], free: &[u16]| {
+        let (wanted, free) = (wanted.iter().copied().collect(), free.iter().copied().collect());
+        quantumnet_dataplane::switch::limits::set(ovs.run_dir(), datapath, &wanted, &free).await
+    };
+    // Of somebody else.
+    ovs.ask("dpctl/ct-set-limits", &[datapath, "zone=60000,limit=9"]);
+    set(&[(1, 10), (2, 20)], &[3]).await.expect("it has limits");
+    assert_eq!(limits(), ["zone=1,limit=10", "zone=2,limit=20", "zone=60000,limit=9"]);
+    set(&[(2, 21), (3, 30)], &[1]).await.expect("it has limits");
+    assert_eq!(limits(), ["zone=2,limit=21", "zone=3,limit=30", "zone=60000,limit=9"]);
+    set(&[], &[1, 2, 3]).await.expect("it has limits");
+    assert_eq!(limits(), ["zone=60000,limit=9"]);
 }
