@@ -421,7 +421,7 @@ table! {
 }
 
 table! {
-    /// A row that is kept but has no effect, or only part of it, and why.
+    /// A row that is kept but has no effect, or only part of it, or that another contradicts, and why.
     pub struct Problem = QuantumNet "Problem" [root] {
         /// Database of the row.
         database: Text,
@@ -431,8 +431,8 @@ table! {
         row: Uuid,
         /// The column at fault.
         column: Text,
-        /// Whether the row is at fault, or what it asks for is not there yet.
-        severity: Text => |c| c.with(|t| t.one_of(&["error", "warning"])),
+        /// Whether the row is at fault, another row has the same address, or what it asks for is not there yet.
+        severity: Text => |c| c.with(|t| t.one_of(&["error", "conflict", "warning"])),
         /// For people.
         message: Text,
     }

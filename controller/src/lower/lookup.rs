@@ -41,6 +41,12 @@ pub(super) const GATEWAY_CHASSIS: &str = "gateway-chassis";
 pub(super) const GATEWAY_PORT: &str = "gateway-port";
 /// Router of a `NAT` that each chassis does for its own ports.
 pub(super) const DISTRIBUTED_NAT: &str = "distributed-nat";
+/// Switch of a `Logical_Router_Port`, with each of its addresses and its MAC.
+pub(super) const PORT_CLAIM: &str = "port-claim";
+/// Switch that a `NAT` of destinations is reached by, with its outer address and its MAC.
+pub(super) const NAT_CLAIM: &str = "nat-claim";
+/// `Logical_Router_Port` with a network that overlaps one of another port of the router.
+pub(super) const OVERLAP: &str = "overlap";
 /// Router behind a `Logical_Switch_Port`, and the switch it is in.
 pub(super) const ANNOUNCES: &str = "announces";
 /// Switch of a `Logical_Switch_Port` of type `localnet`.

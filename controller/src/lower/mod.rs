@@ -15,7 +15,7 @@
 //!   changes, every `DHCP_Options` row whose network derives its MTU is written anew, for it changes; with the prefix
 //!   of dynamic MACs every port is looked at, and with the subnet of a switch every port of that switch.
 //! - Stages run in the order global, facts, intent with its routers, security, groups, switches, routers, dns, ACLs, samples, meters, QoS,
-//!   mirrors, ports, router ports with their neighbours, NAT, routes, BFD, announcements, ports of mirrors, queues, port groups,
+//!   mirrors, ports, router ports with their neighbours, NAT, conflicts, routes, BFD, announcements, ports of mirrors, queues, port groups,
 //!   address sets, bindings, fdb, feedback, features; none writes what an earlier one reads.
 
 mod acl;
@@ -24,6 +24,7 @@ mod address_set;
 mod announce;
 pub(crate) mod bfd;
 pub mod binding;
+mod conflict;
 pub mod dhcp;
 mod dns;
 mod dynamic;
@@ -82,6 +83,10 @@ struct Dirty {
     router_ports: BTreeSet<Uuid>,
     /// `NAT` rows of which it may change whether they can be used.
     nats: BTreeSet<Uuid>,
+    /// `Logical_Router_Port` rows whose addresses, or whose place, may change.
+    claiming_ports: BTreeSet<Uuid>,
+    /// `NAT` rows of which the same is true.
+    claiming_nats: BTreeSet<Uuid>,
     /// `Logical_Router` rows whose gateways may announce other addresses.
     announcing: BTreeSet<Uuid>,
     /// `Logical_Switch_Port` rows that lead to routers which may.
@@ -123,6 +128,7 @@ pub fn run_counted(txn: &mut Txn<'_>) -> Result<Work, Refusal> {
     port::lower(txn, &mut dirty)?;
     router_port::lower(txn, &mut dirty);
     nat::lower(txn, &mut dirty);
+    conflict::lower(txn, &mut dirty);
     route::lower(txn, &mut dirty);
     bfd::lower(txn, &mut dirty);
     announce::lower(txn, &mut dirty);

@@ -89,6 +89,7 @@ pub(super) fn mark(txn: &mut Txn<'_>, dirty: &mut Dirty) {
 
 /// Tells what can't be used, once the gateways are known.
 pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
+    dirty.claiming_nats.extend(dirty.nats.iter().copied());
     for uuid in std::mem::take(&mut dirty.nats) {
         dirty.work.rows += 1;
         let found = txn.get::<Nat>(uuid).zip(router_of(txn.state(), uuid));

@@ -1,4 +1,4 @@
-//! `Problem` rows: what is kept without effect, and why.
+//! `Problem` rows: what is kept without effect, or in conflict with another row, and why.
 
 use quantumnet_model::{Row, Uuid, intent::Problem, row::TableId, tables};
 use uuid::uuid;
@@ -16,6 +16,9 @@ const ERROR: &str = "error";
 /// The row says something that nothing acts on yet.
 const WARNING: &str = "warning";
 
+/// The row says what another says too, and both have their effect.
+const CONFLICT: &str = "conflict";
+
 /// Makes `problems` the errors of the row.
 pub(super) fn set<T: Row>(txn: &mut Txn<'_>, row: Uuid, problems: Problems) {
     replace(txn, T::TABLE, row, ERROR, problems);
@@ -24,6 +27,11 @@ pub(super) fn set<T: Row>(txn: &mut Txn<'_>, row: Uuid, problems: Problems) {
 /// Makes `problems` the warnings of the row.
 pub(super) fn warn(txn: &mut Txn<'_>, table: TableId, row: Uuid, problems: Problems) {
     replace(txn, table, row, WARNING, problems);
+}
+
+/// Makes `problems` what the row has in conflict with others.
+pub(super) fn conflict<T: Row>(txn: &mut Txn<'_>, row: Uuid, problems: Problems) {
+    replace(txn, T::TABLE, row, CONFLICT, problems);
 }
 
 fn replace(txn: &mut Txn<'_>, table: TableId, row: Uuid, severity: &str, problems: Problems) {

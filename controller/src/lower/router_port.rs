@@ -31,6 +31,7 @@ pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
     gateway::mark(txn, dirty);
     nat::mark(txn, dirty);
     let mut staying = Vec::new();
+    dirty.claiming_ports.extend(dirty.router_ports.iter().copied());
     for uuid in std::mem::take(&mut dirty.router_ports) {
         dirty.work.rows += 1;
         match router::of(txn.state(), uuid).filter(|router| txn.get::<DatapathBinding>(*router).is_some()) {

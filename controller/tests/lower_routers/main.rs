@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test's helpers, like a test, fail by a panic
 
+mod conflicts;
 mod gateways;
 mod neighbours;
 mod pairs;
