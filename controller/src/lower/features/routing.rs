@@ -63,12 +63,9 @@ pub(super) const LOGICAL_ROUTER_PORT: &[Entry] = &[
     partly("options", "see its keys"),
     works("options").key("requested-tnl-key"),
     works("options").key("redirect-type"),
-    partly(
-        "options",
-        "where the router has one gateway and the switch a way to its physical network; not seen on a lab",
-    )
-    .key("reside-on-redirect-chassis")
-    .default("false"),
+    works("options")
+        .key("reside-on-redirect-chassis")
+        .note("where the router has one gateway and the switch a way to its physical network"),
     works("options").key("gateway_mtu"),
     partly("options", "without address sets").key("gateway_mtu_bypass"),
     works("options").key("route_table"),
