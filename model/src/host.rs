@@ -46,7 +46,7 @@ table! {
         ofport: i64,
         /// Its BFD session is up.
         heard: bool,
-        /// The session is up and neither end says that it can't forward.
+        /// The session is up, and neither end says that it can't forward or this end has not forwarded for long itself.
         alive: bool,
     }
     indexes [["encap"], ["ofport"]]

@@ -7,6 +7,8 @@
 //! - A restart of the agent changes nothing of what BFD says: flows stay.
 //! - While another member may serve, it is said only once all that watch this chassis hear it, or long enough after the first:
 //!   they change to it in the same moment.
+//! - Who has just begun to forward leaves a group to a member before it that is heard, though that does not forward yet: where all
+//!   begin at once, only one serves.
 //! - A group that another member has taken over is served a while longer: packets are on their way, and senders may still come.
 //! - The physical network is told of a gateway's addresses once the senders have changed to it; this hypervisor's own bridge of
 //!   it before.
@@ -51,6 +53,8 @@ pub(super) struct Gateways {
     served: bool,
     /// Not before then is the physical network told of gateways' addresses.
     announce_at: Option<Instant>,
+    /// Until then members that are heard may still begin to forward, as this one has.
+    yields_until: Option<Instant>,
     /// Settings that can't be honoured.
     pub(super) problems: Vec<String>,
 }
@@ -67,6 +71,7 @@ impl Default for Gateways {
             active: BTreeSet::new(),
             served: false,
             announce_at: None,
+            yields_until: None,
             problems: Vec::new(),
         }
     }
@@ -92,6 +97,14 @@ impl Agent {
 
     /// Judges anew whether this chassis forwards.
     pub(super) fn judge_forwarding(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let before = self.gateways.forwards;
+        self.judge(now, out);
+        if self.gateways.forwards != before {
+            self.host_rows(now, out);
+        }
+    }
+
+    fn judge(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let filled = self.driver.is_filled();
         let lost = std::mem::replace(&mut self.gateways.filled, filled) && !filled;
         self.gateways.waits_until = None;
@@ -112,12 +125,16 @@ impl Agent {
         let (since, tag) = *self.gateways.heard.get_or_insert((now, self.tag));
         let ready = self.waiting.front().is_none_or(|waiting| waiting.tag > tag);
         // Who is not heard within a packet's time of the first is not there to serve meanwhile.
-        let until = since + if self.compiler.others_can_serve() { SESSIONS_COME_UP } else { SLOW_INTERVAL };
+        let forwarding = self.observed.tunnels.values().filter(|tunnel| tunnel.session.forwards);
+        let forwarding = forwarding.map(|tunnel| tunnel.chassis).collect();
+        let until = since
+            + if self.compiler.others_can_serve(&forwarding) { SESSIONS_COME_UP } else { SLOW_INTERVAL };
         let awaited = now < until && !self.sessions_with(&watched).all(Session::is_settled);
         self.gateways.waits_until = awaited.then_some(until);
         if ready && !awaited {
             self.gateways.forwards = true;
             self.gateways.announce_at = Some(now + SENDERS_CHANGE);
+            self.gateways.yields_until = Some(now + SESSIONS_COME_UP);
             // Not by what the senders' packets teach it: those of flows that are in use teach it late.
             for gateway in self.compiler.gateway_announcements() {
                 self.switch(now, switch::Input::Packet(gateway.to_itself()), out);
@@ -129,6 +146,12 @@ impl Agent {
     fn sessions_with(&self, watched: &BTreeSet<Uuid>) -> impl Iterator<Item = &Session> {
         let tunnels = self.observed.tunnels.values().filter(|tunnel| watched.contains(&tunnel.chassis));
         tunnels.map(|tunnel| &tunnel.session)
+    }
+
+    /// Whether the other end of a session counts as alive.
+    pub(super) fn counts_as_alive(&self, session: &Session) -> bool {
+        let yields = !self.gateways.forwards || self.gateways.yields_until.is_some();
+        session.forwards || yields && session.is_up()
     }
 
     /// Whether the physical network may be told of gateways' addresses.
@@ -180,14 +203,25 @@ impl Agent {
     /// When something of this is due.
     pub(super) fn next_gateway(&self) -> Option<Instant> {
         let gateways = &self.gateways;
-        gateways.handovers.values().copied().chain(gateways.announce_at).chain(gateways.waits_until).min()
+        gateways
+            .handovers
+            .values()
+            .copied()
+            .chain(gateways.announce_at)
+            .chain(gateways.waits_until)
+            .chain(gateways.yields_until)
+            .min()
     }
 
     /// Ends what has lasted long enough.
     pub(super) fn gateway_timeout(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let before = self.gateways.handovers.len();
         self.gateways.handovers.retain(|_, until| now < *until);
-        if self.gateways.handovers.len() != before {
+        let yielded = self.gateways.yields_until.is_some_and(|until| until <= now);
+        if yielded {
+            self.gateways.yields_until = None;
+        }
+        if yielded || self.gateways.handovers.len() != before {
             self.host_rows(now, out);
         }
         if self.gateways.announce_at.is_some_and(|at| at <= now) {

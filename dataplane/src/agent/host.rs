@@ -207,7 +207,7 @@ impl Agent {
                 encap: *encap,
                 ofport: tunnel.ofport,
                 heard: tunnel.session.is_up(),
-                alive: tunnel.session.forwards,
+                alive: self.counts_as_alive(&tunnel.session),
             };
             rows.insert((HostTunnel::TABLE, tunnel.interface), Arc::new(row));
         }

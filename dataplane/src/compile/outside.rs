@@ -221,14 +221,13 @@ impl Compiler {
         self.related(Relation::ActiveGroups, Uuid::nil()).collect()
     }
 
-    /// Whether each HA chassis group of which this hypervisor is a member has another that is alive.
-    pub fn others_can_serve(&self) -> bool {
+    /// Whether each HA chassis group of which this hypervisor is a member has another among the chassis that forward.
+    pub fn others_can_serve(&self, forwarding: &BTreeSet<Uuid>) -> bool {
         let Some(own) = self.related(Relation::OwnChassis, Uuid::nil()).next() else { return false };
-        let alive: BTreeSet<Uuid> = self.related(Relation::Alive, Uuid::nil()).collect();
         let chassis = |member: &Strong<HaChassis>| self.rows().get::<HaChassis>(member.uuid())?.chassis;
         self.rows().iter::<HaChassisGroup>().all(|(_, group)| {
             let members = || group.ha_chassis.iter().filter_map(chassis).map(|chassis| chassis.uuid());
-            !members().any(|member| member == own) || members().any(|member| alive.contains(&member))
+            !members().any(|member| member == own) || members().any(|member| forwarding.contains(&member))
         })
     }
 
