@@ -82,7 +82,8 @@ fn dhclient_gets_the_same_lease() {
 #[test]
 fn hand_made_messages_are_answered() {
     let (_folder, _lab, _server, client) = network();
-    let listen = Duration::from_secs(5);
+    // dnsmasq looks for three seconds whether the address is in use, before it offers it.
+    let listen = Duration::from_secs(20);
     let offer = client.dhcp_raw(&DhcpRequest::new(DhcpKind::Discover, 0x1234), listen).unwrap().unwrap();
     assert_eq!((offer.kind, offer.from), (DhcpKind::Offer, SERVER));
     assert_eq!(offer.addresses(3), [SERVER]);
