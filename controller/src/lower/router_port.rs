@@ -87,7 +87,6 @@ fn give_back(txn: &mut Txn<'_>, binding: &PortBinding) {
     }
 }
 
-/// Writes the binding of a port; `None` when it is to have none.
 /// Says which options of a gateway are not understood; what counts in their place is what counts without them.
 fn gateway_options(port: &LogicalRouterPort, problems: &mut Problems) {
     let option = |name: &str| port.options.get(name).map(|text| &**text);
@@ -103,6 +102,7 @@ fn gateway_options(port: &LogicalRouterPort, problems: &mut Problems) {
     }
 }
 
+/// Writes the binding of a port; `None` when it is to have none.
 fn one(
     txn: &mut Txn<'_>,
     uuid: Uuid,
