@@ -27,7 +27,7 @@ use crate::{
     lower::{
         Dirty, gateway, lookup, nat,
         problem::{self, Problems},
-        router, router_port, switch,
+        router, router_port,
     },
     store::{State, Txn},
 };
@@ -76,7 +76,7 @@ pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) {
 fn moved(txn: &Txn<'_>) -> Vec<Uuid> {
     let mut sides = Vec::new();
     for touched in txn.touched_in::<LogicalSwitch>() {
-        switch::each_moved(&touched, &mut |port| sides.push(port));
+        touched.each_moved("ports", &mut |port| sides.push(port));
     }
     let behind = |side: Uuid| {
         let name = txn.get::<LogicalSwitchPort>(side)?.options.get("router-port")?;
@@ -171,7 +171,7 @@ fn overlaps(txn: &mut Txn<'_>, ports: &mut BTreeSet<Uuid>) {
         }
     }
     for touched in txn.touched_in::<LogicalRouter>() {
-        router::each_moved(&touched, &mut |port| {
+        touched.each_moved("ports", &mut |port| {
             ports.insert(port);
             routers.insert(touched.uuid);
         });

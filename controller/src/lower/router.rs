@@ -7,11 +7,10 @@
 
 use imbl::OrdMap;
 use quantumnet_model::{
-    Column, ColumnId, Row, Strong, Uuid,
+    Column, Strong, Uuid,
     column::Text,
     nb::{LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort},
     sb::{DatapathBinding, PortBinding},
-    tables,
     threshold::Thresholds,
 };
 
@@ -63,7 +62,7 @@ pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) -> Result<(), Refusal>
     let touched = txn.touched_in::<LogicalRouter>();
     for touched in &touched {
         let mut moved = Vec::new();
-        each_moved(touched, &mut |port| moved.push(port));
+        touched.each_moved("ports", &mut |port| moved.push(port));
         for port in moved {
             dirty.router_ports.insert(port);
             if let Some(port) = txn.get::<LogicalRouterPort>(port) {
@@ -104,16 +103,6 @@ pub(super) fn sweep(txn: &mut Txn<'_>) {
             switch::forget(txn, touched.uuid);
             problem::set::<LogicalRouter>(txn, touched.uuid, Vec::new());
         }
-    }
-}
-
-/// Every port that the router gained or lost.
-pub(super) fn each_moved(touched: &Touched, visit: &mut dyn FnMut(Uuid)) {
-    let column = tables::decl(LogicalRouter::TABLE).column("ports").unwrap_or(ColumnId(0));
-    match (&touched.old, &touched.new) {
-        (Some(old), Some(new)) => old.reference_changes(new.as_ref(), column, &mut |port, _| visit(port)),
-        (Some(row), None) | (None, Some(row)) => row.each_reference(column, visit),
-        (None, None) => {}
     }
 }
 

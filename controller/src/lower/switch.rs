@@ -6,11 +6,10 @@
 
 use imbl::OrdMap;
 use quantumnet_model::{
-    Column, ColumnId, Row, Uuid,
+    Column, Row, Uuid,
     column::Text,
     nb::LogicalSwitch,
     sb::{DatapathBinding, PortBinding},
-    tables,
 };
 
 use crate::{
@@ -26,7 +25,7 @@ use crate::{
 pub(super) fn lower(txn: &mut Txn<'_>, dirty: &mut Dirty) -> Result<(), Refusal> {
     let touched = txn.touched_in::<LogicalSwitch>();
     for touched in &touched {
-        each_moved(touched, &mut |port| _ = dirty.ports.insert(port));
+        touched.each_moved("ports", &mut |port| _ = dirty.ports.insert(port));
         let passes = |row: Option<&LogicalSwitch>| row.is_some_and(passes_vlans);
         if let Some(switch) = touched.after::<LogicalSwitch>()
             && passes(touched.before()) != passes(Some(switch))
@@ -76,16 +75,6 @@ pub(super) fn forget(txn: &mut Txn<'_>, datapath: Uuid) {
 /// Whether guests' frames may carry VLAN tags (`vlan-passthru`).
 pub(super) fn passes_vlans(switch: &LogicalSwitch) -> bool {
     switch.other_config.get("vlan-passthru").is_some_and(|value| value.eq_ignore_ascii_case("true"))
-}
-
-/// Every port that the switch gained or lost.
-pub(super) fn each_moved(touched: &Touched, visit: &mut dyn FnMut(Uuid)) {
-    let column = tables::decl(LogicalSwitch::TABLE).column("ports").unwrap_or(ColumnId(0));
-    match (&touched.old, &touched.new) {
-        (Some(old), Some(new)) => old.reference_changes(new.as_ref(), column, &mut |port, _| visit(port)),
-        (Some(row), None) | (None, Some(row)) => row.each_reference(column, visit),
-        (None, None) => {}
-    }
 }
 
 fn one(txn: &mut Txn<'_>, touched: &Touched, dirty: &mut Dirty) -> Result<(), Refusal> {

@@ -61,6 +61,16 @@ impl Touched {
         self.new.as_ref().and_then(|row| row.as_any().downcast_ref())
     }
 
+    /// Every row that a column of references gained or lost.
+    pub fn each_moved(&self, column: &str, visit: &mut dyn FnMut(Uuid)) {
+        let column = tables::decl(self.table).column(column).unwrap_or(ColumnId(0));
+        match (&self.old, &self.new) {
+            (Some(old), Some(new)) => old.reference_changes(new.as_ref(), column, &mut |row, _| visit(row)),
+            (Some(row), None) | (None, Some(row)) => row.each_reference(column, visit),
+            (None, None) => {}
+        }
+    }
+
     pub(super) fn change(&self) -> Option<RowChange> {
         RowChange::between(self.table, self.uuid, self.old.as_deref(), self.new.as_deref())
     }
