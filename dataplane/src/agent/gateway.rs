@@ -31,7 +31,7 @@ use crate::{
     agent::{Agent, Effect},
     compile::{FlowDelta, RowUpdate},
     controller,
-    host::{Session, Watch},
+    host::{SLOW_INTERVAL, Session, Watch},
     switch,
 };
 
@@ -290,8 +290,6 @@ const BFD_OPTIONS: &[(&str, &str)] = &[
     ("bfd-decay-min-rx", "decay_min_rx"),
     ("bfd-mult", "mult"),
 ];
-/// Between packets of a session that is not up, at most (RFC 5880, section 6.8.7: a second, less some).
-const SLOW_INTERVAL: Duration = Duration::from_secs(1);
 /// Three such packets, until both ends of a session are up (RFC 5880, section 6.2), and some.
 const SESSIONS_COME_UP: Duration = Duration::from_secs(4);
 /// Longer than all members and senders need to notice that another one has taken over, those included whose sessions come up late.

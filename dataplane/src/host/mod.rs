@@ -17,5 +17,5 @@ pub use config::{Config, ConfigError};
 pub use mirror::{MirrorPort, MirrorRow};
 pub use observe::{Bridge, Observed, PatchEnd, Plugged, Session, TunnelPort, request};
 pub(crate) use plan::CONFIGURATION;
-pub use plan::{Wanted, Watch, plan};
+pub use plan::{SLOW_INTERVAL, Wanted, Watch, plan};
 pub use queue::{Egress, QosRow, QueueRow};

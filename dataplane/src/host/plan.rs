@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Duration,
 };
 
 use ovsdb::{
@@ -65,11 +66,13 @@ impl Watch {
     /// packets are asked for once a second until both ends are up.
     fn settings_for(&self, session: &Session) -> BTreeMap<String, String> {
         let mut settings = self.settings.clone();
-        let interval = |text: &String| text.parse::<u32>().unwrap_or(SLOW_INTERVAL_MS);
+        let is_faster = |text: &String| {
+            text.parse().is_ok_and(|interval| Duration::from_millis(interval) < SLOW_INTERVAL)
+        };
         if !session.is_settled()
-            && let Some(min_rx) = settings.get_mut("min_rx").filter(|text| interval(text) < SLOW_INTERVAL_MS)
+            && let Some(min_rx) = settings.get_mut("min_rx").filter(|text| is_faster(text))
         {
-            *min_rx = SLOW_INTERVAL_MS.to_string();
+            *min_rx = SLOW_INTERVAL.as_millis().to_string();
         }
         settings
     }
@@ -342,8 +345,9 @@ pub(super) fn map<K: ToString, V: ToString>(pairs: impl IntoIterator<Item = (K, 
 
 const PROTOCOLS: [&str; 2] = ["OpenFlow13", "OpenFlow15"];
 
-/// Milliseconds between packets of a session that is not up, at least (RFC 5880, section 6.8.3).
-const SLOW_INTERVAL_MS: u32 = 1_000;
+/// Between packets of a BFD session that is not up: so much is agreed on, and up to a quarter less is waited (RFC 5880, sections
+/// 6.8.3 and 6.8.7).
+pub const SLOW_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
