@@ -1,9 +1,6 @@
 //! Security groups and policies on real switches: the examples as people apply them, and what becomes of packets.
 
-use std::{
-    io::{Read, Write},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use quantumnet_testbed::{Vm, wait_ok, wait_until};
 use serde_json::Value;
@@ -67,14 +64,7 @@ fn the_example_of_ssh_from_a_prefix() {
     let mut connection = ssh.connect(&client, "10.0.0.11", PATIENCE).unwrap();
     assert!(connection.is_alive());
     net.qnctl_with(&["apply", "-f", "-"], &rules("")).unwrap();
-    let withdrawn = Instant::now();
-    while connection.client.write_all(b"x").is_ok() && {
-        connection.server.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        connection.server.read_exact(&mut [0]).is_ok()
-    } {
-        assert!(withdrawn.elapsed() < PROMISED, "still open {:?} after its rule went", withdrawn.elapsed());
-    }
-    assert!(!connection.is_alive(), "a packet that is lost is sent again, and does not pass either");
+    assert!(connection.ends_within(PROMISED), "still open after its rule went");
     assert!(!ssh.answers(&client, "10.0.0.11"));
     net.apply(&rules("{ protocol: tcp, ports: [22], persist_established: true }"));
     let mut kept = ssh.connect(&client, "10.0.0.11", PATIENCE).unwrap();
@@ -114,7 +104,8 @@ fn the_example_of_policies_by_label() {
             acknowledged.elapsed()
         );
     }
-    assert!(!connection.is_alive(), "what was established without the label ends");
+    // The labels are two writes: the one right may be there before the other is gone.
+    assert!(connection.ends_within(PROMISED), "what was established without the label ends");
     assert!(!postgres.answers(&web, address));
 
     // A policy that goes leaves nothing.

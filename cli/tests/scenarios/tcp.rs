@@ -4,7 +4,7 @@ use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use quantumnet_testbed::{Vm, wait_for};
@@ -83,5 +83,18 @@ impl Connection {
             from.write_all(b"x").is_ok() && to.read_exact(&mut [0]).is_ok()
         };
         through(&mut self.client, &mut self.server) && through(&mut self.server, &mut self.client)
+    }
+
+    /// Whether it stops within that time to carry what the client says.
+    pub(crate) fn ends_within(&mut self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        self.server.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        while self.client.write_all(b"x").is_ok() && self.server.read_exact(&mut [0]).is_ok() {
+            if Instant::now() > deadline {
+                return false;
+            }
+        }
+        // A packet that is lost is sent again, and does not pass either.
+        !self.is_alive()
     }
 }

@@ -2,6 +2,7 @@
 prints a line for each step, and goes on when a line comes in: so that the caller can end a server in between."""
 
 import sys
+import time
 
 from ovs.db import idl as ovs_idl
 from ovsdbapp.backend.ovs_idl import connection, event, idlutils
@@ -39,6 +40,19 @@ def step(text):
 def pause():
     if not sys.stdin.readline():
         sys.exit("the caller is gone")
+
+
+def name(idl):
+    return idl._session.reconnect.get_name()
+
+
+def monitor_elsewhere(idl, former):
+    """Waits until the connection is one to another member. What is begun before is tried again by ovsdbapp after
+    pauses that double, and only then does it read what the member has answered."""
+    deadline = time.monotonic() + 60
+    while name(idl) == former or not idl._session.is_connected() or idl.state != idl.IDL_S_MONITORING:
+        assert time.monotonic() < deadline, f"not connected again: {idl.state}"
+        time.sleep(0.01)
 
 
 def main(remotes):
@@ -81,9 +95,11 @@ def main(remotes):
         sys.exit("a second address set of that name was made")
     except Exception as error:  # ovsdbapp raises what it has
         assert "constraint violation" in str(error), error
-    step(f"worked {idl._session.reconnect.get_name()}")
+    former = name(idl)
+    step(f"worked {former}")
 
     pause()
+    monitor_elsewhere(idl, former)
     for number in range(20):
         api.ls_add(f"after{number}").execute(check_error=True)
     names = {switch.name for switch in api.ls_list().execute(check_error=True)}
