@@ -90,7 +90,7 @@ where
         let mut packet = leaving.clone();
         // The tables that connections lead to, in the order of the datapath's actions.
         let mut tables = pass.steps.iter().flat_map(|step| &step.actions).filter_map(|line| resumed_at(line));
-        if pass.leads_to().iter().any(|(_, ct)| ct.is_empty()) {
+        if pass.is_resumed_otherwise() {
             "the packet enters the datapath again for another reason than its connection"
                 .clone_into(&mut answer.cut);
         }
@@ -110,7 +110,9 @@ where
             let arguments = vec![job.bridge.clone(), flow.to_string(), format!("resubmit(,{table})")];
             queue.push_back(("ofproto/trace-packet-out", arguments, Some(connection)));
         }
-        exits(job, pass, number, &packet, &mut answer.exits);
+        if !exits(job, pass, number, &packet, &mut answer.exits) {
+            answer.cut = format!("the packet leaves in more than {EXITS_MAX} ways");
+        }
         let steps = pass.steps.iter().take(STEPS_MAX).map(|step| described(job, step)).collect();
         let (packet, actions) = (pass.final_flow.clone(), pass.actions.clone());
         answer.passes.push(TracePass { connection, steps, packet, actions });
@@ -150,17 +152,20 @@ fn described(job: &Job, step: &text::Step) -> TraceStep {
     }
 }
 
-/// Where the packet leaves by in a pass.
-fn exits(job: &Job, pass: &Pass, number: usize, packet: &TracePacket, out: &mut Vec<TraceExit>) {
+/// Where the packet leaves by in a pass; false if there was not room for all.
+fn exits(job: &Job, pass: &Pass, number: usize, packet: &TracePacket, out: &mut Vec<TraceExit>) -> bool {
     let entered = Flow::parse(&pass.flow);
+    let mut complete = true;
     let mut put = |to: To| {
         let exit = TraceExit {
             pass: u32::try_from(number).unwrap_or(u32::MAX),
             to: Some(to),
             packet: Some(packet.clone()),
         };
-        if out.len() < EXITS_MAX && !out.contains(&exit) {
-            out.push(exit);
+        match out.contains(&exit) {
+            true => {}
+            false if out.len() < EXITS_MAX => out.push(exit),
+            false => complete = false,
         }
     };
     for step in pass.steps.iter().filter(|step| step.bridge == job.bridge) {
@@ -185,6 +190,7 @@ fn exits(job: &Job, pass: &Pass, number: usize, packet: &TracePacket, out: &mut 
             }
         }
     }
+    complete
 }
 
 fn place(job: &Job, port: u32, step: &text::Step) -> To {

@@ -21,7 +21,8 @@ fn check(text: &str, expected: Expect) {
             };
             lines += &format!("  {} {} [{matched}] {}\n", step.bridge, step.table, step.actions.join(" | "));
         }
-        lines += &format!("  leads to {:?}, fails {:?}\n", pass.leads_to(), pass.failure);
+        let (connections, otherwise) = (pass.conntrack(), pass.is_resumed_otherwise());
+        lines += &format!("  connections {connections:?}, otherwise {otherwise}, fails {:?}\n", pass.failure);
     }
     expected.assert_eq(&lines);
 }
@@ -31,20 +32,20 @@ fn lookups_and_connections() {
     check(
         include_str!("recorded/filtered.txt"),
         expect![[r#"
-        None 187 -> ct(zone=5),recirc(0xc)
-          br 0 [in_port=1,vlan_tci=0x0000/0x1fff 100 0x1000000aa] load:0x8->OXM_OF_METADATA[] | load:0x4->NXM_NX_REG14[] | resubmit(,4)
-          br 4 [ip,reg14=0x4,metadata=0x8 100 0x2d000000bb] load:0->NXM_NX_REG0[] | load:0x5->NXM_NX_REG13[0..15] | ct(table=5,zone=NXM_NX_REG13[0..15]) | drop | -> A clone of the packet is forked to recirculate. The forked pipeline will be resumed at table 5. | -> Sets the packet to an untracked state, and clears all the conntrack fields.
-          leads to [(12, "ct(zone=5)")], fails None
-        Some(12) 265 -> ct(commit,zone=5,mark=0/0x1),ct(zone=6),recirc(0xd)
-          br 5 [tcp,metadata=0x8,tp_dst=80 2000 0x2c000000cc] load:0x1->NXM_NX_REG0[0..2] | resubmit(,6)
-          br 6 [ct_state=+new-est+trk,ip,reg0=0x1/0x7 210 0x0] ct(commit,zone=NXM_NX_REG13[0..15],exec(load:0->NXM_NX_CT_MARK[0])) | load:0->NXM_NX_CT_MARK[0] | -> Sets the packet to an untracked state, and clears all the conntrack fields. | resubmit(,40)
-          br 40 [ip 100 0x0] load:0->NXM_NX_REG0[] | load:0x6->NXM_NX_REG13[0..15] | ct(table=41,zone=NXM_NX_REG13[0..15]) | drop | -> A clone of the packet is forked to recirculate. The forked pipeline will be resumed at table 41. | -> Sets the packet to an untracked state, and clears all the conntrack fields.
-          leads to [(13, "ct(zone=6)")], fails None
-        Some(13) 265 -> 4,userspace(pid=0,controller(reason=1,dont_send=1,continuation=0,recirc_id=14,rule_cookie=0,controller_id=0,max_len=65535)),3
-          br 41 [ct_state=+trk 10 0x0] clone(load:0x3->NXM_NX_REG15[],output:3) | load:0x3->NXM_NX_REG15[] | output:3 | load:0x2->NXM_NX_REG15[] | controller(userdata=01.04.00.00.01.02.03.04.05.06.07.08.09.0a.0b.0c.0d.0e.0f.10) | resubmit(,45)
-          br 45 [reg15=0x2 10 0x99] output:2
-          leads to [], fails None
-    "#]],
+            None 187 -> ct(zone=5),recirc(0xc)
+              br 0 [in_port=1,vlan_tci=0x0000/0x1fff 100 0x1000000aa] load:0x8->OXM_OF_METADATA[] | load:0x4->NXM_NX_REG14[] | resubmit(,4)
+              br 4 [ip,reg14=0x4,metadata=0x8 100 0x2d000000bb] load:0->NXM_NX_REG0[] | load:0x5->NXM_NX_REG13[0..15] | ct(table=5,zone=NXM_NX_REG13[0..15]) | drop | -> A clone of the packet is forked to recirculate. The forked pipeline will be resumed at table 5. | -> Sets the packet to an untracked state, and clears all the conntrack fields.
+              connections [("ct(zone=5)", Some(12))], otherwise false, fails None
+            Some(12) 265 -> ct(commit,zone=5,mark=0/0x1),ct(zone=6),recirc(0xd)
+              br 5 [tcp,metadata=0x8,tp_dst=80 2000 0x2c000000cc] load:0x1->NXM_NX_REG0[0..2] | resubmit(,6)
+              br 6 [ct_state=+new-est+trk,ip,reg0=0x1/0x7 210 0x0] ct(commit,zone=NXM_NX_REG13[0..15],exec(load:0->NXM_NX_CT_MARK[0])) | load:0->NXM_NX_CT_MARK[0] | -> Sets the packet to an untracked state, and clears all the conntrack fields. | resubmit(,40)
+              br 40 [ip 100 0x0] load:0->NXM_NX_REG0[] | load:0x6->NXM_NX_REG13[0..15] | ct(table=41,zone=NXM_NX_REG13[0..15]) | drop | -> A clone of the packet is forked to recirculate. The forked pipeline will be resumed at table 41. | -> Sets the packet to an untracked state, and clears all the conntrack fields.
+              connections [("ct(commit,zone=5,mark=0/0x1)", None), ("ct(zone=6)", Some(13))], otherwise false, fails None
+            Some(13) 265 -> 4,userspace(pid=0,controller(reason=1,dont_send=1,continuation=0,recirc_id=14,rule_cookie=0,controller_id=0,max_len=65535)),3
+              br 41 [ct_state=+trk 10 0x0] clone(load:0x3->NXM_NX_REG15[],output:3) | load:0x3->NXM_NX_REG15[] | output:3 | load:0x2->NXM_NX_REG15[] | controller(userdata=01.04.00.00.01.02.03.04.05.06.07.08.09.0a.0b.0c.0d.0e.0f.10) | resubmit(,45)
+              br 45 [reg15=0x2 10 0x99] output:2
+              connections [], otherwise false, fails None
+        "#]],
     );
 }
 
@@ -53,15 +54,15 @@ fn other_bridges_are_told_apart() {
     check(
         include_str!("recorded/bridges.txt"),
         expect![[r#"
-        None 202 -> 6,5,3,4,3,7,4,3
-          br 54 [ip 3 0x0] output:9 | output:2 | clone(load:0x1->NXM_NX_REG1[],resubmit(,55)) | load:0x1->NXM_NX_REG1[] | resubmit(,55) | output:12 | resubmit(,55)
-          brx 0 [ 0 0x0] NORMAL | -> no learned MAC for destination, flooding
-          br 55 [ip 3 0x0] output:3 | group:4 | -> using bucket 1 | bucket 1 | load:0x4->NXM_NX_REG2[] | resubmit(,56)
-          br 56 [ip 3 0x0] output:2
-          br 55 [ip 3 0x0] output:3 | group:4 | -> using bucket 1 | bucket 1 | load:0x4->NXM_NX_REG2[] | resubmit(,56)
-          br 56 [ip 3 0x0] output:2
-          leads to [], fails None
-    "#]],
+            None 202 -> 6,5,3,4,3,7,4,3
+              br 54 [ip 3 0x0] output:9 | output:2 | clone(load:0x1->NXM_NX_REG1[],resubmit(,55)) | load:0x1->NXM_NX_REG1[] | resubmit(,55) | output:12 | resubmit(,55)
+              brx 0 [ 0 0x0] NORMAL | -> no learned MAC for destination, flooding
+              br 55 [ip 3 0x0] output:3 | group:4 | -> using bucket 1 | bucket 1 | load:0x4->NXM_NX_REG2[] | resubmit(,56)
+              br 56 [ip 3 0x0] output:2
+              br 55 [ip 3 0x0] output:3 | group:4 | -> using bucket 1 | bucket 1 | load:0x4->NXM_NX_REG2[] | resubmit(,56)
+              br 56 [ip 3 0x0] output:2
+              connections [], otherwise false, fails None
+        "#]],
     );
 }
 
@@ -70,10 +71,10 @@ fn what_matches_nothing() {
     check(
         include_str!("recorded/miss.txt"),
         expect![[r#"
-        None 187 -> drop
-          br 0 [miss] drop
-          leads to [], fails None
-    "#]],
+            None 187 -> drop
+              br 0 [miss] drop
+              connections [], otherwise false, fails None
+        "#]],
     );
 }
 

@@ -51,22 +51,6 @@ pub struct Matched {
 }
 
 impl Pass {
-    /// Numbers of the passes that this one leads to, each with the datapath's `ct` action before it; empty if it has none.
-    pub fn leads_to(&self) -> Vec<(u32, &str)> {
-        let mut found = Vec::new();
-        let mut rest = self.actions.as_str();
-        while let Some((before, after)) = rest.split_once("recirc(0x") {
-            let digits = after.split(')').next().unwrap_or_default();
-            if let Ok(number) = u32::from_str_radix(digits, 16) {
-                found.push((number, lookup_before(before.trim_end_matches(','))));
-            }
-            rest = after;
-        }
-        found
-    }
-}
-
-impl Pass {
     /// What the datapath does with connections, in order: each `ct(…)`, and the pass that it leads to, if it leads to one.
     pub fn conntrack(&self) -> Vec<(&str, Option<u32>)> {
         let mut found = Vec::new();
@@ -87,6 +71,12 @@ impl Pass {
             found.push((action, digits.and_then(|digits| u32::from_str_radix(digits, 16).ok())));
         }
         found
+    }
+
+    /// Whether the datapath is entered again for another reason than a connection.
+    pub fn is_resumed_otherwise(&self) -> bool {
+        let after_lookups = self.conntrack().iter().filter(|(_, later)| later.is_some()).count();
+        self.actions.matches("recirc(0x").count() > after_lookups
     }
 }
 
@@ -182,28 +172,6 @@ impl Reader {
             }
         }
     }
-}
-
-/// The `ct(…)` that the actions end with.
-fn lookup_before(actions: &str) -> &str {
-    let mut depth = 0_usize;
-    for (at, byte) in actions.bytes().enumerate().rev() {
-        match byte {
-            b')' => depth += 1,
-            b'(' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth == 0 {
-            // At its opening parenthesis, or the actions end otherwise.
-            let start = at.checked_sub(2).filter(|start| actions.get(*start..at) == Some("ct"));
-            let whole = start.filter(|start| {
-                let before = start.checked_sub(1).and_then(|before| actions.as_bytes().get(before));
-                before.is_none_or(|before| !before.is_ascii_alphanumeric() && *before != b'_')
-            });
-            return whole.and_then(|start| actions.get(start..)).unwrap_or_default();
-        }
-    }
-    ""
 }
 
 fn bridge(text: &str) -> Option<&str> {
