@@ -102,11 +102,18 @@ pub struct RouterPortSpec {
     pub options: Vec<(String, String)>,
 }
 
-/// Rows, and what changed since the last batch.
-#[derive(Clone, Default)]
+/// Rows of a hypervisor, and what changed since the last batch.
+#[derive(Clone)]
 pub struct Model {
     pub rows: Rows,
     batch: BTreeMap<(TableId, Uuid), Option<Arc<dyn DynRow>>>,
+    here: u32,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self { rows: Rows::default(), batch: BTreeMap::new(), here: 1 }
+    }
 }
 
 pub fn text(text: &str) -> Arc<str> {
@@ -136,10 +143,16 @@ pub fn router_mac(number: u32) -> String {
 impl Model {
     /// Hypervisor 1 of `chassis`, with tunnels to the others by ports 1000 + number.
     pub fn hypervisor(chassis: u32) -> Self {
-        let mut this = Self::default();
+        Self::of(1, chassis)
+    }
+
+    /// The same, of hypervisor `here`.
+    pub fn of(here: u32, chassis: u32) -> Self {
+        let mut this = Self { here, ..Self::default() };
+        let name = text(&format!("hv{here}"));
         this.put(
             id(Kind::Own, 0),
-            HostSelf { chassis: text("hv1"), tunnel_option: 0, nd_extensions: true, sctp_ports: true },
+            HostSelf { chassis: name, tunnel_option: 0, nd_extensions: true, sctp_ports: true },
         );
         for number in 1..=chassis {
             this.chassis(number);
@@ -166,7 +179,7 @@ impl Model {
                 ..Chassis::default()
             },
         );
-        if number != 1 {
+        if number != self.here {
             let row = HostTunnel {
                 chassis: id(Kind::Chassis, number),
                 encap,
@@ -308,7 +321,7 @@ impl Model {
         self.put(id(Kind::Switch, switch), LogicalSwitch { other_config, ..LogicalSwitch::default() });
     }
 
-    /// The port's rows; when it is on hypervisor 1 its interface has OpenFlow port `number`.
+    /// The port's rows; when it is on this hypervisor its interface has OpenFlow port `number`.
     pub fn port(&mut self, spec: &PortSpec) {
         let uuid = id(Kind::Port, spec.number);
         let name = format!("p{}", spec.number);
@@ -345,7 +358,7 @@ impl Model {
                 ..PortBinding::default()
             },
         );
-        let here = spec.chassis == Some(1) || spec.further.contains(&1);
+        let here = spec.chassis == Some(self.here) || spec.further.contains(&self.here);
         match spec.kind.as_str() {
             "localnet" => self.patch(spec.number, spec.number.into()),
             "l2gateway" if here => self.patch(spec.number, spec.number.into()),

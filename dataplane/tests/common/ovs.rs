@@ -35,7 +35,7 @@ impl Ovs {
         this.vsctl(&["--no-wait", "init"]);
         let (pid, log, ctl) =
             (option("pidfile", "vs.pid"), option("log-file", "vs.log"), option("unixctl", CONTROL));
-        let dummy = ["--enable-dummy=override", "--disable-system", "--disable-system-route"];
+        let dummy = ["--enable-dummy", "--disable-system", "--disable-system-route"];
         this.run("ovs-vswitchd", &[&common[..], &dummy, &[&remote, &pid, &log, &ctl]].concat());
         this.vsctl(&[
             "add-br",
@@ -69,6 +69,34 @@ impl Ovs {
         }
         this.ofctl(&["add-tlv-map", &this.bridge(), "{class=0x102,type=0x80,len=4}->tun_metadata0"]);
         Some(this)
+    }
+
+    /// Joins it, as the switch of hypervisor `here`, to that of hypervisor `there`: by a bridge with the underlay's address and a
+    /// wire, which is a socket that the one with the lower number makes. The tunnel to the other is port 1000 + `there`; by
+    /// port [`PHYSICAL`] frames leave as they are.
+    pub fn join(&self, here: u32, there: u32, socket: &Path) {
+        let mac = |number: u32| format!("0a:ee:00:00:00:{number:02x}");
+        let wire = match here < there {
+            true => format!("options:pstream=punix:{}", socket.display()),
+            false => format!("options:stream=unix:{}", socket.display()),
+        };
+        let bridge = ["set", "Bridge", "br-phy", "datapath_type=dummy", "fail_mode=standalone"];
+        let address = format!("other-config:hwaddr={}", mac(here));
+        self.vsctl(&[&["add-br", "br-phy", "--"][..], &bridge, &[&address]].concat());
+        let tunnel =
+            [format!("options:remote_ip=192.0.2.{there}"), format!("ofport_request={}", 1000 + there)];
+        let (name, physical) = (format!("t{there}"), format!("ofport_request={PHYSICAL}"));
+        let add = |bridge: &str, name: &str, settings: &[&str]| {
+            let port = ["add-port", bridge, name, "--", "set", "Interface", name];
+            self.vsctl(&[&port[..], settings].concat());
+        };
+        add("br-phy", "wire", &["type=dummy", &wire]);
+        add("br-phy", "outer", &["type=patch", "options:peer=physical"]);
+        add("br", "physical", &["type=patch", "options:peer=outer", &physical]);
+        add("br", &name, &["type=geneve", "options:key=flow", &tunnel[0], &tunnel[1]]);
+        self.appctl(&["netdev-dummy/ip4addr", "br-phy", &format!("192.0.2.{here}/24")]);
+        self.appctl(&["ovs/route/add", "192.0.2.0/24", "br-phy"]);
+        self.appctl(&["tnl/neigh/set", "br-phy", &format!("192.0.2.{there}"), &mac(there)]);
     }
 
     /// Replaces the flows by a compiler's table, in one bundle.
@@ -195,6 +223,8 @@ impl Ovs {
     }
 }
 
+/// The port to the physical network, of switches that are joined.
+pub const PHYSICAL: u32 = 900;
 /// Name of the control socket.
 const CONTROL: &str = "ovs-vswitchd.ctl";
 

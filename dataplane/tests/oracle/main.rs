@@ -55,7 +55,7 @@ struct Count {
 fn one_network(seed: u64, count: &mut Count) {
     let mut random = Random::new(seed);
     let mut network = Network::random(&mut random);
-    let mut switch = Switch::start(network.model());
+    let mut switch = Switch::start(vec![network.model()]);
     let mut reference = Reference::default();
     let mut open: Vec<Exchange> = Vec::new();
     let mut story = Vec::new();
@@ -75,7 +75,7 @@ fn one_network(seed: u64, count: &mut Count) {
         }
         let what = network.change(&mut random);
         story.push(format!("-- {what}"));
-        switch.apply(network.model(), random.one_in(2));
+        switch.apply(vec![network.model()], random.one_in(2));
     }
 }
 

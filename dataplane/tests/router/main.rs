@@ -425,6 +425,33 @@ fn routers_behind_routers() {
 }
 
 #[test]
+fn a_gateway_router_elsewhere_is_known_by_its_switch() {
+    let mut model = topology();
+    model.router(10);
+    model.switch(6);
+    let joined = |number: u32, router: u32, chassis| RouterPortSpec {
+        number,
+        router,
+        networks: vec![format!("10.100.0.{number}/24")],
+        switch: Some(6),
+        chassis,
+        ..RouterPortSpec::default()
+    };
+    model.router_port(&joined(11, 9, None));
+    model.router_port(&joined(12, 10, Some(2)));
+    model.route(1, 9, route("0.0.0.0/0", "10.100.0.12"));
+    let Some(ovs) = loaded(&mut model) else { return };
+    let packet = udp(1, 1, ("10.1.0.1", "192.0.2.1"), 64);
+    let out = ovs.trace(&packet);
+    assert_eq!((out.ports(), out.final_field("dl_dst")), (vec!["t2"], Some(router_mac(12))), "{}", out.text);
+    // Who is to ask for other routers asks for this one too.
+    model.edit_router(9, |row| row.options = options(&[("dynamic_neigh_routers", "true")]));
+    load(&ovs, &mut model);
+    let asks = ovs.trace(&packet);
+    assert!(asks.ports().is_empty() && asks.text.contains("pause"), "{}", asks.text);
+}
+
+#[test]
 fn what_is_too_large_for_a_port_is_told() {
     let mut model = topology();
     let options = [("gateway_mtu", "1000"), ("gateway_mtu_bypass", "udp.dst == 2000")];

@@ -4,9 +4,10 @@
 //! # Contract
 //! - Packets come one at a time. Out: where it arrives, with which addresses and hops left; nothing if nowhere.
 //! - The translations of a router that is pinned to its chassis hold for all that it routes, whichever ports it comes and goes by;
-//!   those of one with a gateway port for what comes in or leaves by that.
+//!   those of one with a gateway port for what comes in or leaves by that: on the gateway's hypervisor, those with a MAC of their
+//!   own on their guest's. Each hypervisor knows its own connections.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
     super::{
@@ -16,13 +17,13 @@ use super::{
     topology::{Hop, RuleKind, Topology},
 };
 
-/// Connections that the gateway knows.
+/// Connections that hypervisors know.
 #[derive(Clone, Debug, Default)]
 pub struct Reference {
-    connections: Vec<Connection>,
+    connections: BTreeMap<u32, Vec<Connection>>,
 }
 
-/// As its first packet came to the gateway, and as it left.
+/// As its first packet came to the router, and as it left.
 #[derive(Clone, Copy, Debug)]
 struct Connection {
     came: Tuple,
@@ -87,7 +88,8 @@ impl Reference {
 
     /// Translates and routes.
     fn gateway(&mut self, topology: &Topology, tuple: Tuple) -> Option<(Tuple, Next)> {
-        if let Some(known) = self.known(tuple) {
+        let at = topology.gateway_at;
+        if let Some(known) = self.known(at, tuple) {
             return Some((known, route(topology, known.to)));
         }
         let mut left = tuple;
@@ -104,7 +106,7 @@ impl Reference {
         if let Some(rule) = outbound(topology, tuple.source) {
             left.source = rule.external;
         }
-        self.connections.push(Connection { came: tuple, left });
+        self.learn(at, tuple, left);
         Some((left, next))
     }
 
@@ -139,7 +141,8 @@ impl Reference {
     }
 
     fn comes_in(&mut self, topology: &Topology, tuple: Tuple) -> Option<Tuple> {
-        if let Some(known) = self.known(tuple) {
+        let at = topology.served_at(tuple.to);
+        if let Some(known) = self.known(at, tuple) {
             return Some(known);
         }
         let mut left = tuple;
@@ -148,25 +151,30 @@ impl Reference {
             Some(_) => return None,
             None => {}
         }
-        self.connections.push(Connection { came: tuple, left });
+        self.learn(at, tuple, left);
         Some(left)
     }
 
     fn leaves(&mut self, topology: &Topology, tuple: Tuple) -> Tuple {
-        if let Some(known) = self.known(tuple) {
+        let at = topology.leaves_at(tuple.source);
+        if let Some(known) = self.known(at, tuple) {
             return known;
         }
         let mut left = tuple;
         if let Some(rule) = outbound(topology, tuple.source) {
             left.source = rule.external;
-            self.connections.push(Connection { came: tuple, left });
+            self.learn(at, tuple, left);
         }
         left
     }
 
-    /// What becomes of a packet of a connection that is known.
-    fn known(&self, tuple: Tuple) -> Option<Tuple> {
-        self.connections.iter().find_map(|connection| {
+    fn learn(&mut self, at: u32, came: Tuple, left: Tuple) {
+        self.connections.entry(at).or_default().push(Connection { came, left });
+    }
+
+    /// What becomes of a packet of a connection that a hypervisor knows.
+    fn known(&self, at: u32, tuple: Tuple) -> Option<Tuple> {
+        self.connections.get(&at)?.iter().find_map(|connection| {
             if connection.came == tuple {
                 Some(connection.left)
             } else {

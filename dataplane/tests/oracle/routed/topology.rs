@@ -1,5 +1,5 @@
 //! Random topologies: three switches, of which the third is the outside, joined by one router or by an inner one and one to the
-//! outside, which is pinned to its chassis or has a gateway port.
+//! outside, which is pinned to its chassis or has a gateway port. Guests are on either of two hypervisors.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,8 @@ use quantumnet_model::{
 
 use super::super::{
     common::{
-        Kind, Model, PortSpec, RouterPortSpec, id, interpreter::Random, mac, options, plain, router_mac, text,
+        Kind, Model, PortSpec, RouterPortSpec, id, interpreter::Random, mac, options, ovs::PHYSICAL, plain,
+        router_mac, text,
     },
     switch::PORTS,
 };
@@ -23,9 +24,20 @@ const INNER: u32 = 20;
 /// Number of the router that the outside is on.
 const GATEWAY: u32 = 21;
 
+/// Number of the switch between them, where there is one.
+const JOIN: u32 = 4;
+/// Hypervisors.
+const CHASSIS: u32 = 2;
+
 /// A topology.
 #[derive(Clone, Debug)]
 pub struct Topology {
+    /// The hypervisor of each guest.
+    places: [u32; PORTS as usize],
+    /// The hypervisor of the gateway.
+    pub gateway_at: u32,
+    /// The outside is a physical network that both hypervisors are on.
+    pub physical: bool,
     /// An inner router besides the gateway.
     pub two: bool,
     /// The way out is a gateway port of a distributed router, not a router of one chassis.
@@ -50,6 +62,8 @@ pub struct Rule {
     pub kind: RuleKind,
     pub external: IpAddr,
     pub logical: IpNet,
+    /// The guest whose hypervisor translates, and not the gateway.
+    pub distributed: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,11 +76,18 @@ pub enum RuleKind {
 impl Topology {
     pub fn random(random: &mut Random) -> Self {
         let mut this = Self {
+            places: [(); PORTS as usize].map(|()| 1 + random.below(CHASSIS as usize) as u32),
+            gateway_at: 1 + random.below(CHASSIS as usize) as u32,
+            physical: random.one_in(2),
             two: random.one_in(2),
             gateway_port: random.one_in(2),
             routes: Vec::new(),
             rules: Vec::new(),
         };
+        if this.gateway_port && !this.physical {
+            // Frames for a gateway port's MAC reach its hypervisor by the physical network only, as in OVN.
+            this.places[4..].fill(this.gateway_at);
+        }
         for _ in 0..random.below(4) {
             this.add_route(random);
         }
@@ -111,10 +132,40 @@ impl Topology {
             RuleKind::Snat if random.one_in(2) => random.pick(&whole).parse().expect("a prefix"),
             _ => IpNet::from(self.address(guest, six)),
         };
+        let may = kind == RuleKind::Both && self.gateway_port && self.physical;
+        let distributed = (may && !random.one_in(3)).then_some(guest);
         let known = |rule: &Rule| rule.external == external || rule.logical == logical;
         if !self.rules.iter().any(known) {
-            self.rules.push(Rule { kind, external, logical });
+            self.rules.push(Rule { kind, external, logical, distributed });
         }
+    }
+
+    /// The hypervisor of a guest.
+    fn place(&self, port: u32) -> u32 {
+        self.places[port as usize - 1]
+    }
+
+    /// The hypervisor that takes what comes from the outside for an address.
+    pub fn served_at(&self, to: IpAddr) -> u32 {
+        let rule = self.rules.iter().find(|rule| rule.external == to);
+        rule.and_then(|rule| rule.distributed).map_or(self.gateway_at, |guest| self.place(guest))
+    }
+
+    /// The hypervisor by which an address gets to the outside.
+    pub fn leaves_at(&self, source: IpAddr) -> u32 {
+        self.distributed(source).map_or(self.gateway_at, |guest| self.place(guest))
+    }
+
+    /// The guest of that address, if its hypervisor translates it.
+    fn distributed(&self, source: IpAddr) -> Option<u32> {
+        let rule = self.rules.iter().find(|rule| rule.logical == IpNet::from(source))?;
+        rule.distributed
+    }
+
+    /// Whether answers leave by a hypervisor that has not seen the questions: what a switch makes of the second packet of a TCP
+    /// connection alone is not asked.
+    pub fn is_one_way(&self, client: u32, to: IpAddr) -> bool {
+        self.switch_of(client) == 3 && self.distributed(to).is_some()
     }
 
     /// Two ports a switch.
@@ -151,8 +202,13 @@ impl Topology {
         [four, format!("fd0{switch}::fe/64")].map(|text| text.parse().expect("numbers are small"))
     }
 
-    /// Whom a guest sends to: the one that has the address, if that is on its own network, else its router.
+    /// Whom a guest sends to: the one that has the address, if that is on its own network, else its router. On the outside
+    /// each address that is translated where its guest is has a MAC of its own.
     pub fn first_hop(&self, port: u32, to: IpAddr) -> [u8; 6] {
+        let rule = self.rules.iter().find(|rule| rule.external == to);
+        if let Some(guest) = rule.and_then(|rule| rule.distributed).filter(|_| self.switch_of(port) == 3) {
+            return octets(&external_mac(guest));
+        }
         let switch = self.switch_of(port);
         let neighbour = (1..=PORTS)
             .find(|other| self.switch_of(*other) == switch && self.address(*other, to.is_ipv6()) == to);
@@ -181,14 +237,29 @@ impl Topology {
         all
     }
 
-    /// The rows that say the same.
-    pub fn model(&self) -> Model {
-        let mut model = Model::hypervisor(1);
+    /// The rows that say the same, as each hypervisor has them.
+    pub fn models(&self) -> Vec<Model> {
+        (1..=CHASSIS).map(|here| self.model(here)).collect()
+    }
+
+    fn model(&self, here: u32) -> Model {
+        let mut model = Model::of(here, CHASSIS);
         (1..=3).for_each(|switch| model.switch(switch));
         for port in 1..=PORTS {
             let addresses =
                 vec![format!("{} {} {}", mac(port), self.address(port, false), self.address(port, true))];
-            model.port(&PortSpec { addresses, ..plain(port, self.switch_of(port), 1) });
+            model.port(&PortSpec { addresses, ..plain(port, self.switch_of(port), self.place(port)) });
+        }
+        if self.physical {
+            model.port(&PortSpec {
+                number: PHYSICAL,
+                switch: 3,
+                key: PHYSICAL.into(),
+                kind: "localnet".to_owned(),
+                addresses: vec!["unknown".to_owned()],
+                options: vec![("network_name".to_owned(), "physnet1".to_owned())],
+                ..PortSpec::default()
+            });
         }
         if self.two {
             model.router(INNER);
@@ -201,21 +272,26 @@ impl Topology {
                 router: if inner { INNER } else { GATEWAY },
                 networks: self.networks(switch).map(|net| net.to_string()).to_vec(),
                 switch: Some(switch),
-                chassis: (!inner && !self.gateway_port).then_some(1),
+                chassis: (!inner && !self.gateway_port).then_some(self.gateway_at),
                 ..RouterPortSpec::default()
             });
         }
         if self.gateway_port {
-            model.gateway(self.router_port(3), GATEWAY);
+            model.gateway_at(self.router_port(3), GATEWAY, self.gateway_at);
         }
         if self.two {
+            // A router of one chassis is joined to one of all by a switch, as in OVN.
+            if !self.gateway_port {
+                model.switch(JOIN);
+            }
             for (number, peer, router, last) in [(4, 5, INNER, 1), (5, 4, GATEWAY, 2)] {
                 model.router_port(&RouterPortSpec {
                     number,
                     router,
                     networks: vec![format!("10.0.99.{last}/24"), format!("fd99::{last}/64")],
-                    peer: Some(peer),
-                    chassis: (router == GATEWAY && !self.gateway_port).then_some(1),
+                    peer: self.gateway_port.then_some(peer),
+                    switch: (!self.gateway_port).then_some(JOIN),
+                    chassis: (router == GATEWAY && !self.gateway_port).then_some(self.gateway_at),
                     ..RouterPortSpec::default()
                 });
             }
@@ -249,7 +325,10 @@ impl Topology {
         }
         let mut gateway = LogicalRouter {
             name: text("gateway"),
-            options: if self.gateway_port { options(&[]) } else { options(&[("chassis", "hv1")]) },
+            options: match self.gateway_port {
+                true => options(&[]),
+                false => options(&[("chassis", &format!("hv{}", self.gateway_at))]),
+            },
             ..LogicalRouter::default()
         };
         if self.two {
@@ -276,6 +355,8 @@ impl Topology {
                 r#type: text(kind),
                 external_ip: text(&rule.external.to_string()),
                 logical_ip: text(&logical),
+                logical_port: rule.distributed.map(|guest| text(&format!("p{guest}"))),
+                external_mac: rule.distributed.map(|guest| text(&external_mac(guest))),
                 ..Nat::default()
             };
             model.put(uuid, row);
@@ -290,6 +371,11 @@ impl Topology {
 fn outer(place: usize, six: bool) -> IpAddr {
     let text = if six { format!("fd03::{:x}", 0x100 + place) } else { format!("172.16.0.{}", 100 + place) };
     text.parse().expect("numbers are small")
+}
+
+/// The MAC that the outside knows a guest by.
+fn external_mac(guest: u32) -> String {
+    format!("0a:f1:00:00:00:{guest:02x}")
 }
 
 fn octets(mac: &str) -> [u8; 6] {

@@ -2,7 +2,8 @@
 //!
 //! # Contract
 //! - `next_hop_port`: owner one port of a switch with a router here, wherever it is. Reads: it, the switch's routers. Out: for each
-//!   address in a network of such a router's port, the MAC.
+//!   address in a network of such a router's port, the MAC. Of routers' own ports only those of gateway routers elsewhere, of
+//!   which nothing but this side is known here.
 //! - `next_hop_router`: owner one router port that is here; reads it, its peer, the other routers of its switch. Out: their MACs; the
 //!   router's own addresses lead nowhere; who is not known is asked for by the agent, which keeps the packet meanwhile.
 //! - In: `NEXT_HOP`, `OUT_PORT`. Out: on to what the port that the packet leaves by wants, in the end Output.
@@ -17,7 +18,7 @@ use ofpacket::{Action, Match, field};
 use quantumnet_model::{Row, address::Mac, sb::PortBinding};
 
 use crate::compile::{
-    logical::{Kind, RouterPort, SwitchPort, go},
+    logical::{Kind, RouterPort, SwitchPort, go, is_at_its_chassis},
     owner::{Owner, Owners, Relation},
     punt::{Protocol, PuntReason},
     register,
@@ -67,11 +68,15 @@ const OWN: u16 = 30;
 
 fn port(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = SwitchPort::read(view, owner.row()) else { return };
-    if matches!(port.kind, Kind::Virtual | Kind::Router) || !view.holds(Relation::LocalSwitches, port.switch)
+    let elsewhere = port.kind == Kind::Router && !is_at_its_chassis(view, port.binding);
+    if port.kind == Kind::Virtual
+        || port.kind == Kind::Router && !elsewhere
+        || !view.holds(Relation::LocalSwitches, port.switch)
     {
         return;
     }
-    let routers: Vec<RouterPort<'_>> = routers(view, &port).collect();
+    let asks = |router: &RouterPort<'_>| elsewhere && view.holds(Relation::AsksRouters, router.router);
+    let routers: Vec<RouterPort<'_>> = routers(view, &port).filter(|router| !asks(router)).collect();
     if routers.is_empty() || !port.enabled(view) {
         return;
     }
