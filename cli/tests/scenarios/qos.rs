@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quantumnet_testbed::{Daemon, Node, Signal, Vm, wait_ok};
+use quantumnet_testbed::{Daemon, Node, Signal, Vm, wait_ok, wait_until};
 use serde_json::{Value, json};
 
 use crate::{
@@ -294,4 +294,76 @@ fn shaped_ports_have_queues_at_the_way_out() {
     nbctl(&net, &["lsp-set-options", "p1"]);
     wait_vsctl(&net, 1, &["list", "QoS"], "no QoS", str::is_empty);
     wait_vsctl(&net, 1, &["list", "Queue"], "no queue", str::is_empty);
+}
+
+/// A router that looks for many hosts at once, limited to one packet a second for that.
+#[test]
+fn what_a_router_hands_to_the_agent_is_limited() {
+    let (net, [a, b, _m]) = switch("copp");
+    let router = ["--", "lrp-add", "r", "r-sw", "0a:ff:00:00:00:01", "10.0.0.254/24"];
+    let other = ["--", "lrp-add", "r", "r-other", "0a:ff:00:00:00:02", "10.9.0.254/24"];
+    nbctl(&net, &[&["lr-add", "r"], &router[..], &other].concat());
+    nbctl(
+        &net,
+        &["ls-add", "other", "--", "lsp-add", "other", "p9", "--", "lsp-set-addresses", "p9", "unknown"],
+    );
+    for (switch, port) in [("sw", "r-sw"), ("other", "r-other")] {
+        let side = format!("{switch}-r");
+        let options = format!("router-port={port}");
+        let add = ["lsp-add", switch, &side, "--", "lsp-set-type", &side, "router"];
+        let set = ["--", "lsp-set-addresses", &side, "router", "--", "lsp-set-options", &side, &options];
+        nbctl(&net, &[&add[..], &set].concat());
+    }
+    let listener = net.lab.add_vm(2, "listener", "p9", "0a:00:00:00:00:09").unwrap();
+    nbctl(&net, &["sync"]);
+    a.set_default_route(ip("10.0.0.254")).unwrap();
+    a.wait_reachable(ip("10.0.0.254"), WITHIN).unwrap();
+
+    let asked = listener.capture("arp").unwrap();
+    look_for_hosts(&a, 1);
+    let all = |first: usize| wait_until(WITHIN, "all to be asked for", || asked_for(&asked, first) == HOSTS);
+    all(1).unwrap();
+    nbctl(&net, &["meter-add", "slow", "drop", "1", "pktps", "1"]);
+    nbctl(&net, &["copp-add", "limits", "arp-resolve", "slow", "--", "lr-copp-add", "limits", "r"]);
+    let stopped = || {
+        let text = net.lab.hypervisor(1).unwrap().ovs_ofctl(["-O", "OpenFlow13", "meter-stats", "br-int"]);
+        let text = text.unwrap();
+        let counts = text.lines().filter_map(|line| line.trim().strip_prefix("0: packet_count:"));
+        counts.map(|rest| rest.split(' ').next().unwrap().parse::<usize>().unwrap()).sum::<usize>()
+    };
+    assert_eq!(stopped(), 0, "nothing else is limited here");
+    look_for_hosts(&a, 100);
+    wait_ok(WITHIN, "the meter to have stopped most", || match stopped() {
+        count if count > HOSTS / 2 => Ok(()),
+        count => Err(format!("{count} of {HOSTS}")),
+    })
+    .unwrap();
+    // Other packets are not of that protocol.
+    b.set_default_route(ip("10.0.0.254")).unwrap();
+    assert!(a.ping(ip("10.0.0.254"), &quantumnet_testbed::PingOptions::default()).unwrap().all_answered());
+    assert!((1..HOSTS).contains(&asked_for(&asked, 100)), "{}", asked_for(&asked, 100));
+    nbctl(&net, &["clear", "Logical_Router", "r", "copp"]);
+    look_for_hosts(&a, 200);
+    all(200).unwrap();
+}
+
+/// Hosts that are looked for at once.
+const HOSTS: usize = 50;
+
+fn hosts(first: usize) -> impl Iterator<Item = String> {
+    (first..first + HOSTS).map(|place| format!("10.9.0.{place}"))
+}
+
+/// Sends to addresses that nobody has, from the `first` on.
+fn look_for_hosts(from: &Vm, first: usize) {
+    let sender = from.netns().within(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
+    for host in hosts(first) {
+        sender.send_to(&[0; 8], (ip(&host), 9)).unwrap();
+    }
+}
+
+/// How many of them a router has asked for.
+fn asked_for(seen: &quantumnet_testbed::Capture, first: usize) -> usize {
+    let text = seen.text().unwrap();
+    hosts(first).filter(|host| text.contains(&format!("who-has {host} "))).count()
 }

@@ -206,6 +206,13 @@ impl Punt {
         }
     }
 
+    /// Actions by which the packet waits until the agent lets it go on, at the beginning of a flow. Open vSwitch does not ask the
+    /// meter of an action that pauses: the flow is metered instead.
+    pub(crate) fn waiting(limited: Controller) -> impl Iterator<Item = Action> {
+        let meter = limited.meter.map(Action::Meter);
+        meter.into_iter().chain([Action::Controller2(Controller { pause: true, meter: None, ..limited })])
+    }
+
     /// The action, metered when the interface has meters (`base` above 0). For reasons that no `Copp` limits.
     pub(crate) fn action(&self, base: Option<u32>) -> Action {
         Action::Controller2(Controller {

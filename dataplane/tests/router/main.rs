@@ -517,12 +517,18 @@ fn a_copp_limits_what_a_router_hands_to_the_agent() {
 
     let Some(ovs) = loaded(&mut model) else { return };
     let metered = |what: &str, trace: &Trace, meter: Option<u32>| {
-        let found = trace.text.split("meter_id=").nth(1).and_then(|rest| {
+        let named = trace.text.split("meter_id=").nth(1).or_else(|| trace.text.split(" meter:").nth(1));
+        let found = named.and_then(|rest| {
             let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
             digits.parse::<u32>().ok()
         });
         match meter {
-            Some(_) => assert_eq!(found, meter, "{what}: {}", trace.text),
+            Some(_) => {
+                assert_eq!(found, meter, "{what}: {}", trace.text);
+                // What the switch makes of it: of an action that pauses, nothing.
+                let limits = |line: &str| line.starts_with("Datapath actions: ") && line.contains("meter(");
+                assert!(trace.text.lines().any(limits), "{what}: {}", trace.text);
+            }
             None => assert!(found.is_none_or(|found| found < 9_000), "{what}: {}", trace.text),
         }
     };

@@ -62,16 +62,15 @@ fn punt(
     Action::Controller2(limited(view, port, reason, protocol, out))
 }
 
-/// As [`punt`], and the packet waits until the agent lets it go on.
+/// As [`punt`], and the packet waits until the agent lets it go on: the beginning of a flow's actions.
 fn punt_and_wait(
     view: &View<'_>,
     port: &RouterPort<'_>,
     reason: PuntReason,
     protocol: Protocol,
     out: &mut Sink,
-) -> Action {
-    let punt = limited(view, port, reason, Some(protocol), out);
-    Action::Controller2(Controller { pause: true, ..punt })
+) -> Vec<Action> {
+    Punt::waiting(limited(view, port, reason, Some(protocol), out)).collect()
 }
 
 fn limited(

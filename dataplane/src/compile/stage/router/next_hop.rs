@@ -115,12 +115,12 @@ fn router(view: &View<'_>, owner: Owner, out: &mut Sink) {
     }
     let mut ask = |protocol| super::punt_and_wait(view, &port, PuntReason::ResolveNeighbour, protocol, out);
     let [by_arp, by_nd] = [Protocol::ArpResolve, Protocol::NdNsResolve].map(&mut ask);
-    let onward = go(super::onward(&port));
+    let onward = |ask: Vec<Action>| [ask, vec![go(super::onward(&port))]].concat();
     if by_arp == by_nd {
-        out.flow(Table::NextHopMissing, 100, port.to(), [by_arp, onward]);
+        out.flow(Table::NextHopMissing, 100, port.to(), onward(by_arp));
     } else {
-        out.flow(Table::NextHopMissing, 100, port.to().ipv4(), [by_arp, onward.clone()]);
-        out.flow(Table::NextHopMissing, 100, port.to().ipv6(), [by_nd, onward]);
+        out.flow(Table::NextHopMissing, 100, port.to().ipv4(), onward(by_arp));
+        out.flow(Table::NextHopMissing, 100, port.to().ipv6(), onward(by_nd));
     }
 }
 

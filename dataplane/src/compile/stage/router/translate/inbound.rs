@@ -77,7 +77,7 @@ fn translations(view: &View<'_>, rule: &Rule<'_>, zones: Option<Zones>, out: &mu
     };
     flows(priority).put(Counts::All, &|matches| matches, &actions, out);
     if rule.translates_quoted() {
-        let actions = [vec![quoted(view, rule, out)], actions].concat();
+        let actions = [quoted(view, rule, out), actions].concat();
         flows(priority + 1).put(Counts::Errors, &|matches| matches, &actions, out);
     }
     flows(priority + EXEMPTION).put(Counts::Exempted, &|matches| matches, &[go(Table::Route)], out);

@@ -19,7 +19,7 @@
 //! - Priorities are OVN's, shifted: which of several rules wins is visible to users.
 //! - Nothing is translated, and nothing passes untranslated, while the router has no zones yet.
 
-use ofpacket::{Action, Conntrack, ConntrackZone, Controller, Nat as Translation};
+use ofpacket::{Action, Conntrack, ConntrackZone, Nat as Translation};
 use quantumnet_model::host::HostRouterZones;
 use uuid::Uuid;
 
@@ -66,7 +66,7 @@ impl Zones {
 }
 
 /// To the agent, which translates the packet that an ICMP error quotes; the error waits meanwhile.
-fn quoted(view: &View<'_>, rule: &Rule<'_>, out: &mut Sink) -> Action {
+fn quoted(view: &View<'_>, rule: &Rule<'_>, out: &mut Sink) -> Vec<Action> {
     let own = rule.gateway.as_ref().map(|gateway| gateway.port.clone());
     let port = own.or_else(|| {
         let mut ports = view.related(Relation::RouterPorts, rule.router, 0);
@@ -74,7 +74,7 @@ fn quoted(view: &View<'_>, rule: &Rule<'_>, out: &mut Sink) -> Action {
     });
     let base = port.and_then(|port| super::meters(view, &port));
     let punt = Punt { reason: PuntReason::InnerAddress, row: rule.uuid };
-    Action::Controller2(Controller { pause: true, ..punt.limited(view, rule.router, None, base, out) })
+    Punt::waiting(punt.limited(view, rule.router, None, base, out)).collect()
 }
 
 /// Looks up, applies what the connection has, and goes on.

@@ -119,7 +119,7 @@ fn source(view: &View<'_>, rule: &Rule<'_>, zones: Option<Zones>, out: &mut Sink
         let actions = [mac, vec![from_outside(rule), go(Table::RouterOut)]].concat();
         flows(priority).put(Counts::All, &|matches| matches, &actions, out);
         if rule.translates_quoted() {
-            let actions = [vec![quoted(view, rule, out)], actions].concat();
+            let actions = [quoted(view, rule, out), actions].concat();
             flows(priority + 1).put(Counts::Errors, &|matches| matches, &actions, out);
         }
     } else {
