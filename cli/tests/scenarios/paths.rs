@@ -13,11 +13,14 @@ const MTU: u32 = 1_500;
 /// What the gateways' ports take.
 const NARROW: u32 = 1_400;
 
-/// Networks n0 and n1 behind a distributed router whose gateway is hv1; n2 behind a gateway router on hv2; and the physical
+/// Networks n0, where rules let nobody speak to a but who is answered, and n1 behind a distributed router whose gateway is hv1; n2 behind a gateway router on hv2; and the physical
 /// network that both lead to. 172.16.0.50 leads to d. `join ROUTER SWITCH MAC NETWORKS` stands for what joins them.
 const NETWORKS: &str = "
 ls-add n0 -- lsp-add n0 a -- lsp-set-addresses a 'MAC-a 10.0.0.11 fd00:10::11'
 lsp-add n0 b -- lsp-set-addresses b 'MAC-b 10.0.0.12 fd00:10::12'
+acl-add n0 from-lport 1000 'ip4.src == 10.0.0.0/24 || ip6.src == fd00:10::/64' allow-related
+acl-add n0 to-lport 1000 'ip4.dst == 10.0.0.12 || ip6.dst == fd00:10::12' allow-related
+acl-add n0 to-lport 900 'ip4.dst == 10.0.0.11 || ip6.dst == fd00:10::11' drop
 ls-add n1 -- lsp-add n1 c -- lsp-set-addresses c 'MAC-c 10.0.1.11 fd00:11::11'
 lsp-add n1 d -- lsp-set-addresses d 'MAC-d 10.0.1.12 fd00:11::12'
 ls-add n2 -- lsp-add n2 e -- lsp-set-addresses e 'MAC-e 10.0.2.11 fd00:12::11'

@@ -20,7 +20,8 @@ use quantumnet_model::{
 use uuid::Uuid;
 
 pub(crate) use router::{
-    RouterPort, across, enter, gateway_mtu, is_at_its_chassis, peer, router_addresses, router_key,
+    RouterPort, across, enter, forget_interface, gateway_mtu, is_at_its_chassis, peer, router_addresses,
+    router_key,
 };
 
 use super::{

@@ -6,7 +6,7 @@
 //! - Nothing survives crossing: connection state, flags and registers are those of a packet that has just come in.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use ofpacket::{Action, Field, Match, field};
+use ofpacket::{Action, Field, Match, Port, field};
 use ovsdb::value::Atom;
 use quantumnet_model::{
     address::Mac,
@@ -174,10 +174,16 @@ pub(crate) fn enter(datapath: u32, port: u16, flags: u32, next: Table) -> Vec<Ac
         Action::set_field(Field::xxreg(2), u128::from(flags) << 32),
         Action::set_field(Field::xxreg(3), u128::from(port) << 32),
         Action::load(field::METADATA, datapath.into()),
-        // It may leave by the interface that it came in by.
-        Action::load(field::NXM_IN_PORT, 0),
+        forget_interface(),
         go(next),
     ]
+}
+
+/// From here on a packet may leave by the interface that it came in by. No port is what Open vSwitch calls it: of a port of
+/// any other number it would have to know, where it looks a connection up, by which bridge the packet goes on, and what the
+/// agent sends came by none.
+pub(crate) fn forget_interface() -> Action {
+    Action::load(field::NXM_IN_PORT, (Port::NONE.0 & 0xffff).into())
 }
 
 /// `MAC address/length...`, of the only entry.

@@ -18,7 +18,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ofpacket::{Action, Field, Port, field};
+use ofpacket::{Action, Field, Port};
 use ovsdb::value::Atom;
 use quantumnet_expr::Expr;
 use quantumnet_model::{
@@ -209,7 +209,7 @@ fn register_of(direction: Direction) -> Field {
 /// A copy to the port of that key. It is nobody's frame any more, so that it may leave by where it came from, and for a tunnel too.
 fn copy(to: u16) -> Action {
     Action::Clone(vec![
-        Action::load(field::NXM_IN_PORT, 0),
+        logical::forget_interface(),
         Action::load(register::FROM_TUNNEL, 0),
         Action::load(register::FROM_LOCALPORT, 0),
         Action::load(register::OUT_PORT, to.into()),
@@ -323,9 +323,9 @@ mod tests {
             &ports(),
             mirrored("both", 1, &[]),
             expect![[r#"
-            MirrorFrom 100 reg14=0x1,metadata=0x7 => clone(load:0->NXM_OF_IN_PORT[],load:0->NXM_NX_REG10[16],load:0->NXM_NX_REG10[17],load:0x9->NXM_NX_REG15[],resubmit(,32)),resubmit(,12)
-            MirrorTo 100 reg15=0x1,metadata=0x7 => clone(load:0->NXM_OF_IN_PORT[],load:0->NXM_NX_REG10[16],load:0->NXM_NX_REG10[17],load:0x9->NXM_NX_REG15[],resubmit(,32)),resubmit(,44)
-        "#]],
+                MirrorFrom 100 reg14=0x1,metadata=0x7 => clone(load:0xffff->NXM_OF_IN_PORT[],load:0->NXM_NX_REG10[16],load:0->NXM_NX_REG10[17],load:0x9->NXM_NX_REG15[],resubmit(,32)),resubmit(,12)
+                MirrorTo 100 reg15=0x1,metadata=0x7 => clone(load:0xffff->NXM_OF_IN_PORT[],load:0->NXM_NX_REG10[16],load:0->NXM_NX_REG10[17],load:0x9->NXM_NX_REG15[],resubmit(,32)),resubmit(,44)
+            "#]],
         );
         check_with(
             &PASS,
@@ -347,11 +347,11 @@ mod tests {
             &ports(),
             mirrored("from-lport", 1, &rules),
             expect![[r#"
-            MirrorFrom 100 reg14=0x1,metadata=0x7 => clone(load:0->NXM_OF_IN_PORT[],load:0->NXM_NX_REG10[16],load:0->NXM_NX_REG10[17],load:0x9->NXM_NX_REG15[],resubmit(,32)),resubmit(,12)
-            MirrorFrom 111 ip,reg14=0x1,metadata=0x7 => resubmit(,12)
-            MirrorFrom 121 tcp,reg14=0x1,metadata=0x7,nw_dst=10.0.0.2/31,tp_dst=80 => clone(load:0->NXM_OF_IN_PORT[],load:0->NXM_NX_REG10[16],load:0->NXM_NX_REG10[17],load:0x9->NXM_NX_REG15[],resubmit(,32)),resubmit(,12)
-            MirrorFrom 121 tcp,reg14=0x1,metadata=0x7,nw_dst=10.0.0.2/31,tp_dst=443 => clone(load:0->NXM_OF_IN_PORT[],load:0->NXM_NX_REG10[16],load:0->NXM_NX_REG10[17],load:0x9->NXM_NX_REG15[],resubmit(,32)),resubmit(,12)
-        "#]],
+                MirrorFrom 100 reg14=0x1,metadata=0x7 => clone(load:0xffff->NXM_OF_IN_PORT[],load:0->NXM_NX_REG10[16],load:0->NXM_NX_REG10[17],load:0x9->NXM_NX_REG15[],resubmit(,32)),resubmit(,12)
+                MirrorFrom 111 ip,reg14=0x1,metadata=0x7 => resubmit(,12)
+                MirrorFrom 121 tcp,reg14=0x1,metadata=0x7,nw_dst=10.0.0.2/31,tp_dst=80 => clone(load:0xffff->NXM_OF_IN_PORT[],load:0->NXM_NX_REG10[16],load:0->NXM_NX_REG10[17],load:0x9->NXM_NX_REG15[],resubmit(,32)),resubmit(,12)
+                MirrorFrom 121 tcp,reg14=0x1,metadata=0x7,nw_dst=10.0.0.2/31,tp_dst=443 => clone(load:0xffff->NXM_OF_IN_PORT[],load:0->NXM_NX_REG10[16],load:0->NXM_NX_REG10[17],load:0x9->NXM_NX_REG15[],resubmit(,32)),resubmit(,12)
+            "#]],
         );
         let nobody = [(10, "inport == \"p3\"", "skip")];
         check_with(
@@ -359,8 +359,8 @@ mod tests {
             &ports(),
             mirrored("from-lport", 1, &nobody),
             expect![[r#"
-            MirrorFrom 100 reg14=0x1,metadata=0x7 => clone(load:0->NXM_OF_IN_PORT[],load:0->NXM_NX_REG10[16],load:0->NXM_NX_REG10[17],load:0x9->NXM_NX_REG15[],resubmit(,32)),resubmit(,12)
-        "#]],
+                MirrorFrom 100 reg14=0x1,metadata=0x7 => clone(load:0xffff->NXM_OF_IN_PORT[],load:0->NXM_NX_REG10[16],load:0->NXM_NX_REG10[17],load:0x9->NXM_NX_REG15[],resubmit(,32)),resubmit(,12)
+            "#]],
         );
     }
 

@@ -192,8 +192,7 @@ fn bridged(view: &View<'_>, port: &RouterPort<'_>) -> Vec<Action> {
         Action::load(field::METADATA, side.switch_key.into()),
         Action::load(register::IN_PORT, side.key.into()),
         Action::load(register::OUT_PORT, localnet.key.into()),
-        // It may leave by the interface that it came in by.
-        Action::load(field::NXM_IN_PORT, 0),
+        logical::forget_interface(),
         go(Table::Deliver),
     ]
 }
@@ -338,9 +337,9 @@ mod tests {
         check(
             bridged(&[(2, 10), (3, 20)]),
             expect![[r#"
-            28 50 reg15=0x2,metadata=0x9 => set_field:0a:00:00:00:00:09->eth_src,set_field:0a:00:00:00:00:09->eth_dst,ct_clear,load:0x7->OXM_OF_METADATA[],load:0x1->NXM_NX_REG14[],load:0x2->NXM_NX_REG15[],load:0->NXM_OF_IN_PORT[],resubmit(,45)
-            32 100 reg10=0/0x10000,reg15=0x3,metadata=0x9 => bundle_load(eth_src,0,active_backup,ofport,NXM_NX_REG9[0..15],members:1003,1002),resubmit(,33)
-        "#]],
+                28 50 reg15=0x2,metadata=0x9 => set_field:0a:00:00:00:00:09->eth_src,set_field:0a:00:00:00:00:09->eth_dst,ct_clear,load:0x7->OXM_OF_METADATA[],load:0x1->NXM_NX_REG14[],load:0x2->NXM_NX_REG15[],load:0xffff->NXM_OF_IN_PORT[],resubmit(,45)
+                32 100 reg10=0/0x10000,reg15=0x3,metadata=0x9 => bundle_load(eth_src,0,active_backup,ofport,NXM_NX_REG9[0..15],members:1003,1002),resubmit(,33)
+            "#]],
         );
         check(
             bridged(&[(1, 10)]),

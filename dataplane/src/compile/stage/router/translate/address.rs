@@ -155,10 +155,10 @@ mod tests {
             RouterOut 100 ip,reg15=0x2,nw_dst=172.16.0.50 => ct(table=39,zone=12)
             RouterOut 100 ip,reg15=0x2,nw_dst=172.16.0.60 => ct(table=39,zone=12)
             RouterOut 100 ipv6,reg15=0x2,ipv6_dst=fd16::50 => ct(table=39,zone=12)
-            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.1 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0->NXM_OF_IN_PORT[],resubmit(,18)
-            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.50 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0->NXM_OF_IN_PORT[],resubmit(,18)
-            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.60 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0->NXM_OF_IN_PORT[],resubmit(,18)
-            RouterOut 110 ct_state=+trk,ipv6,reg15=0x2,ipv6_dst=fd16::50 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0->NXM_OF_IN_PORT[],resubmit(,18)
+            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.1 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0xffff->NXM_OF_IN_PORT[],resubmit(,18)
+            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.50 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0xffff->NXM_OF_IN_PORT[],resubmit(,18)
+            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.60 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0xffff->NXM_OF_IN_PORT[],resubmit(,18)
+            RouterOut 110 ct_state=+trk,ipv6,reg15=0x2,ipv6_dst=fd16::50 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0xffff->NXM_OF_IN_PORT[],resubmit(,18)
         "#]]);
         World { pinned: true, options: &[("dnat_force_snat_ip", "172.16.0.7")], ..world.clone() }
             .check(&[&STAGE], expect![[r#"
@@ -172,10 +172,10 @@ mod tests {
             RouterTrack 1000 ip,reg14=0x2,nw_dst=172.16.0.50 => drop
             RouterTrack 1000 ip,reg14=0x2,nw_dst=172.16.0.60 => drop
             RouterTrack 1000 ipv6,reg14=0x2,ipv6_dst=fd16::50 => drop
-            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.1 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0->NXM_OF_IN_PORT[],resubmit(,18)
-            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.50 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0->NXM_OF_IN_PORT[],resubmit(,18)
-            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.60 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0->NXM_OF_IN_PORT[],resubmit(,18)
-            RouterOut 110 ct_state=+trk,ipv6,reg15=0x2,ipv6_dst=fd16::50 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0->NXM_OF_IN_PORT[],resubmit(,18)
+            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.1 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0xffff->NXM_OF_IN_PORT[],resubmit(,18)
+            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.50 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0xffff->NXM_OF_IN_PORT[],resubmit(,18)
+            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.60 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0xffff->NXM_OF_IN_PORT[],resubmit(,18)
+            RouterOut 110 ct_state=+trk,ipv6,reg15=0x2,ipv6_dst=fd16::50 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0xffff->NXM_OF_IN_PORT[],resubmit(,18)
         "#]]);
         World { elsewhere: true, ..world }.check(&[&STAGE], expect![""]);
     }
@@ -186,21 +186,21 @@ mod tests {
         World::of(shared).check(&[&STAGE], expect![[r#"
             RouterTrack 1000 ip,reg14=0x2,nw_dst=172.16.0.1 => ct(table=22,zone=12,nat)
             RouterOut 100 ip,reg15=0x2,nw_dst=172.16.0.1 => ct(table=39,zone=12)
-            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.1 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0->NXM_OF_IN_PORT[],resubmit(,18)
+            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.1 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0xffff->NXM_OF_IN_PORT[],resubmit(,18)
         "#]]);
         let limited =
             Nat { allowed_ext_ips: Some(peers()), ..rule("dnat_and_snat", "172.16.0.50", "10.0.0.1") };
         World::of([limited]).check(&[&STAGE], expect![[r#"
             RouterTrack 1000 ip,reg14=0x2,nw_dst=172.16.0.50 => ct(table=22,zone=12,nat)
             RouterOut 100 ip,reg15=0x2,nw_dst=172.16.0.50 => ct(table=39,zone=12)
-            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.50 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0->NXM_OF_IN_PORT[],resubmit(,18)
+            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.50 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0xffff->NXM_OF_IN_PORT[],resubmit(,18)
         "#]]);
         let limited = Nat { allowed_ext_ips: Some(peers()), ..rule("dnat", "172.16.0.50", "10.0.0.1") };
         World::of([limited]).check(&[&STAGE], expect![[r#"
             RouterTrack 1000 ip,reg14=0x2,nw_dst=172.16.0.50 => resubmit(,22)
             RouterTrack 1010 ip,reg10=0x10/0x10,reg14=0x2,nw_dst=172.16.0.50 => ct(table=22,zone=12)
             RouterOut 100 ip,reg15=0x2,nw_dst=172.16.0.50 => ct(table=39,zone=12)
-            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.50 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0->NXM_OF_IN_PORT[],resubmit(,18)
+            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.50 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0xffff->NXM_OF_IN_PORT[],resubmit(,18)
         "#]]);
     }
 
@@ -210,7 +210,7 @@ mod tests {
         World { elsewhere: true, ..own.clone() }.check(&[&STAGE], expect![[r#"
             RouterTrack 1000 ip,reg14=0x2,nw_dst=172.16.0.50 => ct(commit,table=23,zone=11,nat(dst=10.0.0.1))
             RouterOut 100 ip,reg15=0x2,nw_dst=172.16.0.50 => ct(table=39,zone=12)
-            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.50 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0->NXM_OF_IN_PORT[],resubmit(,18)
+            RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.50 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0xffff->NXM_OF_IN_PORT[],resubmit(,18)
         "#]]);
         World { guest_elsewhere: true, ..own.clone() }.check(
             &[&STAGE],
