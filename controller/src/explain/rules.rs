@@ -188,9 +188,7 @@ impl<'a> Rules<'a> {
             }
             return Outcome { passes: rule.deed == Deed::Allow, acl: Some(rule.acl) };
         }
-        // The default of a round behind load balancing is asked only where there are such rules.
-        let asked = round != Round::After || rules.iter().any(|rule| rule.round == round);
-        Outcome { passes: !(self.drops && asked && !rules.is_empty()), acl: None }
+        Outcome { passes: !self.drops || rules.is_empty(), acl: None }
     }
 
     /// Services, and prefixes of sources, that the rules of a switch for what its ports receive name.

@@ -39,6 +39,9 @@ pub enum Place {
     Group(usize),
 }
 
+/// Priority of no rule: number of the one that passes what those of the first round passed.
+const BEHIND: u32 = 99_999;
+
 impl Network {
     pub fn random(random: &mut Random) -> Self {
         let mut this = Self { default_drop: random.one_in(4), next: 1, ..Self::default() };
@@ -130,11 +133,13 @@ impl Network {
         };
         for number in [1, 2] {
             model.switch(number);
-            let row = LogicalSwitch {
-                name: text(&format!("sw{number}")),
-                acls: acls(Place::Switch(number)),
-                ..LogicalSwitch::default()
-            };
+            let mut rules: imbl::OrdSet<_> = acls(Place::Switch(number));
+            // The default to drop holds behind load balancing too.
+            if self.default_drop && self.rules_on(number).next().is_some() {
+                rules.insert(Strong::new(id(Kind::Acl, BEHIND)));
+            }
+            let row =
+                LogicalSwitch { name: text(&format!("sw{number}")), acls: rules, ..LogicalSwitch::default() };
             model.put(id(Kind::Switch, number), row);
         }
         for port in 1..=PORTS {
@@ -175,6 +180,14 @@ impl Network {
             };
             model.put(uuid, row);
         }
+        let behind = Acl {
+            direction: text("from-lport"),
+            r#match: text("ip"),
+            action: text("allow"),
+            options: options(&[("apply-after-lb", "true")]),
+            ..Acl::default()
+        };
+        model.put(id(Kind::Acl, BEHIND), behind);
         let drop = if self.default_drop { "true" } else { "false" };
         let row = NbGlobal { options: options(&[("default_acl_drop", drop)]), ..NbGlobal::default() };
         model.put(id(Kind::Own, 1), row);

@@ -27,7 +27,7 @@ use quantumnet_model::{
 };
 use uuid::Uuid;
 
-use super::{Round, Verdict, shape::Line};
+use super::{Round, Verdict, shape::Line, verdict::dropped_by_default};
 use crate::compile::{
     index::By,
     logical::{self, Kind, SwitchPort, on_switch},
@@ -182,7 +182,8 @@ fn state_needs(view: &View<'_>, referrer: Uuid, switch: Uuid, out: &mut Sink) {
             out.fact(Relation::Stateful, switch, 0, Uuid::nil());
             out.fact(Relation::AnyStateful, Uuid::nil(), 0, Uuid::nil());
         }
-        if need.round == Round::After {
+        // As in OVN, the default holds in that round too, where no rule is of it.
+        if need.round == Round::After || dropped_by_default(view) {
             out.fact(Relation::FilteredAfter, switch, 0, Uuid::nil());
         }
         if need.tier > 0 {

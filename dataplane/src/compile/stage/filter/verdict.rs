@@ -165,7 +165,7 @@ fn global_says(view: &View<'_>, option: &str, value: &str) -> bool {
 }
 
 /// Whether what no rule decides is dropped, on switches that have any rule.
-fn dropped_by_default(view: &View<'_>) -> bool {
+pub(super) fn dropped_by_default(view: &View<'_>) -> bool {
     global_says(view, "default_acl_drop", "true")
 }
 
