@@ -162,14 +162,28 @@ fn options_stand_in_order_with_the_padding_of_ovn() {
 }
 
 #[test]
-fn ipxe_gets_its_own_boot_file() {
-    let offer = offer(&[("bootfile_name", "\"a\""), ("bootfile_name_alt", "\"b\"")]);
-    for (options, expected) in [(&[][..], b"a"), (&[175, 1, 0][..], b"b")] {
-        let reply = read(&offer.answer(&frame(1, [0; 4], 0, options)).unwrap());
+fn who_is_no_ipxe_yet_gets_the_alternative_boot_file() {
+    let both = &[("bootfile_name", "\"a\""), ("bootfile_name_alt", "\"b\"")][..];
+    let ipxe = &[175, 1, 0][..];
+    for (given, options, expected) in [
+        (both, &[][..], b"b"),
+        (both, ipxe, b"a"),
+        (&both[..1], &[], b"a"),
+        (&both[..1], ipxe, b"a"),
+        (&both[1..], &[], b"b"),
+        (&both[1..], ipxe, b"b"),
+    ] {
+        let reply = read(&offer(given).answer(&frame(1, [0; 4], 0, options)).unwrap());
         let found = reply.message.opts().get(OptionCode::BootfileName);
-        assert_eq!(found, Some(&DhcpOption::BootfileName(expected.to_vec())));
+        assert_eq!(found, Some(&DhcpOption::BootfileName(expected.to_vec())), "{given:?} {options:?}");
         assert!(!reply.options.windows(2).any(|pair| pair == [254, 1]));
     }
+}
+
+#[test]
+fn the_next_server_is_an_option_too() {
+    let reply = read(&offer(&[("next_server", "10.0.0.9")]).answer(&frame(1, [0; 4], 0, &[])).unwrap());
+    assert!(reply.options.windows(6).any(|option| option == [253, 4, 10, 0, 0, 9]), "{:?}", reply.options);
 }
 
 #[test]

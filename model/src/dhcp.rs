@@ -8,7 +8,7 @@
 //! - [`OPTIONS`] is the whole list: a name that is not in it is an error, never passed over.
 //! - An encoded option is at most 255 octets long, so it needs no splitting (RFC 3396).
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use thiserror::Error;
@@ -57,7 +57,7 @@ pub const OPTIONS: &[OptionDecl] = &[
     option("T2", 59, Kind::U32),
     option("arp_cache_timeout", 35, Kind::U32),
     option("bootfile_name", BOOTFILE, Kind::Text),
-    // Sent under the code of `bootfile_name` to clients that say they are iPXE; 254 never goes out.
+    // Sent under the code of `bootfile_name`, but for iPXE where there are both; 254 never goes out.
     option("bootfile_name_alt", 254, Kind::Text),
     option("broadcast_address", 28, Kind::Addresses),
     option("classless_static_route", 121, Kind::Routes),
@@ -76,8 +76,8 @@ pub const OPTIONS: &[OptionDecl] = &[
     option("netbios_name_server", 44, Kind::Addresses),
     option("netbios_node_type", 46, Kind::U8),
     option("netmask", NETMASK, Kind::Addresses),
-    // The field `siaddr`; 253 never goes out.
-    option("next_server", 253, Kind::Addresses),
+    // The field `siaddr` too. As in OVN the option goes out, though no client knows it.
+    option("next_server", NEXT_SERVER, Kind::Addresses),
     option("nis_server", 41, Kind::Addresses),
     option("ntp_server", 42, Kind::Addresses),
     option("path_prefix", 210, Kind::Text),
@@ -222,19 +222,35 @@ fn routes(value: &str) -> Option<Vec<u8>> {
     Some(octets)
 }
 
-/// RFC 1035, section 3.1: labels with their length, then zero.
+/// RFC 1035, section 3.1: labels with their length, then zero; what ends as a name before it points there (4.1.4, RFC 3397).
 fn domains(list: &str) -> Option<Vec<u8>> {
     let mut octets = Vec::new();
+    let mut places: BTreeMap<&str, u16> = BTreeMap::new();
     for domain in list.split(',').map(str::trim).filter(|domain| !domain.is_empty()) {
-        for label in domain.trim_end_matches('.').split('.') {
+        let mut rest = domain.trim_end_matches('.');
+        loop {
+            if let Some(place) = places.get(rest) {
+                octets.extend_from_slice(&(POINTER | place).to_be_bytes());
+                break;
+            }
+            places.insert(rest, u16::try_from(octets.len()).ok().filter(|place| *place < POINTER)?);
+            let (label, beyond) =
+                rest.split_once('.').map_or((rest, None), |(label, more)| (label, Some(more)));
             let length = u8::try_from(label.len()).ok().filter(|length| (1..=63).contains(length))?;
             octets.push(length);
             octets.extend_from_slice(label.as_bytes());
+            let Some(beyond) = beyond else {
+                octets.push(0);
+                break;
+            };
+            rest = beyond;
         }
-        octets.push(0);
     }
     (!octets.is_empty()).then_some(octets)
 }
+
+/// The two bits that tell a place from a label's length.
+const POINTER: u16 = 0xc000;
 
 /// Subnet mask.
 pub const NETMASK: u8 = 1;
@@ -242,6 +258,8 @@ pub const NETMASK: u8 = 1;
 pub const LEASE_TIME: u8 = 51;
 /// Server identifier.
 pub const SERVER_ID: u8 = 54;
+/// Next server, as OVN has it.
+pub const NEXT_SERVER: u8 = 253;
 /// Bootfile name.
 pub const BOOTFILE: u8 = 67;
 /// Renewal time.
@@ -279,6 +297,11 @@ mod tests {
             Ok(&[24, 30, 0, 0, 10, 0, 0, 4, 0, 10, 0, 0, 1]),
         );
         check("domain_search_list", r#""a.b,c""#, Ok(&[1, b'a', 1, b'b', 0, 1, b'c', 0]));
+        check(
+            "domain_search_list",
+            r#""a.ovn,b.ovn,ovn,c.b.ovn,a.ovn""#,
+            Ok(b"\x01a\x03ovn\x00\x01b\xc0\x02\xc0\x02\x01c\xc0\x07\xc0\x00"),
+        );
     }
 
     #[test]

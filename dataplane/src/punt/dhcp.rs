@@ -15,7 +15,7 @@ use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use ipnet::IpNet;
 use quantumnet_model::{
     address::{AddressError, LspAddress, Mac, v4},
-    dhcp::{BOOTFILE, LEASE_TIME, NETMASK, OptionDecl, OptionError, SERVER_ID, T1, T2},
+    dhcp::{BOOTFILE, LEASE_TIME, NETMASK, NEXT_SERVER, OptionDecl, OptionError, SERVER_ID, T1, T2},
     nb::{DhcpOptions, LogicalSwitchPort},
 };
 use thiserror::Error;
@@ -29,7 +29,7 @@ pub struct Offer {
     server_mac: Mac,
     next_server: Option<Ipv4Addr>,
     bootfile: Option<Vec<u8>>,
-    bootfile_ipxe: Option<Vec<u8>>,
+    bootfile_alternative: Option<Vec<u8>>,
     /// The other options, in the order they are sent.
     options: Vec<(u8, Vec<u8>)>,
 }
@@ -131,7 +131,7 @@ impl Offer {
             server_mac,
             next_server: None,
             bootfile: None,
-            bootfile_ipxe: None,
+            bootfile_alternative: None,
             options: Vec::new(),
         };
         let netmask = net.netmask().to_string();
@@ -145,7 +145,7 @@ impl Offer {
             match name {
                 "next_server" => this.next_server = Some(first_address(&octets)),
                 "bootfile_name" => this.bootfile = Some(octets),
-                "bootfile_name_alt" => this.bootfile_ipxe = Some(octets),
+                "bootfile_name_alt" => this.bootfile_alternative = Some(octets),
                 _ => this.options.push((decl.code, octets)),
             }
         }
@@ -179,9 +179,14 @@ impl Offer {
         reply.extend_from_slice(&MAGIC);
         reply.extend_from_slice(&[MESSAGE_TYPE, 1, kind]);
         if kind != NAK {
-            let alternative = self.bootfile_ipxe.as_ref().filter(|_| request.ipxe);
-            if let Some(name) = alternative.or(self.bootfile.as_ref()) {
+            // Of both, the first is for clients that are iPXE already.
+            let (first, second) = (self.bootfile.as_ref(), self.bootfile_alternative.as_ref());
+            let name = if request.ipxe { first.or(second) } else { second.or(first) };
+            if let Some(name) = name {
                 push_option(&mut reply, BOOTFILE, name);
+            }
+            if let Some(next) = self.next_server {
+                push_option(&mut reply, NEXT_SERVER, &next.octets());
             }
             let of_a_lease = |code: u8| matches!(code, NETMASK | LEASE_TIME | T1 | T2);
             for (code, value) in self.options.iter().filter(|(code, _)| !(inform && of_a_lease(*code))) {
