@@ -7,7 +7,7 @@
 //!
 //! # Invariants
 //! - A reset, an ABORT, an ICMP error, what went to a group and what has a further VLAN tag get no answer.
-//! - A quoted packet is cut so that the answer fits every link: 576 octets for IPv4, 1,280 for IPv6.
+//! - A quoted packet is cut so that the answer fits every link: frames of 576 octets for IPv4, 1,280 for IPv6.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -258,10 +258,10 @@ const UNREACHABLE_V6: u8 = 1;
 const PROHIBITED_V6: u8 = 1;
 const PORT_UNREACHABLE_V6: u8 = 4;
 const FIRST_INFORMATIONAL_V6: u8 = 128;
-/// 576 octets less the headers of IPv4 and ICMP.
-const QUOTED_V4: usize = 576 - 20 - 8;
-/// 1,280 octets less the headers of IPv6 and ICMPv6.
-const QUOTED_V6: usize = 1_280 - 40 - 8;
+/// 576 octets less the headers of Ethernet, which OVN counts too, IPv4 and ICMP.
+const QUOTED_V4: usize = 576 - 14 - 20 - 8;
+/// 1,280 octets less the headers of Ethernet, IPv6 and ICMPv6.
+const QUOTED_V6: usize = 1_280 - 14 - 40 - 8;
 const SCTP_INIT: u8 = 1;
 const SCTP_ABORT: u8 = 6;
 
@@ -322,7 +322,7 @@ mod tests {
     fn a_datagram_is_unreachable_and_quoted_in_bounds() {
         let udp = frame(|ip, out| ip.udp(1, 2).write_to_vec(out, &[7; 1_400]).unwrap());
         let reply = answer(&udp).unwrap();
-        assert_eq!(reply.len(), 14 + 576);
+        assert_eq!(reply.len(), 576, "with the header of Ethernet, as in OVN");
         assert_eq!((reply[34], reply[35]), (3, 3));
         assert_eq!(reply[42..62], udp[14..34]);
     }
