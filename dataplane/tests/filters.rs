@@ -49,6 +49,9 @@ const MATCHES: &[&str] = &[
     "ip4.src == $s0 && tcp",
     "tcp.dst == 80 && ip4.src == 10.1.0.7",
     "ip4.src == $s1 && ip4.src == $s0",
+    "OWN == @g0 && OWN == {\"p1\", \"p3\", \"p4\"} && ip4.src == $s0",
+    "OWN == @g0 && ip4.src == {10.0.0.1, 10.1.0.7} && ip4.src == $s0",
+    "OWN == @g0 && ip4.src == 10.0.0.1 && ip4.src == $s0 && tcp.dst == {22, 80}",
     "OWN == \"p1\" || OWN == \"p5\"",
     "1",
 ];
@@ -566,4 +569,18 @@ fn the_default_is_that_of_switches_with_rules() {
         mac(2)
     ));
     assert_eq!(udp.ports(), [""; 0], "{}", udp.text);
+}
+
+/// Open vSwitch wants a flow for each dimension of a conjunction: one that is in two of them does not count twice.
+#[test]
+fn dimensions_of_one_field_have_flows_of_their_own() {
+    let Some(ovs) = Ovs::start(6, 2) else { return };
+    for (what, text) in
+        MATCHES.iter().enumerate().filter(|(_, text)| text.contains(" $s0") && text.contains("@g0"))
+    {
+        for to in [false, true] {
+            let rule = Rule { what, to, priority: 1_000, tier: 0, action: 1, of: [0, 7].into() };
+            check(&ovs, &[rule]).unwrap_or_else(|failure| panic!("{text}: {failure}"));
+        }
+    }
 }

@@ -20,7 +20,7 @@ use crate::compile::{
     logical::{self, on_switch},
     owner::{Relation, pair},
     sink::Sink,
-    stage::filter::expression::{members, with},
+    stage::filter::expression::{members, settled, with},
     table::Table,
     view::View,
 };
@@ -87,20 +87,11 @@ pub(crate) fn parts(view: &View<'_>, place: Place, clause: &Clause) -> Vec<Part>
                 Resolved::Terms(resolved) => terms.extend(resolved),
             }
         }
-        terms.sort_unstable();
-        terms.dedup();
         if !always {
             wide.push(terms);
         }
     }
-    // Dimensions that have come down to one term are like fixed ones.
-    let (single, wide): (Vec<_>, Vec<_>) = wide.into_iter().partition(|terms| terms.len() <= 1);
-    for terms in single {
-        match terms.first().and_then(|only| with(&base, *only)) {
-            Some(matches) => base = matches,
-            None => return Vec::new(),
-        }
-    }
+    let Some((base, wide)) = settled(base, wide) else { return Vec::new() };
     let Ok(dimensions) = u8::try_from(wide.len()) else { return Vec::new() };
     let matches = |terms: Vec<expr::Match>| -> Vec<Match> {
         terms.into_iter().filter_map(|term| with(&base, term)).collect()

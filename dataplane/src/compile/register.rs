@@ -57,6 +57,7 @@ bits! {
     Built PERSIST = Reg(0), 6, 1, "FromPolicy, AfterPolicy, ToPolicy" => "FromVerdict, AfterVerdict, ToVerdict: the connection outlives its rule";
     Built SAMPLED = Reg(0), 7, 1, "FromPolicy, AfterPolicy, ToPolicy" => "FromVerdict, AfterVerdict, ToVerdict: the label says where the connection's packets are sampled";
     Built STATELESS = Reg(0), 8, 1, "FromTrack, ToTrack" => "FromPolicy, AfterPolicy, ToPolicy: the switch does not track connections";
+    Built AGAIN = Reg(0), 9, 7, "nobody: 0 in every packet" => "FromPolicy, AfterPolicy, ToPolicy: makes flows of two dimensions of one field two";
     Built LIST = Reg(0), 16, 16, "nobody: 0 in every packet" => "FromPolicy, AfterPolicy, ToPolicy: makes flows of very many conjunctions several";
     Planned ORIGINAL_PORT = Reg(1), 0, 24, "BalanceTrack" => "Balance: protocol and port before translation";
     Built ANSWER_MAC_HIGH = Reg(2), 0, 16, "Neighbour" => "NeighbourReply: MAC of the address asked for, upper part";
@@ -130,6 +131,8 @@ pub const SAMPLED: Subfield = Field::reg(0).bit(7);
 pub const KEPT: Subfield = Field::reg(0).range(6, 2);
 /// The switch does not track connections.
 pub const STATELESS: Subfield = Field::reg(0).bit(8);
+/// Always 0.
+pub const AGAIN: Subfield = Field::reg(0).range(9, 7);
 /// Always 0.
 pub const LIST: Subfield = Field::reg(0).range(16, 16);
 /// Which of equal routes was chosen: [`WAY_IS_CHOSEN`] and its place among them.

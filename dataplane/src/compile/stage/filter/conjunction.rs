@@ -22,7 +22,7 @@ use super::{
     rule::shapes,
     scope::Scope,
     set::Use,
-    shape::{Line, Shape, Shared},
+    shape::{Line, Position, Shape, Shared},
 };
 use crate::compile::{
     index::By,
@@ -56,20 +56,20 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         .flat_map(|line| shapes.iter().map(move |shape| (line, shape)))
         .find(|(line, shape)| line.signature(&scope, shape) == signature);
     let Some((line, shape)) = found else { return };
-    let dimensions = shape.dimensions();
     places(view, &scope, number, line, shape, out);
     for (dimension, shared) in (shape.ports.len().max(1)..).zip(&shape.shared) {
-        share(view, Part { number, line, dimension, dimensions }, shared, out);
+        let Some(position) = shape.position(dimension) else { continue };
+        share(view, Part { number, line, position }, shared, out);
     }
 }
 
 fn places(view: &View<'_>, scope: &Scope, number: Number, line: Line, shape: &Shape, out: &mut Sink) {
-    let dimensions = shape.dimensions();
     let ports: Vec<_> =
         if shape.ports.is_empty() { vec![None] } else { shape.ports.iter().map(Some).collect() };
     for (dimension, ports) in ports.into_iter().enumerate() {
+        let Some(position) = shape.position(dimension) else { continue };
         for place in scope.places_of(view, line, ports) {
-            number.term(out, line, line.of_tier(place.matches()), dimension, dimensions);
+            number.term(out, line, line.of_tier(place.matches()), position);
         }
     }
 }
@@ -79,8 +79,7 @@ fn places(view: &View<'_>, scope: &Scope, number: Number, line: Line, shape: &Sh
 struct Part {
     number: Number,
     line: Line,
-    dimension: usize,
-    dimensions: usize,
+    position: Position,
 }
 
 fn share(view: &View<'_>, part: Part, shared: &Shared, out: &mut Sink) {
@@ -93,8 +92,8 @@ fn share(view: &View<'_>, part: Part, shared: &Shared, out: &mut Sink) {
                 Some(field) => {
                     let named = Atom::String(set.name.as_str().into());
                     let row = view.uuids(By::AddressSetName, &[named]).into_iter().next();
-                    let used = Use::new(part.line, part.number, field, part.dimension, part.dimensions);
-                    if let (Some(row), Some(used)) = (row, used) {
+                    let used = Use::new(part.line, part.number, field, part.position);
+                    if let Some(row) = row {
                         out.fact(Relation::SetUses, row, u32::from(field.width()), used.packed());
                     }
                 }
@@ -104,7 +103,7 @@ fn share(view: &View<'_>, part: Part, shared: &Shared, out: &mut Sink) {
         }
     }
     for matches in terms.into_iter().filter_map(|term| expression::with(&base, term)) {
-        part.number.term(out, part.line, matches, part.dimension, part.dimensions);
+        part.number.term(out, part.line, matches, part.position);
     }
 }
 
@@ -133,31 +132,25 @@ impl Number {
     }
 
     /// Wants a flow of one dimension.
-    pub(super) fn term(
-        self,
-        out: &mut Sink,
-        line: Line,
-        matches: Match,
-        dimension: usize,
-        dimensions: usize,
-    ) {
-        let (Ok(clause), Ok(clauses)) = (u8::try_from(dimension), u8::try_from(dimensions)) else { return };
-        let action = Action::conjunction(self.id, clause, clauses);
-        out.flow(line.table, line.priority, self.of_list(matches), [action]);
+    pub(super) fn term(self, out: &mut Sink, line: Line, matches: Match, position: Position) {
+        let action = Action::conjunction(self.id, position.dimension, position.dimensions);
+        out.flow(line.table, line.priority, apart(matches, self.list, position.again), [action]);
     }
 
     /// Tells the flows of different lists apart.
     pub(in crate::compile::stage) fn of_list(self, matches: Match) -> Match {
-        of_list(matches, self.list)
+        apart(matches, self.list, 0)
     }
 }
 
-/// A match of a flow in that list: bits that are 0 in every packet make it another flow.
-pub(super) fn of_list(matches: Match, list: u16) -> Match {
-    if list == 0 {
+/// A match of a flow in that list, and of a field's dimension that comes after so many others: bits that are 0 in every packet make
+/// it another flow.
+pub(super) fn apart(matches: Match, list: u16, again: u8) -> Match {
+    if list == 0 && again == 0 {
         return matches;
     }
-    matches.with_masked(register::LIST.field, 0u32, u32::from(list) << register::LIST.offset)
+    let bits = u32::from(list) << register::LIST.offset | u32::from(again) << register::AGAIN.offset;
+    matches.with_masked(register::LIST.field, 0u32, bits)
 }
 
 /// Conjunctions of one list: with as many in each of two dimensions a flow still fits a message.

@@ -4,6 +4,8 @@
 //! - A name that nobody has matches nothing.
 //! - What the switch can't match yields no match at all, and the controller has told so.
 
+use std::collections::BTreeMap;
+
 use ofpacket::Match;
 use ovsdb::value::Atom;
 use quantumnet_expr::{self as expr, AddressSet, Dimension, Field, Term};
@@ -48,4 +50,76 @@ pub(crate) fn with(matches: &Match, term: expr::Match) -> Option<Match> {
         return Some(matches.clone());
     }
     Some(matches.clone().with_masked(place, term.value, term.mask))
+}
+
+/// What all flows of a clause match, and its lists of alternatives, of which there is one for each field and none for what has come
+/// down to one alternative: Open vSwitch wants a flow for each dimension of a conjunction, and of one field two could be the
+/// same. `None` if nothing fulfils the clause.
+pub(crate) fn settled(
+    mut base: Match,
+    lists: Vec<Vec<expr::Match>>,
+) -> Option<(Match, Vec<Vec<expr::Match>>)> {
+    let mut of_field: BTreeMap<Field, Vec<expr::Match>> = BTreeMap::new();
+    for list in lists {
+        let field = list.first()?.field;
+        let merged = match of_field.get(&field) {
+            Some(known) => {
+                known.iter().flat_map(|one| list.iter().filter_map(|other| both(*one, *other))).collect()
+            }
+            None => list,
+        };
+        of_field.insert(field, merged);
+    }
+    let mut wide = Vec::new();
+    for mut list in of_field.into_values() {
+        list.retain(|term| with(&base, *term).is_some());
+        list.sort_unstable();
+        list.dedup();
+        match list.as_slice() {
+            [] => return None,
+            [only] => base = with(&base, *only)?,
+            _ if list.iter().all(|term| with(&base, *term).as_ref() == Some(&base)) => {}
+            _ => wide.push(list),
+        }
+    }
+    Some((base, wide))
+}
+
+/// What fulfils two terms of one field.
+fn both(one: expr::Match, other: expr::Match) -> Option<expr::Match> {
+    if (one.value ^ other.value) & one.mask & other.mask != 0 {
+        return None;
+    }
+    let value = one.value & one.mask | other.value & other.mask;
+    Some(expr::Match { value, mask: one.mask | other.mask, ..one })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(value: u128, length: u32) -> expr::Match {
+        expr::Match { field: Field::Ip4Src, value, mask: (0xffff_ffff << (32 - length)) & 0xffff_ffff }
+    }
+
+    #[test]
+    fn lists_of_one_field_are_one() {
+        let port = |value| expr::Match { field: Field::TcpDst, value, mask: 0xffff };
+        let (ports, net) = (vec![port(22), port(80)], source(0x0a00_0000, 8));
+        let [near, far] = [source(0x0a00_0001, 32), source(0x0b00_0001, 32)];
+        let base = || Match::new().ipv4().with(ofpacket::field::IP_PROTO, 6u8);
+        let with_near = with(&base(), near).expect("it has the field");
+        for (lists, expected) in [
+            (vec![vec![near, far], ports.clone()], Some((base(), vec![vec![near, far], ports.clone()]))),
+            (
+                vec![vec![near, far], ports.clone(), vec![far, net]],
+                Some((base(), vec![vec![near, far], ports.clone()])),
+            ),
+            (vec![vec![near, far], ports.clone(), vec![net]], Some((with_near, vec![ports.clone()]))),
+            (vec![vec![near], vec![far]], None),
+            (vec![ports, Vec::new()], None),
+        ] {
+            assert_eq!(settled(base(), lists.clone()), expected, "{lists:?}");
+        }
+    }
 }

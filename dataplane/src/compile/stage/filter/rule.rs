@@ -183,9 +183,10 @@ impl Rule<'_> {
             says.everywhere(out, line, &complete(Match::new()));
             return;
         }
-        let Some(last) = shape.dimensions().checked_sub(1) else { return };
+        let last = shape.dimensions().checked_sub(1).and_then(|last| shape.position(last));
+        let Some(last) = last else { return };
         for matches in shape.rest() {
-            number.term(out, line, matches.clone(), last, shape.dimensions());
+            number.term(out, line, matches.clone(), last);
             says.everywhere(out, line, &complete(matches));
         }
     }

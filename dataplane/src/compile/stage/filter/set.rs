@@ -15,9 +15,9 @@ use quantumnet_model::{Row, sb};
 use uuid::Uuid;
 
 use super::{
-    conjunction::{Number, of_list},
+    conjunction::{Number, apart},
     expression,
-    shape::Line,
+    shape::{Line, Position},
 };
 use crate::compile::{
     owner::{Owner, Owners, Relation},
@@ -95,7 +95,7 @@ fn flows(view: &View<'_>, set: Uuid, width: u8, bits: Bits, out: &mut Sink) {
         let Some(matches) = expression::with(&first.base(), Bits { field: first.field, ..bits }) else {
             continue;
         };
-        out.flow(first.table, first.priority, of_list(matches, first.list), actions);
+        out.flow(first.table, first.priority, apart(matches, first.list, first.position.again), actions);
     }
 }
 
@@ -113,21 +113,13 @@ pub(super) struct Use {
     list: u16,
     field: Field,
     id: u32,
-    dimension: u8,
-    dimensions: u8,
+    position: Position,
 }
 
 impl Use {
-    pub(super) fn new(
-        line: Line,
-        number: Number,
-        field: Field,
-        dimension: usize,
-        dimensions: usize,
-    ) -> Option<Self> {
-        let [dimension, dimensions] = [u8::try_from(dimension).ok()?, u8::try_from(dimensions).ok()?];
+    pub(super) fn new(line: Line, number: Number, field: Field, position: Position) -> Self {
         let Number { id, list } = number;
-        Some(Self { table: line.table, priority: line.priority, list, field, id, dimension, dimensions })
+        Self { table: line.table, priority: line.priority, list, field, id, position }
     }
 
     /// In a fact: sorted by flow.
@@ -139,31 +131,32 @@ impl Use {
         octets[..2].copy_from_slice(&flow);
         octets[2..4].copy_from_slice(&priority);
         octets[4..6].copy_from_slice(&list);
-        octets[6..10].copy_from_slice(&self.id.to_be_bytes());
-        octets[10..12].copy_from_slice(&[self.dimension, self.dimensions]);
+        octets[6] = self.position.again;
+        octets[7..11].copy_from_slice(&self.id.to_be_bytes());
+        octets[11..13].copy_from_slice(&[self.position.dimension, self.position.dimensions]);
         Uuid::from_bytes(octets)
     }
 
     fn unpacked(fact: Uuid) -> Option<Self> {
-        let [table, field, p0, p1, l0, l1, i0, i1, i2, i3, dimension, dimensions, ..] = fact.into_bytes();
+        let [table, field, p0, p1, l0, l1, again, i0, i1, i2, i3, dimension, dimensions, ..] =
+            fact.into_bytes();
         Some(Self {
             table: Table::from_number(table)?,
             field: *FIELDS.get(usize::from(field))?,
             priority: u16::from_be_bytes([p0, p1]),
             list: u16::from_be_bytes([l0, l1]),
             id: u32::from_be_bytes([i0, i1, i2, i3]),
-            dimension,
-            dimensions,
+            position: Position { dimension, dimensions, again },
         })
     }
 
     /// What tells the flows of one member apart.
-    fn place(self) -> (Table, u16, u16, Field) {
-        (self.table, self.priority, self.list, self.field)
+    fn place(self) -> (Table, u16, u16, Field, u8) {
+        (self.table, self.priority, self.list, self.field, self.position.again)
     }
 
     fn action(self) -> Action {
-        Action::conjunction(self.id, self.dimension, self.dimensions)
+        Action::conjunction(self.id, self.position.dimension, self.position.dimensions)
     }
 
     fn base(self) -> Match {
@@ -188,8 +181,7 @@ mod tests {
                 list: 3,
                 field: *field,
                 id: 0xdead_beef,
-                dimension: 1,
-                dimensions: 4,
+                position: Position { dimension: 1, dimensions: 4, again: 2 },
             };
             assert_eq!(Use::unpacked(used.packed()), Some(used));
         }

@@ -8,6 +8,8 @@
 //!
 //! # Invariants
 //! - All that a clause says is said by one of its parts: what no shared dimension carries is its own.
+//! - No flow is in two dimensions of a conjunction: Open vSwitch counts the flows that a packet meets, and with fewer than
+//!   dimensions it is not complete. See [`Position::again`].
 //! - Where ports are does not depend on the packet and is decided before.
 
 use std::fmt::Write as _;
@@ -89,6 +91,34 @@ impl Shape {
         self.ports.len().max(1) + self.shared.len() + usize::from(self.rest)
     }
 
+    /// A dimension among them; `None` if there are more than a switch may have.
+    pub(super) fn position(&self, dimension: usize) -> Option<Position> {
+        let before = self.fields().into_iter().take(dimension);
+        let own = self.fields().into_iter().nth(dimension)?;
+        let again = before.filter(|fields| fields.iter().any(|field| own.contains(field))).count();
+        Some(Position {
+            dimension: u8::try_from(dimension).ok()?,
+            dimensions: u8::try_from(self.dimensions()).ok()?,
+            again: u8::try_from(again).ok().filter(|again| u16::from(*again) < 1 << register::AGAIN.bits)?,
+        })
+    }
+
+    /// The fields of each dimension, without what its flows match besides.
+    fn fields(&self) -> Vec<Vec<Field>> {
+        let of = |dimension: &Dimension| match dimension.family() {
+            Family::Field(field) => vec![field],
+            Family::Residence => Vec::new(),
+        };
+        let mut all: Vec<Vec<Field>> = self.ports.iter().map(of).collect();
+        all.resize(self.ports.len().max(1), Vec::new());
+        all.extend(self.shared.iter().map(|shared| of(&shared.dimension)));
+        if self.rest {
+            let own = self.own.iter().flat_map(of);
+            all.push(self.fixed.iter().map(|fixed| fixed.field).chain(own).collect());
+        }
+        all
+    }
+
     /// All that it matches in few places, if listing that takes no more flows than the conjunction.
     pub(super) fn listed(&self, places: usize) -> Option<Vec<Match>> {
         let lists: Vec<Vec<expr::Match>> =
@@ -112,6 +142,17 @@ impl Shape {
             all.iter().flat_map(each).collect()
         }))
     }
+}
+
+/// One dimension of a conjunction.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Position {
+    /// From 0.
+    pub(super) dimension: u8,
+    /// Of so many.
+    pub(super) dimensions: u8,
+    /// How many before it are about a field of its own. Its flows differ from theirs by bits that are 0 in every packet.
+    pub(super) again: u8,
 }
 
 impl Shared {

@@ -111,16 +111,11 @@ impl Rule {
                     }
                 }
             }
-            terms.sort_unstable();
-            terms.dedup();
-            match terms.as_slice() {
-                _ if always => {}
-                [] => return None,
-                [only] => base = expression::with(&base, *only)?,
-                _ => wide.push(terms),
+            if !always {
+                wide.push(terms);
             }
         }
-        Some((base, wide))
+        expression::settled(base, wide)
     }
 
     /// Key of a port of the router.
