@@ -16,7 +16,7 @@ use quantumnet_expr::{Constant, Expr, Field, Packet};
 use quantumnet_model::{
     Strong, Weak,
     host::HostMeter,
-    nb::{Acl, ChassisTemplateVar, LogicalSwitch, Meter, MeterBand, NbGlobal, PortGroup},
+    nb::{Acl, ChassisTemplateVar, LogicalSwitch, Meter, MeterBand, NbGlobal, PortGroup, Qos},
     sb::AddressSet,
 };
 
@@ -396,9 +396,16 @@ fn flows(model: &Model, table: Table, priority: u16) -> Vec<String> {
 }
 
 fn one_rule(acl: Acl) -> Model {
+    rules(&[acl])
+}
+
+fn rules(acls: &[Acl]) -> Model {
     let mut model = network();
-    model.put(id(Kind::Acl, 0), acl);
-    let acls = std::iter::once(Strong::new(id(Kind::Acl, 0))).collect();
+    let acls = (0..).zip(acls).map(|(number, acl)| {
+        model.put(id(Kind::Acl, number), acl.clone());
+        Strong::new(id(Kind::Acl, number))
+    });
+    let acls = acls.collect();
     model.put(id(Kind::Switch, 7), LogicalSwitch { acls, ..LogicalSwitch::default() });
     model.number_conjunctions(Some(1));
     model
@@ -517,8 +524,8 @@ fn a_switch_more_costs_no_flows_of_states_and_verdicts() {
         let tables = filters.map(Table::number);
         compile_full(&model.rows).flows.keys().filter(|key| tables.contains(&key.table)).count()
     };
-    // Its port's three flows in each direction and what it sends untracked, and its place in the conjunction.
-    assert_eq!(count(20) - count(10), 10 * (2 * 3 + 9 + 1));
+    // Its port's three flows in each direction, what it sends untracked and to itself, and its place in the conjunction.
+    assert_eq!(count(20) - count(10), 10 * (2 * 3 + 9 + 1 + 1));
 }
 
 #[test]
@@ -542,6 +549,81 @@ fn answers_of_the_switch_are_filtered_as_what_a_port_gets() {
     assert_eq!(asks(dropped).0, [""; 0]);
     let other = Acl { action: text("drop"), ..stateful("outport == \"p2\"") };
     assert_eq!(asks(other), answered);
+}
+
+#[test]
+fn the_default_to_drop_holds_behind_load_balancing_too() {
+    let Some(ovs) = Ovs::start(6, 2) else { return };
+    let allows = |direction: &str, behind: &str| Acl {
+        direction: text(direction),
+        r#match: text("ip4"),
+        action: text("allow"),
+        options: options(&[("apply-after-lb", behind)]),
+        ..Acl::default()
+    };
+    let mut model = rules(&[allows("from-lport", "false"), allows("to-lport", "false")]);
+    let drop = NbGlobal { options: options(&[("default_acl_drop", "true")]), ..NbGlobal::default() };
+    model.put(id(Kind::Own, 9), drop);
+    let goes = |model: &mut Model| {
+        ovs.load(&model.compiled());
+        let trace = ovs.trace(&datagram(1, &mac(2)));
+        trace.ports().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(goes(&mut model), [""; 0], "no rule allows it there");
+    let behind = [("from-lport", "false"), ("from-lport", "true"), ("to-lport", "false")];
+    let mut allowed = rules(&behind.map(|(direction, behind)| allows(direction, behind)));
+    allowed.put(
+        id(Kind::Own, 9),
+        NbGlobal { options: options(&[("default_acl_drop", "true")]), ..NbGlobal::default() },
+    );
+    assert_eq!(goes(&mut allowed), ["p2"]);
+    model.put(id(Kind::Own, 9), NbGlobal::default());
+    assert_eq!(goes(&mut model), ["p2"]);
+}
+
+#[test]
+fn a_senders_own_copy_meets_no_rule() {
+    let Some(ovs) = Ovs::start(6, 2) else { return };
+    let reject = Acl { action: text("reject"), ..stateful("outport == \"p1\"") };
+    ovs.load(&one_rule(reject).compiled());
+    for to in ["ff:ff:ff:ff:ff:ff", &mac(1)] {
+        let trace = ovs.trace(&datagram(1, to));
+        assert_eq!(trace.punts, 0, "{}", trace.text);
+        assert!(!trace.ports().contains(&"p1"), "{}", trace.text);
+    }
+    let from_another = ovs.trace(&datagram(2, &mac(1)));
+    assert_ne!(from_another.punts, 0, "{}", from_another.text);
+}
+
+#[test]
+fn what_qos_writes_for_one_port_reaches_no_other() {
+    let Some(ovs) = Ovs::start(6, 2) else { return };
+    let mut model = network();
+    let rule = Qos {
+        priority: 1,
+        direction: text("to-lport"),
+        r#match: text("outport == {\"p1\", \"p2\"}"),
+        action: [(text("dscp"), 10)].into_iter().collect(),
+        ..Qos::default()
+    };
+    model.put(id(Kind::Qos, 0), rule);
+    let qos_rules = std::iter::once(Strong::new(id(Kind::Qos, 0))).collect();
+    model.put(id(Kind::Switch, 7), LogicalSwitch { qos_rules, ..LogicalSwitch::default() });
+    ovs.load(&model.compiled());
+    let trace = ovs.trace(&datagram(1, "ff:ff:ff:ff:ff:ff"));
+    let actions = trace.text.lines().find_map(|line| line.strip_prefix("Datapath actions: ")).unwrap();
+    let (marked, plain) = (actions.find(",p2").unwrap_or(0), actions.find("p3").unwrap());
+    assert!(actions[..marked].contains("tos=0x28"), "{actions}");
+    let between = if marked < plain { &actions[marked..plain] } else { &actions[..plain] };
+    assert!(marked > plain || between.contains("tos=0/"), "{actions}");
+}
+
+/// A datagram to a MAC.
+fn datagram(from: u32, to: &str) -> String {
+    format!(
+        "in_port={from},dl_src={},dl_dst={to},udp,nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_ttl=64,udp_dst=9",
+        mac(from)
+    )
 }
 
 #[test]

@@ -9,7 +9,8 @@
 //!
 //! # Invariants
 //! - A frame for the port that sent it is dropped, since OVS does not output to the ingress port. Where several ports
-//!   share an interface (nested ones and their parent) it is the ports that are compared.
+//!   share an interface (nested ones and their parent) it is the ports that are compared. Nothing else is asked of it: no rule
+//!   sees it, no mirror copies it.
 //! - Nothing goes back to the datapath that it came from.
 //! - What came from a localport does not reach the physical network.
 
@@ -29,7 +30,7 @@ pub(super) const OUTPUT: Stage = Stage {
     number: 34,
     name: "output",
     owners: Owners::Facts(Relation::LocalPorts),
-    tables: &[Table::Output],
+    tables: &[Table::Output, Table::ToTrack, Table::MirrorTo, Table::Shape],
     relations: &[],
     emit: output,
 };
@@ -71,6 +72,10 @@ fn output(view: &View<'_>, owner: Owner, out: &mut Sink) {
         out.flow(Table::Output, 100, port.to(), if detour { vec![here] } else { across });
         return;
     }
+    if let Some(first) = logical::detour(view, port.switch) {
+        let own = port.to().with(register::IN_PORT, port.key);
+        out.flow(first, PRIORITY_OWN, own, [go(Table::Deliver)]);
+    }
     if port.kind == Kind::Localnet {
         out.flow(Table::Output, 110, port.to().with_bits(register::FROM_LOCALPORT, 1u8), []);
     }
@@ -86,6 +91,9 @@ fn output(view: &View<'_>, owner: Owner, out: &mut Sink) {
     out.flow(Table::Output, 100, of_here(0), [vec![here], copies].concat());
 }
 
+/// Above all that is asked of what goes to a port.
+const PRIORITY_OWN: u16 = 65_534;
+
 fn deliver(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(port) = SwitchPort::read(view, owner.row()) else { return };
     if let Some(across) = port.crossing(view) {
@@ -98,7 +106,7 @@ fn deliver(view: &View<'_>, owner: Owner, out: &mut Sink) {
     if interface.shared {
         out.flow(Table::Deliver, 110, port.to().with(register::IN_PORT, port.key), []);
         // The switch would not send a sibling's frame back by the interface it came from.
-        let forget = [Action::push(field::NXM_IN_PORT), Action::load(field::NXM_IN_PORT, 0)];
+        let forget = [Action::push(field::NXM_IN_PORT), logical::forget_interface()];
         actions = [&forget[..], &actions, &[Action::pop(field::NXM_IN_PORT)]].concat();
     }
     out.flow(Table::Deliver, 100, port.to(), actions);
@@ -112,12 +120,13 @@ fn back(view: &View<'_>, owner: Owner, out: &mut Sink) {
     }
     let Some(interface) = port.interface(view) else { return };
     if let Some(next) = logical::detour(view, port.switch) {
-        let mut actions = vec![Action::load(register::OUT_PORT, port.key.into())];
-        if interface.shared {
+        let actions = [
+            Action::load(register::OUT_PORT, port.key.into()),
             // Else it would be a frame that a port sends itself.
-            actions.push(Action::load(register::IN_PORT, 0));
-        }
-        actions.extend([Action::load(field::NXM_IN_PORT, 0), go(next)]);
+            Action::load(register::IN_PORT, 0),
+            logical::forget_interface(),
+            go(next),
+        ];
         out.flow(Table::Return, 100, port.from(), actions);
         return;
     }

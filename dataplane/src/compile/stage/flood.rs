@@ -15,6 +15,7 @@
 //! - A localport gets nothing from a tunnel, since it has its own on the other side; what it sends stays on this hypervisor.
 //! - A port never gets its own frame back: OVS does not output to the ingress port.
 //! - What goes to a port with port security and is not for a group passes AdmitOut first.
+//! - What QoS writes into one port's copy is in no other's.
 
 use ofpacket::{Action, Match, Port};
 use quantumnet_model::{Row, host::HostTunnel, sb::DatapathBinding};
@@ -151,6 +152,7 @@ fn chunk(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let Some(key) = logical::switch_key(view, fact.of) else { return };
     let (group, chunk) = (fact.part as u16, number(fact.value)); // `placement` made the part from 16 bits
     let detour = logical::detour(view, fact.of);
+    let shaped = logical::shaped(view, fact.of).is_some();
     let mut ports: Vec<(u16, Kind, Vec<Action>)> = Vec::new();
     for uuid in view.related(Relation::FloodPorts, fact.of, chunk_part(group, chunk)) {
         let Some(port) = SwitchPort::read(view, uuid) else { continue };
@@ -159,11 +161,13 @@ fn chunk(view: &View<'_>, owner: Owner, out: &mut Sink) {
         let through = interface.shared || chassis_mac::replaces(view, &port);
         let actions = if detour.is_some() || secured || through {
             let secured_or_not = if secured { Table::AdmitOut } else { Table::Deliver };
-            vec![
-                Action::load(register::OUT_PORT, port.key.into()),
-                go(detour.unwrap_or(secured_or_not)),
-                Action::load(register::OUT_PORT, group.into()),
-            ]
+            let way =
+                vec![Action::load(register::OUT_PORT, port.key.into()), go(detour.unwrap_or(secured_or_not))];
+            if shaped {
+                vec![Action::Clone(way)]
+            } else {
+                [way, vec![Action::load(register::OUT_PORT, group.into())]].concat()
+            }
         } else {
             logical::output(&interface, Port(interface.ofport.into()))
         };
