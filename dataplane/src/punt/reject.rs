@@ -73,7 +73,8 @@ pub fn answer(frame: &[u8], refusal: Refusal) -> Option<Vec<u8>> {
             ip.write_to_vec(&mut out, ip_number::SCTP, &abort).ok()?;
         }
         transport => {
-            let udp = matches!(transport, Some(TransportSlice::Udp(_)));
+            // A first fragment is not taken apart further.
+            let udp = matches!(transport, Some(TransportSlice::Udp(_))) || ends.protocol == ip_number::UDP;
             let ip = ends.back(link(), TTL_ERROR)?;
             match ends.addresses {
                 Addresses::V4(..) => {
@@ -352,5 +353,10 @@ mod tests {
         let protocol = frame(|ip, out| ip.write_to_vec(out, IpNumber(99), b"x").unwrap());
         let reply = super::answer(&protocol, Refusal::Router).unwrap();
         assert_eq!((reply[34], reply[35]), (3, 2));
+        // The first fragment of a datagram.
+        let mut first = udp;
+        first[20] |= 0x20;
+        let reply = super::answer(&first, Refusal::Router).unwrap();
+        assert_eq!((reply[34], reply[35]), (3, 3));
     }
 }
