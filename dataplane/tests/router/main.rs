@@ -355,6 +355,10 @@ fn policies_overrule_routes() {
         ..policy(90, "ip4.dst == 203.0.113.11", "allow", &[])
     };
     model.policy(7, 9, marked);
+    // As good as none: next hops of both families, and a port for several of them.
+    model.policy(8, 9, policy(100, "ip4.dst == 203.0.113.12", "reroute", &["10.2.0.4", "fd02::4"]));
+    let mixed = policy(100, "ip4.dst == 203.0.113.13", "reroute", &["10.1.0.3", "10.2.0.4"]);
+    model.policy(9, 9, LogicalRouterPolicy { output_port: Some(id(Kind::RouterPort, 2).into()), ..mixed });
     let Some(ovs) = loaded(&mut model) else { return };
     let to = |to: &str| {
         let trace = ovs.trace(&udp(1, 1, ("10.1.0.1", to), 64));
@@ -364,6 +368,7 @@ fn policies_overrule_routes() {
     assert_eq!((to("192.0.2.1"), to("192.0.2.8")), (None, Some(mac(2))));
     assert_eq!(to("198.51.100.1"), Some(mac(4)));
     assert_eq!((to("203.0.113.9"), to("203.0.113.10")), (Some(mac(3)), None));
+    assert_eq!((to("203.0.113.12"), to("203.0.113.13")), (Some(mac(2)), Some(mac(2))));
     let marked = ovs.trace(&udp(1, 1, ("10.1.0.1", "203.0.113.11"), 64));
     assert_eq!(marked.final_field("pkt_mark").as_deref(), Some("0x9"), "{}", marked.text);
     let packet = ovs.trace(&udp(1, 1, ("10.1.0.1", "203.0.113.1"), 64));

@@ -126,12 +126,16 @@ fn actions(
     }
 }
 
-/// Next hops that can be used, with the ports that lead to them.
+/// Next hops that can be used, with the ports that lead to them: none of several where they are of both families, or where the
+/// port is said.
 fn ways<'a>(view: &View<'a>, router: Uuid, row: &LogicalRouterPolicy) -> Vec<(RouterPort<'a>, IpAddr)> {
     let texts = row.nexthops.iter();
     let texts = texts.chain(row.nexthop.iter().filter(|_| row.nexthops.is_empty()));
     let ips: Vec<IpAddr> = texts.filter_map(|text| text.parse().ok()).collect();
-    let output = row.output_port.filter(|_| ips.len() == 1);
+    let output = row.output_port;
+    if output.is_some() && ips.len() > 1 {
+        return Vec::new();
+    }
     let guarded = |ip: IpAddr, port: &RouterPort<'_>| {
         row.bfd_sessions.iter().any(|session| {
             let guards = view.row::<Bfd>(session.uuid()).is_some_and(|bfd| {
@@ -147,7 +151,9 @@ fn ways<'a>(view: &View<'a>, router: Uuid, row: &LogicalRouterPolicy) -> Vec<(Ro
         };
         (!guarded(ip, &port)).then_some((port, ip))
     };
-    ips.into_iter().filter_map(way).collect()
+    let ways: Vec<_> = ips.into_iter().filter_map(way).collect();
+    let first = ways.first().map(|(_, ip)| ip.is_ipv4());
+    if ways.iter().any(|(_, ip)| Some(ip.is_ipv4()) != first) { Vec::new() } else { ways }
 }
 
 fn reroute(port: &RouterPort<'_>, ip: IpAddr) -> Vec<Action> {
