@@ -68,10 +68,11 @@ pub enum Relation {
     Translations,
     /// gateway port or gateway router → outer address of its translations; see [`number`].
     ExternalAddresses,
-    /// (gateway port or gateway router, outer address) → `NAT`; see [`pair`].
+    /// (gateway port or gateway router, outer address, 0), or (same, inner address, 1) → `NAT` that translates destinations from
+    /// or to it; with 0 also sources to it. See [`pair`].
     AddressRules,
-    /// gateway port or gateway router → `NAT` that may come before that of a single inner address.
-    ConditionalSources,
+    /// gateway port or gateway router → `NAT` of sources that floating IPs among them can't leave out of account.
+    OverlappingSources,
     /// gateway router → address that sources of translated destinations are forced to be.
     ForcedSources,
     /// nil → router here that needs zones.

@@ -13,7 +13,7 @@ use super::{
     switch::{PORTS, Switch},
 };
 use reference::Reference;
-use topology::Topology;
+use topology::{Rule, RuleKind, Topology};
 
 /// Topologies of one run, unless `NETWORKS` says otherwise.
 const TOPOLOGIES: u64 = 6;
@@ -47,6 +47,43 @@ fn what_routers_do_is_what_the_reference_says() {
         }
     }
     assert!(delivered * 10 > sent && delivered * 10 < sent * 9, "{delivered} of {sent} arrived");
+}
+
+#[test]
+fn connections_go_on_when_their_host_is_given_a_floating_ip() {
+    let rule = |kind, external: &str, logical: &str| Rule {
+        kind,
+        external: external.parse().unwrap(),
+        logical: logical.parse().unwrap(),
+        distributed: None,
+    };
+    for gateway_port in [false, true] {
+        let sources = rule(RuleKind::Snat, "172.16.0.100", "10.0.1.0/24");
+        let mut topology = Topology::on_one(gateway_port, vec![sources]);
+        let mut switch = Switch::start(topology.models());
+        let (inside, outside) = (1, 5);
+        let [own, peer] = [inside, outside].map(|port| topology.address(port, false));
+        let to_peer = |topology: &Topology, switch: &mut Switch, port: u16, step| {
+            let asked = Ask { client: inside, to: peer, port, tcp: true };
+            let arrived = switch.send(&asked.packet(topology, inside, (own, peer), step));
+            arrived.first().map(|arrival| arrival.source.to_string())
+        };
+        let from_peer = |topology: &Topology, switch: &mut Switch, port: u16, to: &str, step| {
+            let asked = Ask { client: inside, to: peer, port, tcp: true };
+            let packet = asked.packet(topology, outside, (peer, to.parse().unwrap()), step);
+            switch.send(&packet).first().map(|arrival| arrival.port)
+        };
+        assert_eq!(to_peer(&topology, &mut switch, 10_001, 0).as_deref(), Some("172.16.0.100"));
+        assert_eq!(from_peer(&topology, &mut switch, 10_001, "172.16.0.100", 1), Some(inside));
+
+        topology.rules.push(rule(RuleKind::Both, "172.16.0.101", "10.0.1.1/32"));
+        switch.apply(topology.models(), false);
+        let old = to_peer(&topology, &mut switch, 10_001, 2);
+        assert_eq!(old.as_deref(), Some("172.16.0.100"), "gateway port: {gateway_port}");
+        assert_eq!(from_peer(&topology, &mut switch, 10_001, "172.16.0.100", 3), Some(inside));
+        assert_eq!(to_peer(&topology, &mut switch, 10_002, 0).as_deref(), Some("172.16.0.101"));
+        assert_eq!(from_peer(&topology, &mut switch, 10_002, "172.16.0.101", 1), Some(inside));
+    }
 }
 
 /// One client that asks an address, and goes on with whoever answers.

@@ -97,6 +97,19 @@ impl Topology {
         this
     }
 
+    /// All on the first hypervisor, with one router.
+    pub fn on_one(gateway_port: bool, rules: Vec<Rule>) -> Self {
+        Self {
+            places: [1; PORTS as usize],
+            gateway_at: 1,
+            physical: false,
+            two: false,
+            gateway_port,
+            routes: Vec::new(),
+            rules,
+        }
+    }
+
     pub fn change(&mut self, random: &mut Random) {
         match random.below(4) {
             0 if !self.routes.is_empty() => _ = self.routes.remove(0),

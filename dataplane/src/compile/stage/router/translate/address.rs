@@ -100,7 +100,7 @@ fn comes_in(view: &View<'_>, rules: &[Rule<'_>], zones: Option<Zones>) -> Onward
     if let [only] = rules
         && only.is_decided_by_address(view)
     {
-        let translate = translate(zones.destinations, only.to_inside(), Table::Route);
+        let translate = translate(only.inbound_zone(view, zones), only.to_inside(), Table::Route);
         return Onward::Seen(forced(view, only).into_iter().chain([translate]).collect());
     }
     if rules.iter().all(|rule| rule.kind == Kind::Source) {
@@ -148,9 +148,9 @@ mod tests {
         ]);
         world.check(&[&STAGE], expect![[r#"
             RouterTrack 1000 ip,reg14=0x2,nw_dst=172.16.0.1 => ct(table=23,zone=12,nat)
-            RouterTrack 1000 ip,reg14=0x2,nw_dst=172.16.0.50 => ct(commit,table=23,zone=11,nat(dst=10.0.0.1))
+            RouterTrack 1000 ip,reg14=0x2,nw_dst=172.16.0.50 => ct(commit,table=23,zone=12,nat(dst=10.0.0.1))
             RouterTrack 1000 ip,reg14=0x2,nw_dst=172.16.0.60 => ct(commit,table=23,zone=11,nat(dst=10.0.0.2))
-            RouterTrack 1000 ipv6,reg14=0x2,ipv6_dst=fd16::50 => ct(commit,table=23,zone=11,nat(dst=fd00::1))
+            RouterTrack 1000 ipv6,reg14=0x2,ipv6_dst=fd16::50 => ct(commit,table=23,zone=12,nat(dst=fd00::1))
             RouterOut 100 ip,reg15=0x2,nw_dst=172.16.0.1 => ct(table=39,zone=12)
             RouterOut 100 ip,reg15=0x2,nw_dst=172.16.0.50 => ct(table=39,zone=12)
             RouterOut 100 ip,reg15=0x2,nw_dst=172.16.0.60 => ct(table=39,zone=12)
@@ -163,7 +163,7 @@ mod tests {
         World { pinned: true, options: &[("dnat_force_snat_ip", "172.16.0.7")], ..world.clone() }
             .check(&[&STAGE], expect![[r#"
                 RouterTrack 1000 ip,nw_dst=172.16.0.1 => ct(table=23,zone=12,nat)
-                RouterTrack 1000 ip,nw_dst=172.16.0.50 => load:0x1->NXM_NX_REG10[5],ct(commit,table=23,zone=11,nat(dst=10.0.0.1))
+                RouterTrack 1000 ip,nw_dst=172.16.0.50 => ct(table=22,zone=12,nat)
                 RouterTrack 1000 ip,nw_dst=172.16.0.60 => load:0x1->NXM_NX_REG10[5],ct(commit,table=23,zone=11,nat(dst=10.0.0.2))
                 RouterTrack 1000 ipv6,ipv6_dst=fd16::50 => ct(commit,table=23,zone=11,nat(dst=fd00::1))
             "#]]);
@@ -208,15 +208,15 @@ mod tests {
     fn a_distributed_floating_ip_comes_in_at_its_port_and_at_the_gateway() {
         let own = World::of([distributed("172.16.0.50", "10.0.0.1")]);
         World { elsewhere: true, ..own.clone() }.check(&[&STAGE], expect![[r#"
-            RouterTrack 1000 ip,reg14=0x2,nw_dst=172.16.0.50 => ct(commit,table=23,zone=11,nat(dst=10.0.0.1))
+            RouterTrack 1000 ip,reg14=0x2,nw_dst=172.16.0.50 => ct(commit,table=23,zone=12,nat(dst=10.0.0.1))
             RouterOut 100 ip,reg15=0x2,nw_dst=172.16.0.50 => ct(table=39,zone=12)
             RouterOut 110 ct_state=+trk,ip,reg15=0x2,nw_dst=172.16.0.50 => push:NXM_OF_ETH_SRC[],push:NXM_OF_ETH_DST[],pop:NXM_OF_ETH_SRC[],pop:NXM_OF_ETH_DST[],ct_clear,set_field:0->xxreg0,set_field:0->xxreg1,set_field:0x1100000000->xxreg2,set_field:0x200000000->xxreg3,load:0x9->OXM_OF_METADATA[],load:0xffff->NXM_OF_IN_PORT[],resubmit(,18)
         "#]]);
         World { guest_elsewhere: true, ..own.clone() }.check(
             &[&STAGE],
             expect![[r#"
-            RouterTrack 1000 ip,reg14=0x2,nw_dst=172.16.0.50 => ct(commit,table=23,zone=11,nat(dst=10.0.0.1))
-        "#]],
+                RouterTrack 1000 ip,reg14=0x2,nw_dst=172.16.0.50 => ct(commit,table=23,zone=12,nat(dst=10.0.0.1))
+            "#]],
         );
         World { elsewhere: true, guest_elsewhere: true, ..own }.check(&[&STAGE], expect![""]);
     }

@@ -52,7 +52,7 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
             priority: priority + 2 * u16::from(rule.logical.prefix_len()),
             side: Side::In(rule.logical),
         };
-        flows.put(Counts::All, &|matches| matches, &known(&rule, zones, Table::Route), out);
+        flows.put(Counts::All, &|matches| matches, &known(view, &rule, zones, Table::Route), out);
     }
 }
 
@@ -91,10 +91,11 @@ pub(super) fn forced(view: &View<'_>, rule: &Rule<'_>) -> Option<Action> {
 }
 
 /// Makes a connection known that is not translated, so that its replies are not.
-pub(super) fn known(rule: &Rule<'_>, zones: Option<Zones>, next: Table) -> Vec<Action> {
+pub(super) fn known(view: &View<'_>, rule: &Rule<'_>, zones: Option<Zones>, next: Table) -> Vec<Action> {
     match zones {
         Some(zones) => {
-            let zone = if rule.kind == Kind::Source { zones.sources } else { zones.destinations };
+            let sources = rule.kind == Kind::Source;
+            let zone = if sources { zones.sources } else { rule.inbound_zone(view, zones) };
             vec![lookup(zone).commit().into(), go(next)]
         }
         None => Vec::new(),
@@ -130,11 +131,16 @@ mod tests {
         world.check(
             &[&STAGE],
             expect![[r#"
-            RouterTrack 49 ip,reg14=0x2,nw_dst=10.0.0.0/24 => ct(commit,zone=12),resubmit(,23)
-            RouterTrack 66 ip,reg14=0x2,nw_dst=10.0.0.1 => ct(commit,zone=11),resubmit(,23)
+                RouterTrack 49 ip,reg14=0x2,nw_dst=10.0.0.0/24 => ct(commit,zone=12),resubmit(,23)
+                RouterTrack 66 ip,reg14=0x2,nw_dst=10.0.0.1 => ct(commit,zone=12),resubmit(,23)
+            "#]],
+        );
+        World { pinned: true, ..world }.check(
+            &[&STAGE],
+            expect![[r#"
+            RouterTranslate 100 ip,nw_dst=172.16.0.50 => ct(commit,table=23,zone=11,nat(dst=10.0.0.1))
         "#]],
         );
-        World { pinned: true, ..world }.check(&[&STAGE], expect![""]);
     }
 
     #[test]

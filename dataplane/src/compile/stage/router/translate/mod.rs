@@ -10,7 +10,7 @@
 //!
 //! # Invariants
 //! - Two zones a router, as in OVN: one holds what became of destinations, the other of sources. A floating IP that no other
-//!   rule touches is kept in the first alone, whoever opened the connection.
+//!   rule touches is kept in one of them alone, whoever opened the connection.
 //! - A connection's translation is applied by the flow that commits it: established and new ones take one way and are looked up
 //!   once. What a connection has stays with it as long as flows lead to it; when a rule goes they do not.
 //! - Connections to inner addresses that come in untranslated are known to the zone, so that their replies stay so.
@@ -47,9 +47,9 @@ pub(in crate::compile::stage::router) mod testing;
 /// The zones of a router.
 #[derive(Clone, Copy, Debug)]
 struct Zones {
-    /// Of destination translations, and of plain floating IPs.
+    /// Of destination translations, and of plain floating IPs of gateway routers.
     destinations: u16,
-    /// Of source translations.
+    /// Of source translations, and of plain floating IPs behind gateway ports.
     sources: u16,
 }
 

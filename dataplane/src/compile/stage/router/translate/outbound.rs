@@ -70,7 +70,7 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         // The zone of destinations knows what it translated itself.
         let but = if rule.kind == Kind::Both { CtState::RPL | CtState::DNAT } else { CtState::RPL };
         let to = to.ct_state(CtState::NONE, but);
-        out.flow(Table::RouterSource, priority, to, known(&rule, zones, Table::RouterOut));
+        out.flow(Table::RouterSource, priority, to, known(view, &rule, zones, Table::RouterOut));
     }
 }
 
@@ -87,7 +87,7 @@ fn undo(view: &View<'_>, rule: &Rule<'_>, zones: Option<Zones>, plain: bool, out
     };
     if rule.gateway.is_some() {
         let (priority, then) = if plain {
-            (110, leave(view, rule, zones.destinations, rule.to_outside()))
+            (110, leave(view, rule, rule.plain_zone(zones), rule.to_outside()))
         } else {
             (100, vec![restore(zones.destinations, Table::RouterSource)])
         };
@@ -237,7 +237,7 @@ mod tests {
     fn floating_ips() {
         let central = World::of([rule("dnat_and_snat", "172.16.0.50", "10.0.0.1")]);
         central.check(&[&STAGE], expect![[r#"
-            RouterUndo 110 ip,reg15=0x2,nw_src=10.0.0.1 => ct(commit,zone=11,nat(src=172.16.0.50)),resubmit(,39)
+            RouterUndo 110 ip,reg15=0x2,nw_src=10.0.0.1 => ct(commit,zone=12,nat(src=172.16.0.50)),resubmit(,39)
         "#]]);
         World { pinned: true, ..central.clone() }.check(
             &[&STAGE],
@@ -255,7 +255,7 @@ mod tests {
         );
         let own = World::of([distributed("172.16.0.50", "10.0.0.1")]);
         World { elsewhere: true, ..own.clone() }.check(&[&STAGE], expect![[r#"
-            RouterUndo 110 ip,reg15=0x2,nw_src=10.0.0.1 => set_field:0a:f1:00:00:00:01->eth_src,ct(commit,zone=11,nat(src=172.16.0.50)),resubmit(,39)
+            RouterUndo 110 ip,reg15=0x2,nw_src=10.0.0.1 => set_field:0a:f1:00:00:00:01->eth_src,ct(commit,zone=12,nat(src=172.16.0.50)),resubmit(,39)
         "#]]);
         World { guest_elsewhere: true, ..own.clone() }.check(&[&STAGE], expect![]);
         let stateless = Nat { options: map(&[("stateless", "true")]), ..own.rules[0].clone() };

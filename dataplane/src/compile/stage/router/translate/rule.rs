@@ -15,6 +15,7 @@ use ovsdb::value::Atom;
 use quantumnet_model::{address::Mac, nb::Nat, sb::PortBinding};
 use uuid::Uuid;
 
+use super::Zones;
 use crate::compile::{
     index::By,
     logical::{RouterPort, on_switch, router_key},
@@ -180,6 +181,11 @@ impl<'a> Rule<'a> {
         !self.row.r#match.is_empty() || (self.row.exempted_ext_ips.is_some() && nearly_single)
     }
 
+    /// It is for sources of a gateway router, whatever port they leave by: what comes in for a floating IP may be its, too.
+    pub(super) fn takes_any_port(&self) -> bool {
+        self.gateway.is_none() && self.kind == Kind::Source
+    }
+
     pub(super) fn scope(&self) -> Scope {
         Scope(self.gateway.as_ref().map_or(self.router, |gateway| gateway.port.uuid))
     }
@@ -199,17 +205,36 @@ impl<'a> Rule<'a> {
         }
     }
 
-    /// A floating IP that nothing else touches: both directions are one lookup, in the zone of destinations. Otherwise it is
+    /// A floating IP that nothing else touches: both directions are one lookup, in [`Self::plain_zone`]. Otherwise it is
     /// two rules, one for each direction and in the zone of each, as in OVN.
     pub(super) fn is_plain(&self, view: &View<'_>) -> bool {
         self.kind == Kind::Both
             && !self.is_stateless()
             && !self.is_conditional()
             && self.is_unshared(view)
-            && !view.related(Relation::ConditionalSources, self.scope().0, 0).any(|other| {
+            && self.is_alone_inside(view)
+            && !view.related(Relation::OverlappingSources, self.scope().0, 0).any(|other| {
                 let other: Option<&Nat> = view.row(other);
                 other.and_then(|row| network(&row.logical_ip)).is_none_or(|net| net.contains(&self.logical))
             })
+    }
+
+    /// No other rule leads to its inner address.
+    fn is_alone_inside(&self, view: &View<'_>) -> bool {
+        let inside = pair(self.scope().0, number(self.logical.addr()));
+        view.related(Relation::AddressRules, inside, 1).eq([self.uuid])
+    }
+
+    /// The zone that a plain floating IP lives in. Behind a gateway port it is that of sources: connections that were translated
+    /// before it came are there, and go on as they are. What comes in to a gateway router may have its source translated on the
+    /// same way, in that zone; so there it is the other.
+    pub(super) fn plain_zone(&self, zones: Zones) -> u16 {
+        if self.gateway.is_some() { zones.sources } else { zones.destinations }
+    }
+
+    /// The zone that what comes in for its outer address is looked up in.
+    pub(super) fn inbound_zone(&self, view: &View<'_>, zones: Zones) -> u16 {
+        if self.is_plain(view) { self.plain_zone(zones) } else { zones.destinations }
     }
 
     /// Packets that come in where the rule holds, to that destination.

@@ -61,7 +61,7 @@ pub(in crate::compile) const NEEDS: Stage = Stage {
     relations: &[
         Relation::ExternalAddresses,
         Relation::AddressRules,
-        Relation::ConditionalSources,
+        Relation::OverlappingSources,
         Relation::Translates,
         Relation::ZonedRouters,
     ],
@@ -124,8 +124,11 @@ fn needs(view: &View<'_>, owner: Owner, out: &mut Sink) {
     let (scope, external) = (rule.scope().0, number(rule.external));
     out.fact(Relation::ExternalAddresses, scope, 0, external);
     out.fact(Relation::AddressRules, pair(scope, external), 0, rule.uuid);
-    if rule.has_source() && rule.may_overrule() {
-        out.fact(Relation::ConditionalSources, scope, 0, rule.uuid);
+    if rule.has_destination() {
+        out.fact(Relation::AddressRules, pair(scope, number(rule.logical.addr())), 1, rule.uuid);
+    }
+    if rule.has_source() && (rule.may_overrule() || rule.takes_any_port()) {
+        out.fact(Relation::OverlappingSources, scope, 0, rule.uuid);
     }
     if rule.serves_inbound(view) {
         out.fact(Relation::Translates, rule.router, 0, Uuid::nil());
