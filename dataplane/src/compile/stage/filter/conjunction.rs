@@ -56,21 +56,16 @@ fn emit(view: &View<'_>, owner: Owner, out: &mut Sink) {
         .flat_map(|line| shapes.iter().map(move |shape| (line, shape)))
         .find(|(line, shape)| line.signature(&scope, shape) == signature);
     let Some((line, shape)) = found else { return };
-    places(view, &scope, number, line, shape, out);
-    for (dimension, shared) in (shape.ports.len().max(1)..).zip(&shape.shared) {
-        let Some(position) = shape.position(dimension) else { continue };
-        share(view, Part { number, line, position }, shared, out);
-    }
-}
-
-fn places(view: &View<'_>, scope: &Scope, number: Number, line: Line, shape: &Shape, out: &mut Sink) {
+    let mut positions = shape.positions().into_iter();
     let ports: Vec<_> =
         if shape.ports.is_empty() { vec![None] } else { shape.ports.iter().map(Some).collect() };
-    for (dimension, ports) in ports.into_iter().enumerate() {
-        let Some(position) = shape.position(dimension) else { continue };
+    for (ports, position) in ports.into_iter().zip(positions.by_ref()) {
         for place in scope.places_of(view, line, ports) {
             number.term(out, line, line.of_tier(place.matches()), position);
         }
+    }
+    for (shared, position) in shape.shared.iter().zip(positions) {
+        share(view, Part { number, line, position }, shared, out);
     }
 }
 

@@ -183,8 +183,7 @@ impl Rule<'_> {
             says.everywhere(out, line, &complete(Match::new()));
             return;
         }
-        let last = shape.dimensions().checked_sub(1).and_then(|last| shape.position(last));
-        let Some(last) = last else { return };
+        let Some(last) = shape.positions().pop() else { return };
         for matches in shape.rest() {
             number.term(out, line, matches.clone(), last);
             says.everywhere(out, line, &complete(matches));

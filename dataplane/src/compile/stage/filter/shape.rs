@@ -91,16 +91,22 @@ impl Shape {
         self.ports.len().max(1) + self.shared.len() + usize::from(self.rest)
     }
 
-    /// A dimension among them; `None` if there are more than a switch may have.
-    pub(super) fn position(&self, dimension: usize) -> Option<Position> {
-        let before = self.fields().into_iter().take(dimension);
-        let own = self.fields().into_iter().nth(dimension)?;
-        let again = before.filter(|fields| fields.iter().any(|field| own.contains(field))).count();
-        Some(Position {
-            dimension: u8::try_from(dimension).ok()?,
-            dimensions: u8::try_from(self.dimensions()).ok()?,
-            again: u8::try_from(again).ok().filter(|again| u16::from(*again) < 1 << register::AGAIN.bits)?,
-        })
+    /// Each of them, in order: ports, what is shared, and what is its own. None if there are more than a conjunction may have, of
+    /// which the controller has told.
+    pub(super) fn positions(&self) -> Vec<Position> {
+        let fields = self.fields();
+        let Some(dimensions) = u8::try_from(fields.len()).ok().filter(|count| *count <= DIMENSIONS_MAX)
+        else {
+            return Vec::new();
+        };
+        let again = |at: usize, own: &[Field]| {
+            fields.iter().take(at).filter(|before| before.iter().any(|field| own.contains(field))).count()
+        };
+        let places = (0..dimensions).zip(fields.iter().enumerate());
+        let position = |(dimension, (at, own)): (u8, (usize, &Vec<Field>))| {
+            Some(Position { dimension, dimensions, again: u8::try_from(again(at, own)).ok()? })
+        };
+        places.filter_map(position).collect()
     }
 
     /// The fields of each dimension, without what its flows match besides.
@@ -218,6 +224,9 @@ impl Line {
         Uuid::new_v5(&SIGNATURES, text.as_bytes())
     }
 }
+
+/// Dimensions of a conjunction (ovs-fields(7), "Conjunctive Match Fields").
+const DIMENSIONS_MAX: u8 = 64;
 
 /// What the flows of a field must match besides it.
 fn prerequisites(field: Field, fixed: &[expr::Match]) -> Vec<expr::Match> {
