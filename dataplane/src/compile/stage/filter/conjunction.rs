@@ -22,7 +22,7 @@ use super::{
     rule::shapes,
     scope::Scope,
     set::Use,
-    shape::{Line, Position, Shape, Shared},
+    shape::{Line, Position, Shared},
 };
 use crate::compile::{
     index::By,
