@@ -19,6 +19,9 @@ fn checked(text: &str, templated: bool) -> Result<(), String> {
         Err(TooComplex::Template { .. }) if templated => return Ok(()),
         Err(error) => return Err(error.to_string()),
     };
+    if clauses.iter().any(|clause| clause.wide().count() > WIDE_MAX) {
+        return Err(format!("more than {WIDE_MAX} sets, groups or lists have to be fulfilled together"));
+    }
     for dimension in clauses.iter().flat_map(Clause::dimensions) {
         if let Family::Field(field) = dimension.family()
             && !matches!(field, Field::Inport | Field::Outport)
@@ -37,6 +40,9 @@ fn checked(text: &str, templated: bool) -> Result<(), String> {
     Ok(())
 }
 
+/// A conjunction has 64 dimensions at most (ovs-fields(7)): one says where the packet is, one what a rule alone says.
+const WIDE_MAX: usize = 62;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,5 +55,11 @@ mod tests {
         assert_eq!(check_templated("ip4.src == ^gateway"), Ok(()), "each hypervisor has its own");
         assert!(check("ip4.src == ^gateway").unwrap_err().contains("gateway"));
         assert!(check("reg0 == 1").unwrap_err().contains("reg0"));
+        let sets = |count: usize| {
+            let sets: Vec<String> = (0..count).map(|number| format!("ip4.src == $s{number}")).collect();
+            check(&sets.join(" && "))
+        };
+        assert_eq!(sets(WIDE_MAX), Ok(()));
+        assert!(sets(WIDE_MAX + 1).unwrap_err().contains("62 sets"));
     }
 }

@@ -224,6 +224,8 @@ fn policy(row: &LogicalRouterPolicy, ports: &Ports) -> Problems {
                 wrong("nexthops", format!("{hop:?} is no IP address"));
             } else if parsed.iter().any(|hop| hop.is_ipv4() != parsed[0].is_ipv4()) {
                 wrong("nexthops", "the next hops are of both families".to_owned());
+            } else if row.output_port.is_some() && parsed.len() > 1 {
+                wrong("output_port", "with several next hops each has a port of its own".to_owned());
             } else if row.output_port.is_none()
                 && let Some(hop) = parsed.iter().find(|hop| !ports.reach(**hop))
             {
@@ -320,5 +322,20 @@ mod tests {
         assert_eq!(check("reroute", "ip4", &["10.0.0.7", "fd00::7"]), ["nexthops"]);
         assert_eq!(check("reroute", "ip4", &["192.0.2.7"]), ["nexthops"]);
         assert_eq!(check("jump", "ip4", &[]), ["jump_chain"]);
+
+        let (mut ports, port) = (ports(), Uuid::from_u128(7));
+        ports.uuids.insert(port);
+        let out = |hops: &[&str]| {
+            let row = LogicalRouterPolicy {
+                action: "reroute".into(),
+                r#match: "ip4".into(),
+                nexthops: hops.iter().map(|hop| Text::from(*hop)).collect(),
+                output_port: Some(quantumnet_model::Weak::new(port)),
+                ..LogicalRouterPolicy::default()
+            };
+            policy(&row, &ports).into_iter().map(|(column, _)| column).collect::<Vec<_>>()
+        };
+        assert_eq!(out(&["192.0.2.7"]), [] as [&str; 0], "the port is said");
+        assert_eq!(out(&["10.0.0.7", "10.0.0.8"]), ["output_port"]);
     }
 }
